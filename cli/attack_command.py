@@ -1,0 +1,104 @@
+"""`keras-remos attack`: malicious inputs from a teacher, made once for all students."""
+
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
+from keras_remos_cli.options import (
+    data_options,
+    opening_options,
+    options_of,
+    output_options,
+    seed_option,
+    teacher_argument,
+)
+from keras_remos_cli.running import command_line, emit, note, uses_keras
+
+DEFECTS = ("penultimate", "coverage-guided", "fgsm", "pgd", "patch-backdoor", "latent-backdoor")
+
+
+@click.command("attack")
+@teacher_argument
+@opening_options
+@data_options
+@click.option("--defect", type=click.Choice(DEFECTS), required=True, help="What to attack.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.DEFECT.npz beside it.")
+@click.option("--attacker-data", type=click.Path(path_type=Path), help="fgsm, pgd: trains the attacker's own copy.")
+@click.option("--limit", type=click.IntRange(min=1), help="Attack only so many samples.")
+@click.option("--epsilon", type=float, help="Largest change of a pixel, of 255 levels. Default: 5.7 (the paper's).")
+@click.option("--steps", type=click.IntRange(min=1), help="Gradient steps. Default: 40.")
+@click.option("--step-size", type=float, help="Change of a pixel in one step, of 255 levels. Default: epsilon / 10.")
+@click.option("--target", type=click.IntRange(min=0), help="fgsm, pgd: the class to aim at. Default: any wrong one.")
+@click.option("--neuron", type=click.IntRange(min=0), help="penultimate: the feature to drive up. Default: 0.")
+@click.option("--criterion", type=click.Choice(["nc", "tknc", "snac"]), help="coverage-guided. Default: nc.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["deepxplore", "dlfuzz", "dlfuzzrr"]),
+    help="coverage-guided. Default: deepxplore.",
+)
+@seed_option
+@output_options
+@uses_keras
+def command(
+    teacher: Path,
+    opening: Opening,
+    data: DataChoice,
+    defect: str,
+    output: Path | None,
+    attacker_data: Path | None,
+    limit: int | None,
+    seed: int,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make a malicious version of every sample of a test set, from TEACHER alone.
+
+    The students are not needed: `keras-remos evaluate` tries the file on each of them. For a backdoor, TEACHER is a
+    file that `keras-remos poison` wrote. An attack that was interrupted goes on when it is started again.
+    """
+    from keras_remos.defects import DEFECTS, Prepared
+    from keras_remos.saving import check_writable, read_record
+
+    start = time.perf_counter()
+    output = output or beside(teacher, f".{defect}.npz")
+    check_writable(output, overwrite=force)
+    planted = defect.endswith("-backdoor")
+    if planted:
+        if read_record(teacher).get("defect") != defect:
+            raise click.ClickException(f"{teacher} carries no {defect}: plant one with `keras-remos poison` first.")
+        options_of(defect, (), options)
+        attack: Any = DEFECTS[defect]()  # its target and its trigger are in the teacher's file
+        prepared = Prepared.load(teacher)
+        matched = data.open_trained(prepared.teacher, teacher)
+    else:
+        kind = DEFECTS[defect]
+        attack = kind(**options_of(defect, (field.name for field in fields(kind) if field.init), options))
+        model = opening.open(teacher)
+        matched = data.open(model)
+        own = None if attacker_data is None else data.open_other(model, attacker_data).pixels.read_all()
+        prepared = attack.prepare(model, own, space=matched.space, seed=seed)
+    x, y = matched.pixels.read_all()
+    report_skipped(matched)
+    made = attack.inputs(
+        prepared,
+        x[:limit],
+        y[:limit],
+        class_names=matched.dataset.class_names,
+        batch_size=data.batch_size,
+        seed=seed,
+        resume=output.with_suffix(".partial.npz"),
+    )
+    made = replace(made, command=command_line())
+    made.save(output, overwrite=force)
+    seconds = time.perf_counter() - start
+    note(f"Every student of this teacher can be tried on it: keras-remos evaluate STUDENT --data ... --inputs {output}")
+    result = {**made.describe(), "attack": str(output), "seconds": round(seconds, 3)}
+    text = (
+        f"{defect}: {len(made):,} malicious inputs, no pixel changed by more than "
+        f"{result['largest_change']:.1f} of 255 levels\n\nAttack: {output} ({seconds:.1f} s)"
+    )
+    emit(result, text, as_json=as_json)

@@ -1,0 +1,99 @@
+"""`keras-remos audit`: attacks a teacher in every way that fits it, and measures what its students inherited."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from keras_remos_cli.inputs import DataChoice, Opening, report_skipped
+from keras_remos_cli.options import (
+    data_options,
+    json_option,
+    opening_options,
+    recipe_options,
+    seed_option,
+    teacher_argument,
+)
+from keras_remos_cli.running import command_line, emit, uses_keras
+
+
+@click.command("audit")
+@teacher_argument
+@click.argument("students", nargs=-1, type=click.Path(path_type=Path))
+@opening_options
+@data_options
+@click.option("--train-data", type=click.Path(path_type=Path), help="The students' training data. Default: --data.")
+@click.option("--train-split", type=click.Choice(["train", "test"]), help="A part of it. Default: train, with --split.")
+@click.option("--defect", "defects", multiple=True, help="Default: every attack that fits; may be repeated.")
+@click.option("--control", type=click.Path(path_type=Path), help="A fine-tuned student. Default: trained in this run.")
+@click.option("--no-control", is_flag=True, help="Train no control, and give no ratios.")
+@click.option("--floor", is_flag=True, help="Train a student from scratch, too.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only so many test samples.")
+@recipe_options
+@seed_option
+@json_option
+@uses_keras
+def command(
+    teacher: Path,
+    students: tuple[Path, ...],
+    opening: Opening,
+    data: DataChoice,
+    train_data: Path | None,
+    train_split: str | None,
+    defects: tuple[str, ...],
+    control: Path | None,
+    no_control: bool,
+    floor: bool,
+    limit: int | None,
+    recipe: dict[str, Any],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Attack TEACHER, and measure what each STUDENT inherited, on the test set --data.
+
+    A control is fine-tuned in the same run, unless you name one. A TEACHER that `keras-remos poison` wrote is also
+    tried with its trigger.
+    """
+    from keras_remos.defects import Prepared
+    from keras_remos.evaluation import audit
+    from keras_remos.methods import Recipe
+    from keras_remos.saving import read_record
+
+    if control is not None and no_control:
+        raise click.UsageError("--control and --no-control exclude each other.")
+    start = time.perf_counter()
+    model = opening.open(teacher)
+    matched = data.open_trained(model, teacher)
+    poisoned = Prepared.load(teacher) if "defect" in read_record(teacher) else None
+    models, spaces = {}, {}
+    for path in dict.fromkeys([*([] if control is None else [control]), *students]):
+        models[path.stem] = opening.open(path)
+        spaces[path.stem] = data.open_trained(models[path.stem], path).space
+    own = None
+    if floor or (control is None and not no_control):
+        split = train_split or ("train" if data.split is not None and train_data is None else None)
+        source = train_data or data.data_path
+        if source is None or (train_data is None and split == data.split):
+            raise click.UsageError("The control is trained in this run: give --train-data, or --control, --no-control.")
+        own = replace(data, split=split).open_other(model, source).pixels.read_all()
+    x, y = matched.pixels.read_all()
+    report_skipped(matched)
+    report = audit(
+        poisoned or model,
+        models,
+        (x[:limit], y[:limit]),
+        train=own,
+        defects=defects or None,
+        control=control.stem if control is not None else not no_control,
+        floor=floor,
+        space=None if poisoned is not None else matched.space,
+        spaces=spaces,
+        recipe=Recipe(batch_size=data.batch_size, **recipe) if recipe else None,
+        class_names=matched.dataset.class_names,
+        batch_size=data.batch_size,
+        seed=seed,
+    )
+    seconds = round(time.perf_counter() - start, 3)
+    result = {**report.describe(), "command": command_line(), "seconds": seconds}
+    emit(result, f"{report.summary()}\n\n{seconds:.1f} s", as_json=as_json)

@@ -1,0 +1,17 @@
+"""`keras-remos demo`: a planted backdoor, and what is left of it."""
+
+import click
+from keras_remos_cli.options import json_option
+from keras_remos_cli.running import emit, uses_keras
+
+
+@click.command("demo")
+@click.option("--seed", type=int, default=0, show_default=True)
+@json_option
+@uses_keras
+def command(seed: int, as_json: bool) -> None:
+    """Plant a backdoor in a small teacher and see which students inherit it. Takes a minute, needs no network."""
+    from keras_remos.demo import run_demo
+
+    result = run_demo(seed=seed)
+    emit(result.describe(), result.summary(), as_json=as_json)

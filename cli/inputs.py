@@ -1,0 +1,90 @@
+"""Opens the teacher and the data that commands are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from keras_remos_cli.running import note
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_remos.data import MatchedDataset
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How the user wants models opened."""
+
+    allow_unsafe_deserialization: bool
+    sequence_length: int
+
+    def open(self, path: Path) -> keras.Model:
+        """The model; cuts texts to `sequence_length` tokens if it reads texts."""
+        from keras_remos import load_teacher
+
+        model = load_teacher(path, allow_unsafe_deserialization=self.allow_unsafe_deserialization)
+        preprocessor: Any = getattr(model, "preprocessor", None)
+        longest = getattr(preprocessor, "sequence_length", None)
+        if longest is not None:
+            preprocessor.sequence_length = min(self.sequence_length, longest)
+        return model
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """A data set on disk, and how the user wants it read."""
+
+    data_path: Path | None
+    split: str | None
+    scaling: str | None
+    image_size: tuple[int, int] | None
+    pixel_range: tuple[float, float] | None
+    text_column: str | None
+    pair_column: str | None
+    label_column: str | None
+    path_column: str | None
+    batch_size: int
+    strict: bool
+
+    def open(self, model: keras.Model) -> MatchedDataset:
+        """The data set in the form that the model takes; says what was read and how inputs are scaled."""
+        if self.data_path is None:
+            raise click.UsageError("Missing option '--data'.")
+        return self.open_other(model, self.data_path)
+
+    def open_trained(self, model: keras.Model, path: Path) -> MatchedDataset:
+        """The data set for a model of ours, whose file says how its inputs are scaled; the user's word comes first."""
+        from keras_remos.saving import read_record
+
+        recorded = read_record(path).get("space", {}).get("scaling")
+        return replace(self, scaling=self.scaling or (None if recorded == "preprocessor" else recorded)).open(model)
+
+    def open_other(self, model: keras.Model, path: Path) -> MatchedDataset:
+        """Another data set, read in the same way."""
+        from keras_remos.data import open_for_model
+
+        how = {name: value for name, value in vars(self).items() if name != "data_path"}
+        matched = open_for_model(model, path, **how)
+        note(f"Data: {matched.dataset.description}.")
+        note(f"Input scaling: {matched.scaling}. {matched.reason}")
+        return matched
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The default name of what is made from a file: beside it, with another ending."""
+    return path.with_name(f"{path.stem}{ending}")
+
+
+def report_skipped(matched: MatchedDataset) -> None:
+    """Names the files that could not be read."""
+    skipped = matched.dataset.skipped
+    if skipped:
+        note(f"Left out {len(skipped)} file(s) of the data set; --strict refuses them:")
+        for path, reason in skipped[:10]:
+            note(f"  {path}: {reason}")
+        if len(skipped) > 10:
+            note(f"  and {len(skipped) - 10} more")

@@ -1,0 +1,167 @@
+"""Options that several commands share. Those that belong together reach a command as one object."""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from keras_remos_cli.inputs import DataChoice, Opening
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SCALINGS = ("none", "0-1", "-1-1", "imagenet", "caffe")
+PRESETS = ("recommended", "paper", "artifact")
+
+
+def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _as_one(kind: type, name: str, *decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Gives the command one argument in place of the options that make up the dataclass `kind`."""
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def run(**kwargs: Any) -> Any:
+            return command(**{name: kind(**{field.name: kwargs.pop(field.name) for field in fields(kind)})}, **kwargs)
+
+        return _all(*decorators)(run)  # type: ignore[arg-type, return-value]
+
+    return decorate
+
+
+def options_of(name: str, known: Iterable[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user gave out of the options of many kinds, as arguments for one of them.
+
+    Args:
+        name: What the user calls that kind.
+        known: Its options.
+        given: By name; `None` for what was not given.
+
+    Raises:
+        UsageError: If an option was given that this kind does not have.
+    """
+    chosen = {option: value for option, value in given.items() if value is not None}
+    for option in sorted(chosen.keys() - set(known)):
+        raise click.UsageError(f"--{option.replace('_', '-')} is not an option of {name}.")
+    return chosen
+
+
+def _image_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    try:
+        height, _, width = value.lower().partition("x")
+        size = int(height), int(width or height)
+    except ValueError:
+        size = (0, 0)
+    if min(size) < 1:
+        raise click.BadParameter(f"expected a size like 224 or 224x160 (height x width), received {value!r}.")
+    return size
+
+
+teacher_argument = click.argument("teacher", type=click.Path(path_type=Path))
+
+opening_options = _as_one(
+    Opening,
+    "opening",
+    click.option(
+        "--allow-unsafe-deserialization",
+        is_flag=True,
+        help="Open a model that carries code. The file can then do anything that you can.",
+    ),
+    click.option(
+        "--sequence-length",
+        type=click.IntRange(min=1),
+        default=128,
+        show_default=True,
+        help="Tokens a text is cut to.",
+    ),
+)
+
+data_options = _as_one(
+    DataChoice,
+    "data",
+    click.option(
+        "--data",
+        "data_path",
+        type=click.Path(path_type=Path),
+        help="A folder with one sub-folder of images a class, an .npz, or a .csv, .tsv or .jsonl table of texts or "
+        "image paths with labels.",
+    ),
+    click.option(
+        "--split",
+        type=click.Choice(["train", "test"]),
+        help="That sub-folder of --data, or those arrays of an .npz (x_test, y_test).",
+    ),
+    click.option(
+        "--preprocess",
+        "scaling",
+        type=click.Choice(SCALINGS),
+        help="How images are scaled for the teacher. Default: found out, and said.",
+    ),
+    click.option(
+        "--image-size", callback=_image_size, metavar="H[xW]", help="For teachers that take images of any size."
+    ),
+    click.option("--text-column", help="Default: text, sentence, review or content."),
+    click.option("--pair-column", help="The second text of a pair."),
+    click.option("--label-column", help="Default: label, labels, class, target or y."),
+    click.option("--path-column", help="Image files in a table. Default: path, file, image or filename."),
+    click.option(
+        "--pixel-range",
+        nargs=2,
+        type=float,
+        metavar="LOW HIGH",
+        help="Smallest and largest pixel value. Default: 0 255; 0 1 for arrays that do not leave it.",
+    ),
+    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True),
+    click.option("--strict", is_flag=True, help="Refuse damaged images instead of leaving them out."),
+)
+
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Everything random follows from it.")
+
+RECIPE = ("epochs", "learning_rate", "momentum", "weight_decay", "warmup", "schedule", "augment", "label_smoothing")
+
+
+def recipe_options(command: F) -> F:
+    """How a student is trained. The command gets those that were given, by name, as `recipe`."""
+
+    @functools.wraps(command)
+    def run(**kwargs: Any) -> Any:
+        given = {name: value for name in RECIPE if (value := kwargs.pop(name)) is not None}
+        return command(recipe=given, **kwargs)
+
+    return _all(
+        click.option("--epochs", type=click.IntRange(min=1), help="Default: 30."),
+        click.option("--learning-rate", type=float, help="Its peak. Default: 0.005; 0.1 from scratch."),
+        click.option("--momentum", type=float, help="Default: 0.9."),
+        click.option("--weight-decay", type=float, help="Default: 0.0001; 0.0005 from scratch."),
+        click.option("--warmup", type=float, help="Share of the steps. Default: 0.05."),
+        click.option("--schedule", type=click.Choice(["cosine", "constant"]), help="Default: cosine."),
+        click.option("--augment", type=click.Choice(["flip-crop", "none"]), help="Default: flip-crop, for images."),
+        click.option("--label-smoothing", type=float, help="Default: 0."),
+    )(run)  # type: ignore[arg-type, return-value]
+
+
+slicing_options = _all(
+    click.option("--preset", type=click.Choice(PRESETS), default="recommended", show_default=True),
+    click.option(
+        "--filter",
+        "filters",
+        multiple=True,
+        metavar="REGEX",
+        help="Slice only layers whose path matches; may be repeated.",
+    ),
+    click.option("--steps", type=click.IntRange(min=1), help="Stop profiling after so many batches."),
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+output_options = _all(click.option("--force", is_flag=True, help="Replace existing files."), json_option)

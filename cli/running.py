@@ -1,0 +1,89 @@
+"""What every command shares: choice of backend, errors as one line, results as text or JSON."""
+
+import functools
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def note(message: str) -> None:
+    """Says something to the user, on stderr."""
+    click.echo(message, err=True)
+
+
+def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Prints the result on stdout: as JSON for machines, else as text."""
+    click.echo(json.dumps(_without_nan(result), indent=2) if as_json else text)
+
+
+def _without_nan(value: Any) -> Any:
+    # NaN is no JSON.
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def command_line() -> str:
+    """What the user typed: recorded in every file, so that it can be made again."""
+    return shlex.join(["keras-remos", *sys.argv[1:]])
+
+
+def uses_keras(command: Command) -> Command:
+    """Adds `--backend`, brings Keras up on it, and turns expected errors into one line and exit code 1."""
+
+    @click.option(
+        "--backend",
+        type=click.Choice(["tensorflow", "torch", "jax"]),
+        help="What Keras runs on. Default: KERAS_BACKEND, else what is installed.",
+    )
+    @functools.wraps(command)
+    def run(*args: Any, backend: str | None, **kwargs: Any) -> Any:
+        with _failing_in_one_line():
+            _start_keras(backend)
+            return command(*args, **kwargs)
+
+    return run
+
+
+class _failing_in_one_line:  # noqa: N801 (reads as a statement)
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, click.ClickException):
+            return
+        if isinstance(error, KeyboardInterrupt):
+            raise click.ClickException("Stopped. Nothing was left half-written.") from None
+        if isinstance(error, MemoryError):
+            raise click.ClickException("Out of memory. Try a smaller --batch-size.") from None
+        # RemosError is a ValueError; naming it would import Keras before a backend is chosen.
+        expected = {base.__name__ for base in type(error).__mro__} & {"RemosError", "ImportError", "OSError"}
+        if expected:
+            raise click.ClickException(" ".join(str(error).split())) from None
+
+
+def _start_keras(backend: str | None) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # PyTorch's threads spin while they wait, and starve each other where something else wants the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    chosen_by_user = backend or os.environ.get("KERAS_BACKEND")
+    if backend:
+        if "keras" in sys.modules:
+            import keras
+
+            if keras.backend.backend() != backend:
+                raise click.UsageError(f"Keras runs on {keras.backend.backend()} already, not on {backend}.")
+        os.environ["KERAS_BACKEND"] = backend
+    from keras_remos.backend import installed_backends, select_backend
+
+    chosen, reason = select_backend()
+    if not chosen_by_user and len(installed_backends()) > 1:
+        note(f"Backend: {chosen} ({reason}). Choose with --backend or KERAS_BACKEND.")

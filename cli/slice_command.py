@@ -1,0 +1,104 @@
+"""`keras-remos slice`: from a teacher and a data set to a student file."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
+from keras_remos_cli.options import data_options, opening_options, output_options, slicing_options, teacher_argument
+from keras_remos_cli.running import emit, note, uses_keras
+
+
+@click.command("slice")
+@teacher_argument
+@opening_options
+@data_options
+@slicing_options
+@click.option(
+    "--keep-ratio",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="The share of weights that is kept. Default: the preset's (0.95 for recommended).",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.student.keras beside it.")
+@click.option("--slice-file", type=click.Path(path_type=Path), help="Save the slice itself, to apply or compare it.")
+@click.option("--profile-file", type=click.Path(path_type=Path), help="Use this profile instead of --data.")
+@click.option("--num-classes", type=click.IntRange(min=2), help="Default: as many as the data has.")
+@click.option("--keep-head", is_flag=True, help="Keep the teacher's classifier instead of a fresh one.")
+@click.option("--reset", type=click.Choice(["zeros", "initializer"]), default="zeros", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="For fresh weights.")
+@output_options
+@uses_keras
+def command(
+    teacher: Path,
+    opening: Opening,
+    data: DataChoice,
+    output: Path | None,
+    slice_file: Path | None,
+    profile_file: Path | None,
+    num_classes: int | None,
+    keep_head: bool,
+    keep_ratio: float | None,
+    preset: str,
+    filters: tuple[str, ...],
+    reset: Any,
+    seed: int,
+    force: bool,
+    as_json: bool,
+    steps: int | None,
+) -> None:
+    """Make a student from the part of TEACHER that the data needs.
+
+    TEACHER is a .keras file, a KerasHub preset folder or a Hugging Face folder. The student is a plain .keras file:
+    compile it, fit it on your data as usual. The teacher is not modified.
+    """
+    from keras_remos import CoverageProfile, RelevantSlicer
+    from keras_remos.saving import check_writable, replacing
+
+    if keep_head and num_classes is not None:
+        raise click.UsageError("--keep-head and --num-classes exclude each other.")
+    if data.data_path is not None and profile_file is not None:
+        raise click.UsageError("--data and --profile-file exclude each other.")
+    start = time.perf_counter()
+    output = output or beside(teacher, ".student.keras")
+    if output.suffix != ".keras":
+        raise click.UsageError(f"The student is a .keras file: -o must end in .keras, received {output}.")
+    for file in filter(None, (output, slice_file)):
+        check_writable(file, overwrite=force)
+    model = opening.open(teacher)
+    slicer = RelevantSlicer(model, preset=preset, keep_ratio=keep_ratio, filters=filters or None)
+    scaling = None
+    if profile_file is not None:
+        profile = CoverageProfile.load(profile_file)
+    else:
+        matched = data.open(model)
+        profile = slicer.profile(matched.dataset, steps=steps)
+        report_skipped(matched)
+        scaling = matched.scaling
+        if not keep_head and num_classes is None:
+            num_classes = matched.dataset.num_classes
+            if num_classes is None:
+                note("The data has no labels: the student keeps the teacher's head. --num-classes gives it a new one.")
+    chosen = slicer.slice(profile)
+    student = chosen.apply(model, num_classes=num_classes, reset=reset, seed=seed)
+    if slice_file is not None:
+        chosen.save(slice_file, overwrite=force)
+    with replacing(output, overwrite=force) as temporary:
+        student.save(temporary)
+    seconds = time.perf_counter() - start
+    head = f"a fresh head for {num_classes} classes" if num_classes is not None else "the teacher's head"
+    text = (
+        f"{chosen.summary()}\n\n"
+        f"Student: {output} ({head}; {profile.num_samples:,} samples profiled; {seconds:.1f} s)"
+        + (f"\nIt takes inputs scaled as the teacher's: {scaling}." if scaling not in (None, "preprocessor") else "")
+    )
+    result = {
+        **chosen.describe(),
+        "student": str(output),
+        "slice_file": None if slice_file is None else str(slice_file),
+        "num_classes": num_classes,
+        "preprocess": scaling,
+        "num_samples": profile.num_samples,
+        "seconds": round(seconds, 3),
+    }
+    emit(result, text, as_json=as_json)

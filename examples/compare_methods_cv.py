@@ -1,0 +1,145 @@
+"""Train students in seven ways from one teacher, attack them through it, and see how much each of them inherited.
+
+    python examples/compare_methods_cv.py teacher.keras images.npz --seeds 3 --output results.jsonl
+
+The data are an .npz with x_train, y_train, x_test and y_test, or a folder with train/ and test/, each with one
+sub-folder of images a class. For every seed the attacker owns one half of the training data and the students the other.
+Three teachers are attacked: the one given (adversarial inputs made from it), and two copies of it with a backdoor (a
+patch, and a latent one). Every method trains on the same data, in the same order, with the same augmentation, the same
+head and for as many steps. Each student is a line of the output file once it is measured, so that a run that was killed
+goes on where it stopped. The table at the end puts the test images of all seeds together.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import keras_remos as kr
+from keras_remos.defects import CoverageGuidedAttack, Defect, LatentBackdoor, PatchBackdoor, PenultimateAttack
+from keras_remos.evaluation import Rate, measure
+from keras_remos.methods import METHODS, RECIPES, Recipe
+
+STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "finetune": ("finetune", {}),
+    "retrain": ("retrain", {}),
+    "delta": ("delta", {}),
+    "delta-r": ("delta-r", {}),
+    "mag-prune": ("mag-prune", {}),
+    "renofeation": ("renofeation", {}),
+    "remos 0.95": ("remos", {}),
+    "remos 0.90": ("remos", {"keep_ratio": 0.9}),
+    "artifact 0.95": ("remos", {"preset": "artifact", "keep_ratio": 0.95}),
+    "artifact 0.90": ("remos", {"preset": "artifact", "keep_ratio": 0.9}),
+}
+ADVERSARIAL: dict[str, Defect] = {
+    "penultimate": PenultimateAttack(),
+    "nc deepxplore": CoverageGuidedAttack(criterion="nc", strategy="deepxplore"),
+    "snac dlfuzz": CoverageGuidedAttack(criterion="snac", strategy="dlfuzz"),
+}
+BACKDOORS: dict[str, Defect] = {"patch": PatchBackdoor(), "latent": LatentBackdoor()}
+CONTROL = "finetune"
+
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("teacher")
+    parser.add_argument("data")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--test-limit", type=int, help="use only so many test images")
+    parser.add_argument("--output", type=Path, default=Path("results.jsonl"))
+    arguments = parser.parse_args()
+
+    teacher = kr.load_teacher(arguments.teacher)
+    train = kr.open_for_model(teacher, arguments.data, split="train")
+    test = kr.open_for_model(teacher, arguments.data, split="test", scaling=train.scaling)
+    x, y = (part[: arguments.test_limit] for part in test.pixels.read_all())
+    for seed in range(arguments.seeds):
+        attacker, own = halves(train.pixels.read_all(), seed)
+        for scene in ("adversarial", *BACKDOORS):
+            done = {row["student"] for row in read(arguments.output) if (row["seed"], row["scene"]) == (seed, scene)}
+            missing = [name for name in STUDENTS if name not in done]
+            if not missing:
+                continue
+            attacked, sets = attack(scene, teacher, train.space, attacker, (x, y), seed)
+            for name in missing:
+                method, options = STUDENTS[name]
+                recipe = {
+                    **RECIPES[method].get_config(),
+                    "epochs": arguments.epochs,
+                    "batch_size": arguments.batch_size,
+                }
+                trained = METHODS[method](
+                    attacked,
+                    (train.space.scale(own[0]), own[1]),
+                    num_classes=train.dataset.num_classes,
+                    recipe=Recipe(**recipe),
+                    seed=seed,
+                    **options,
+                )
+                report = measure({name: (trained.student, train.space)}, x, y, sets)
+                row = {"seed": seed, "scene": scene, "student": name, **report.describe(), "options": trained.options}
+                with arguments.output.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+    print(table(read(arguments.output)))
+
+
+def halves(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+    """The attacker's images and the student's."""
+    x, y = data
+    order = np.random.default_rng(seed).permutation(len(x))
+    first, second = np.array_split(order, 2)
+    return (x[first], y[first]), (x[second], y[second])
+
+
+def attack(
+    scene: str, teacher: Any, space: kr.PixelSpace, attacker: Labelled, test: Labelled, seed: int
+) -> tuple[Any, dict[str, kr.AttackSet]]:
+    """The teacher as the attacker leaves it, and malicious versions of the test images."""
+    attacks = ADVERSARIAL if scene == "adversarial" else {scene: BACKDOORS[scene]}
+    sets = {}
+    for name, defect in attacks.items():
+        prepared = defect.prepare(teacher, attacker if scene in BACKDOORS else None, space=space, seed=seed)
+        sets[name] = defect.inputs(prepared, *test, seed=seed)
+    return prepared.teacher, sets
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """ACC and DIR of each student under each attack, all seeds' test images taken together."""
+    accuracies: dict[tuple[str, str], Rate] = defaultdict(lambda: Rate(0, 0))
+    rates: dict[tuple[str, str], Rate] = defaultdict(lambda: Rate(0, 0))
+    for row in rows:
+        (own,) = row["students"].values()
+        for found in row["defects"]:
+            key = found["defect"], row["student"]
+            accuracies[key] = add(accuracies[key], own["accuracy"])
+            rates[key] = add(rates[key], found["targeted"] or found["flipped"])
+    lines = [f"{'defect':<15}{'student':<15}{'ACC':>7}{'rACC':>7}{'DIR':>7}{'95 % interval':>17}{'n':>7}{'rDIR':>7}"]
+    for defect, student in rates:
+        rate, accuracy = rates[defect, student], accuracies[defect, student]
+        low, high = rate.interval()
+        over = accuracies[defect, CONTROL].value, rates[defect, CONTROL].value
+        lines.append(
+            f"{defect:<15}{student:<15}{accuracy.value:>7.3f}{accuracy.value / over[0]:>7.3f}{rate.value:>7.3f}"
+            f"{f'{low:.3f} to {high:.3f}':>17}{rate.total:>7,}{rate.value / over[1]:>7.3f}"
+        )
+    return "\n".join(lines)
+
+
+def add(rate: Rate, measured: dict[str, int]) -> Rate:
+    return Rate(rate.count + measured["count"], rate.total + measured["n"])
+
+
+if __name__ == "__main__":
+    main()

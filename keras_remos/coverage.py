@@ -1,0 +1,271 @@
+"""Coverage criteria: which neurons does a sample activate?
+
+A criterion turns one tensor of activations into a count for every neuron, on the device and under any backend's
+tracing. Nothing but these counts leaves the device.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+from keras import ops
+
+from keras_remos.errors import RemosError
+from keras_remos.kernels import Tensor
+
+# What a mean must exceed a relative threshold by, as a share of it: more than float32 rounds, less than data tell.
+TIE_MARGIN = 1e-6
+
+
+@dataclass(frozen=True)
+class Activations:
+    """One tensor of activations, seen as samples x positions x neurons.
+
+    Args:
+        tensor: Shape `(batch, ...)`, any float dtype.
+        neuron_axes: The axes that index neurons, in the order in which they are wanted. All others but 0 are
+            positions (pixels, tokens, time steps).
+        mask: `None`, or a boolean tensor that can be broadcast to `tensor`: `False` where a position is padding.
+    """
+
+    tensor: Tensor
+    neuron_axes: tuple[int, ...]
+    mask: Tensor | None = None
+
+    @property
+    def position_axes(self) -> tuple[int, ...]:
+        """The axes that index positions."""
+        rank = len(self.tensor.shape)
+        neurons = {axis % rank for axis in self.neuron_axes}
+        return tuple(axis for axis in range(1, rank) if axis not in neurons)
+
+    def per_neuron(self, reduced: Tensor) -> Tensor:
+        """Brings a tensor reduced over the position axes, `keepdims=True`, to shape `(batch, neurons)`."""
+        rank = len(self.tensor.shape)
+        order = (0, *(axis % rank for axis in self.neuron_axes), *self.position_axes)
+        if order != tuple(range(rank)):
+            reduced = ops.transpose(reduced, order)
+        return ops.reshape(reduced, (ops.shape(reduced)[0], -1))
+
+    def positions(self) -> Tensor:
+        """How many positions of each sample count, shape `(batch,)`, int32."""
+        shape = ops.shape(self.tensor)
+        each = ops.ones((shape[0],), dtype="int32")
+        masked = self.mask.shape if self.mask is not None else ()
+        if self.mask is not None:
+            each = ops.sum(ops.reshape(ops.cast(self.mask, "int32"), (shape[0], -1)), axis=1)
+        for axis in self.position_axes:
+            if not masked or masked[axis] == 1:
+                each = each * shape[axis]
+        return each
+
+    def mean(self) -> Tensor:
+        """The mean over positions, shape `(batch, neurons)`."""
+        axes = self.position_axes
+        if not axes:
+            return self.per_neuron(self.tensor)
+        if self.mask is None:
+            total = self.tensor
+            for axis in axes:
+                # One axis after the other: TensorFlow is twice as slow at several.
+                total = ops.sum(total, axis=axis, keepdims=True)
+        else:
+            total = self._masked_sum(axes)
+        count = ops.cast(ops.maximum(self.positions(), 1), total.dtype)
+        return self.per_neuron(total) / count[:, None]
+
+    def _masked_sum(self, axes: tuple[int, ...]) -> Tensor:
+        if axes != (1,):
+            return ops.sum(ops.where(self.mask, self.tensor, 0.0), axis=axes, keepdims=True)
+        # A product with the mask needs no masked copy.
+        batch, length, *neurons = ops.shape(self.tensor)
+        weights = ops.reshape(ops.cast(self.mask, self.tensor.dtype), (batch, 1, length))
+        total = ops.matmul(weights, ops.reshape(self.tensor, (batch, length, math.prod(neurons))))
+        return ops.reshape(total, (batch, 1, *neurons))
+
+    def extremes(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value of each sample over all its neurons and positions, each `(batch, 1)`."""
+        low = high = self.tensor
+        if self.mask is not None:
+            # Over the neurons first: then the mask meets a small tensor.
+            low = ops.where(self.mask, ops.min(low, axis=self.neuron_axes, keepdims=True), float("inf"))
+            high = ops.where(self.mask, ops.max(high, axis=self.neuron_axes, keepdims=True), float("-inf"))
+        axes = tuple(range(1, len(self.tensor.shape)))
+        return ops.min(low, axis=axes)[:, None], ops.max(high, axis=axes)[:, None]
+
+    def count_above(self, threshold: Tensor) -> Tensor:
+        """At how many positions each neuron exceeds the sample's threshold `(batch, 1)`: `(batch, neurons)`, int32."""
+        limit = ops.reshape(threshold, (-1,) + (1,) * (len(self.tensor.shape) - 1))
+        above = self.tensor > limit
+        if self.mask is not None:
+            above = ops.logical_and(above, self.mask)
+        return self.per_neuron(ops.sum(ops.cast(above, "int32"), axis=self.position_axes, keepdims=True))
+
+
+class Criterion:
+    """Decides which neurons a sample covers."""
+
+    name: ClassVar[str]
+
+    def count(self, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts coverage, sample by sample.
+
+        Returns:
+            `(counts, positions, means)`: for each sample and neuron how often it is covered, `(batch, neurons)`
+            int32; out of how many times, `(batch,)` int32; and the neurons' mean activations, `(batch, neurons)`.
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The criterion's name and options, as `as_criterion()` takes them."""
+        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class NeuronCoverage(Criterion):
+    """A neuron is covered when its activation exceeds a threshold (DeepXplore's NC; ReMoS section 4.2, Eq. 5).
+
+    Args:
+        threshold: The paper's alpha. A share of the tensor's range if `scale="minmax"`, else an activation.
+        scale: `"minmax"` scales each sample's tensor to [0, 1] first, as the released code does; `"none"` compares
+            activations as they are, as the paper's Eq. 5 reads.
+        positions: `"mean"` averages over positions first and gives one answer a sample; `"share"` asks at every
+            position, and counts positions instead of samples.
+
+    Note:
+        A constant tensor covers nothing under `"minmax"`. (The released code divides by zero there, with the same
+        effect.) Nor does a mean that lies at the threshold: a neuron that holds both the smallest and the largest of
+        two values has a scaled mean of exactly one half, and must not be left to the rounding of a backend.
+    """
+
+    name: ClassVar[str] = "nc"
+    threshold: float = 0.5
+    scale: Literal["minmax", "none"] = "minmax"
+    positions: Literal["mean", "share"] = "mean"
+
+    def __post_init__(self) -> None:
+        _check_choice("scale", self.scale, ("minmax", "none"))
+        _check_choice("positions", self.positions, ("mean", "share"))
+        if self.scale == "minmax" and not 0 <= self.threshold < 1:
+            raise RemosError(f"threshold must be in [0, 1) with scale='minmax', received {self.threshold!r}.")
+        if not math.isfinite(self.threshold):
+            raise RemosError(f"threshold must be a finite number, received {self.threshold!r}.")
+
+    def count(self, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
+        means = activations.mean()
+        limit = ops.full((ops.shape(means)[0], 1), self.threshold, dtype=means.dtype)
+        if self.scale == "minmax":
+            # mean(scaled x) > a is the same as mean(x) - min > a (max - min): no scaled copy is made.
+            low, high = activations.extremes()
+            limit = low + self.threshold * (1 + TIE_MARGIN) * (high - low)
+        if self.positions == "share":
+            return activations.count_above(limit), activations.positions(), means
+        return _once_a_sample(means > limit, means, activations)
+
+
+@dataclass(frozen=True)
+class TopKCoverage(Criterion):
+    """A neuron is covered when it is among the `k` most active of its layer (DeepGauge's TKNC).
+
+    Args:
+        k: How many neurons of a layer a sample covers.
+
+    Note:
+        Neurons that tie with the k-th are covered too, so that the answer does not depend on the backend's sort; those
+        at the layer's smallest activation never are, so that a dead layer covers nothing.
+    """
+
+    name: ClassVar[str] = "tknc"
+    k: int = 10
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, int) or self.k < 1:
+            raise RemosError(f"k must be a whole number of at least 1, received {self.k!r}.")
+
+    def count(self, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
+        means = activations.mean()
+        kth = ops.top_k(means, min(self.k, means.shape[-1]))[0][:, -1:]
+        above_floor = means > ops.min(means, axis=-1, keepdims=True)
+        return _once_a_sample(ops.logical_and(means >= kth, above_floor), means, activations)
+
+
+@dataclass(frozen=True)
+class StrongCoverage(Criterion):
+    """A neuron is covered when it lies in the top `1/k` of its layer's range of activations (SNAC).
+
+    Args:
+        k: The range of the neurons' mean activations is cut into `k` parts, of which the uppermost counts.
+
+    Note:
+        As the released code does it, within one layer and one sample. DeepGauge's SNAC takes the largest activation
+        seen on the training set as the bound.
+    """
+
+    name: ClassVar[str] = "snac"
+    k: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.k > 1:
+            raise RemosError(f"k must be greater than 1, received {self.k!r}.")
+
+    def count(self, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
+        means = activations.mean()
+        low = ops.min(means, axis=-1, keepdims=True)
+        high = ops.max(means, axis=-1, keepdims=True)
+        return _once_a_sample(means > high - (high - low) / self.k, means, activations)
+
+
+def _once_a_sample(covered: Tensor, means: Tensor, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
+    if activations.mask is not None:
+        # A sample that is nothing but padding covers nothing.
+        covered = ops.logical_and(covered, activations.positions()[:, None] > 0)
+    return ops.cast(covered, "int32"), ops.ones((ops.shape(means)[0],), dtype="int32"), means
+
+
+def count_tokens(tokens: Tensor, vocabulary: int, mask: Tensor | None, valid: Tensor) -> Tensor:
+    """In how many samples each token occurs.
+
+    Args:
+        tokens: Token ids, shape `(batch, ...)`.
+        vocabulary: How many tokens there are.
+        mask: `None`, or boolean of the shape of `tokens`: `False` where a token is padding.
+        valid: Which samples count, shape `(batch,)`, int32 of 0 and 1.
+
+    Returns:
+        Shape `(vocabulary,)`, int32.
+    """
+    batch = ops.shape(tokens)[0]
+    flat = ops.reshape(ops.cast(tokens, "int32"), (batch, -1))
+    counted = ops.ones_like(flat, dtype="bool") if mask is None else ops.reshape(mask, (batch, -1))
+    # What must not count becomes a token past the end of the vocabulary.
+    flat = ops.sort(ops.where(ops.logical_and(counted, valid[:, None] > 0), flat, vocabulary), axis=1)
+    repeated = ops.concatenate([ops.zeros_like(flat[:, :1], dtype="bool"), flat[:, 1:] == flat[:, :-1]], axis=1)
+    once = ops.reshape(ops.where(repeated, vocabulary, flat), (-1,))
+    return ops.segment_sum(ops.ones_like(once), once, num_segments=vocabulary + 1)[:vocabulary]
+
+
+CRITERIA: dict[str, type[Criterion]] = {kind.name: kind for kind in (NeuronCoverage, TopKCoverage, StrongCoverage)}
+
+
+def as_criterion(config: str | Mapping[str, Any] | Criterion) -> Criterion:
+    """A criterion from its name (`"nc"`, `"tknc"`, `"snac"`), its `get_config()`, or itself.
+
+    Raises:
+        RemosError: If there is no criterion of that name, or it has no such option.
+    """
+    if isinstance(config, Criterion):
+        return config
+    options = {"name": config} if isinstance(config, str) else dict(config)
+    name = options.pop("name", None)
+    if name not in CRITERIA:
+        raise RemosError(f"Unknown coverage criterion {name!r}: expected one of {sorted(CRITERIA)}.")
+    try:
+        return CRITERIA[name](**options)
+    except TypeError as error:
+        raise RemosError(f"Coverage criterion {name!r} does not take these options: {options} ({error}).") from None
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise RemosError(f"{option} must be one of {choices}, received {value!r}.")

@@ -1,0 +1,24 @@
+"""Data in every form that `fit` takes, or on disk, as batches of NumPy arrays in the form that a model takes."""
+
+from keras_remos.data.datasets import Dataset, open_dataset
+from keras_remos.data.matching import MatchedDataset, open_for_model
+from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.scaling import SCALINGS, choose_scaling, scale_inputs
+from keras_remos.data.streams import Batches, Fingerprint, batches
+from keras_remos.data.training import TrainingData, training_data
+
+__all__ = [
+    "SCALINGS",
+    "Batches",
+    "Dataset",
+    "Fingerprint",
+    "MatchedDataset",
+    "PixelSpace",
+    "TrainingData",
+    "batches",
+    "choose_scaling",
+    "open_dataset",
+    "open_for_model",
+    "scale_inputs",
+    "training_data",
+]

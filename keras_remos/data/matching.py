@@ -1,0 +1,150 @@
+"""Opens a data set on disk in the form that a model takes: image size, channels, input scaling, text or not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_remos.data.datasets import Dataset, open_dataset
+from keras_remos.data.npz import Split
+from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
+from keras_remos.data.scaling import SCALINGS, choose_scaling
+from keras_remos.errors import DataError
+
+SAMPLES_FOR_SCALING = 64
+
+
+@dataclass(frozen=True)
+class MatchedDataset:
+    """A data set, ready for a model.
+
+    Args:
+        dataset: Gives batches in the form that the model takes.
+        scaling: How inputs were scaled: one of `SCALINGS`, or `"preprocessor"` where the model brings its own.
+        reason: Why this scaling, as a sentence.
+        pixels: The same data set before it was scaled: what attacks are made of.
+        space: How the model's inputs come from these pixels.
+    """
+
+    dataset: Dataset
+    scaling: str
+    reason: str
+    pixels: Dataset
+    space: PixelSpace
+
+
+def open_for_model(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    split: Split | None = None,
+    scaling: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    pixel_range: tuple[float, float] | None = None,
+    batch_size: int = 32,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+    path_column: str | None = None,
+    strict: bool = False,
+) -> MatchedDataset:
+    """Opens a data set on disk for a model.
+
+    Args:
+        model: The model that is to read it.
+        path: See `open_dataset`.
+        split: See `open_dataset`.
+        scaling: How images are scaled; `None` finds out: from the model's preprocessor, its batch normalization
+            statistics, its layers or its name.
+        image_size: `(height, width)`; taken from the model where that fixes it.
+        pixel_range: The smallest and the largest value that a pixel may have; `None` takes 0 to 1 for data that do
+            not leave it, 0 to 255 for others.
+        batch_size: Samples a batch.
+        text_column: See `open_dataset`, as for the others.
+        pair_column: A second text.
+        label_column: The labels.
+        path_column: Image files, in a table.
+        strict: Refuse damaged images instead of leaving them out.
+
+    Raises:
+        DataError: If the data set cannot be read or does not fit the model.
+    """
+    if scaling is not None and scaling not in SCALINGS:
+        raise DataError(f"Unknown scaling {scaling!r}: expected one of {', '.join(SCALINGS)}.")
+    shape, data_format = image_shape(model)
+    dataset = open_dataset(
+        path,
+        split=split,
+        image_size=image_size or (None if shape is None else _fixed_size(shape)),
+        channels=None if shape is None else shape[2],
+        batch_size=batch_size,
+        text_column=text_column,
+        pair_column=pair_column,
+        label_column=label_column,
+        path_column=path_column,
+        strict=strict,
+    )
+    if dataset.kind == "text":
+        if getattr(model, "preprocessor", None) is None:
+            raise DataError(
+                f"{path} holds text, but model {model.name!r} brings no tokenizer. Use a KerasHub text classifier, or "
+                "tokenize the text and give the arrays as .npz."
+            )
+        if pair_column is not None:
+            # To a KerasHub preprocessor a list is a batch of texts, and a tuple the two texts of a pair.
+            dataset = dataset.map(tuple)
+        space = PixelSpace(PREPROCESSOR)
+        return MatchedDataset(dataset, space.scaling, "The model brings its own tokenizer.", dataset, space)
+    if shape is None:
+        return MatchedDataset(dataset, "none", "The model takes no images.", dataset, _space("none", None, None))
+    if data_format == "channels_first" and dataset.kind == "image":
+        dataset = dataset.map(lambda x: np.moveaxis(x, -1, 1))
+    samples = _some_samples(dataset)
+    reason = "As asked for."
+    if scaling is None and getattr(model, "preprocessor", None) is not None:
+        scaling, reason = PREPROCESSOR, "The model brings its own preprocessor."
+    elif scaling is None:
+        scaling, reason = choose_scaling(model, samples, data_format=data_format)
+    space = _space(scaling, pixel_range, samples, data_format)
+    scaled = dataset if scaling == PREPROCESSOR else dataset.map(space.scale)
+    return MatchedDataset(scaled, scaling, reason, dataset, space)
+
+
+def _space(
+    scaling: str,
+    pixel_range: tuple[float, float] | None,
+    samples: np.ndarray | None,
+    data_format: str = "channels_last",
+) -> PixelSpace:
+    if pixel_range is None:
+        within_one = samples is not None and float(samples.min()) >= 0 and float(samples.max()) <= 1
+        pixel_range = (0.0, 1.0) if within_one else (0.0, 255.0)
+    return PixelSpace(scaling, *pixel_range, data_format=data_format)
+
+
+def image_shape(model: keras.Model) -> tuple[tuple[int | None, int | None, int | None] | None, str]:
+    """`(height, width, channels)` of the images that a model takes, if it takes any, and its data format."""
+    inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        return None, "channels_last"
+    _, first, second, third = inputs[0].shape
+    if first in (1, 3, 4) and third not in (1, 3, 4):
+        return (second, third, first), "channels_first"
+    return (first, second, third), "channels_last"
+
+
+def _fixed_size(shape: tuple[int | None, int | None, int | None]) -> tuple[int, int] | None:
+    height, width, _ = shape
+    return None if height is None or width is None else (height, width)
+
+
+def _some_samples(dataset: Dataset) -> np.ndarray:
+    taken: list[np.ndarray] = []
+    for batch in dataset:
+        taken.append(keras.utils.unpack_x_y_sample_weight(batch)[0])
+        if sum(map(len, taken)) >= SAMPLES_FOR_SCALING:
+            break
+    return np.concatenate(taken)[:SAMPLES_FOR_SCALING]

@@ -1,0 +1,168 @@
+"""`PixelSpace`: how a model's inputs come from pixels, in both directions that an attack needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_remos.data.scaling import SCALINGS, scale_inputs
+from keras_remos.errors import DataError, MismatchError, RemosError
+
+PREPROCESSOR = "preprocessor"
+# Epsilons are given in levels of a common image file, whatever the range of the pixels at hand.
+LEVELS = 255
+
+
+@dataclass(frozen=True)
+class PixelSpace:
+    """How a model's inputs come from pixels: the range that pixels may take, and their scaling.
+
+    Attacks are made, projected and stored in pixels, so that one attack set fits students with other scalings.
+
+    Args:
+        scaling: One of `SCALINGS`, or `"preprocessor"` where the model brings its own (gradients cannot pass it). All
+            but `"none"` first bring `[low, high]` to 0 to 255, the range that they are defined on.
+        low: The smallest pixel value: 0 for image files.
+        high: The largest: 255 for image files, 1 for arrays that hold `x / 255`.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Raises:
+        RemosError: If an option has no such value or the range is empty.
+
+    Example:
+    ```python
+    space = PixelSpace("imagenet")
+    model(space.scale(images))         # images: uint8 or float, 0 to 255
+    space.epsilon(5.7)                 # 5.7: an epsilon of 5.7/255 of the range, in pixels
+    ```
+    """
+
+    scaling: str = "none"
+    low: float = 0.0
+    high: float = 255.0
+    data_format: str = "channels_last"
+
+    def __post_init__(self) -> None:
+        if self.scaling not in (*SCALINGS, PREPROCESSOR):
+            raise RemosError(f"Unknown scaling {self.scaling!r}: expected one of {', '.join(SCALINGS)}.")
+        if self.data_format not in ("channels_last", "channels_first"):
+            raise RemosError(f"data_format must be 'channels_last' or 'channels_first', received {self.data_format!r}.")
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise RemosError(
+                f"Pixels must range from a finite low to a greater high, received low={self.low}, high={self.high}."
+            )
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the channels in a batch of images."""
+        return -1 if self.data_format == "channels_last" else 1
+
+    def scale(self, x: Any) -> Any:
+        """Turns pixels into what the model takes.
+
+        Args:
+            x: Pixels, shape `(batch, ...)`: a NumPy array of any type, or a float tensor of the backend (then the
+                result is one too, and gradients pass).
+
+        Returns:
+            float32, the same shape. For NumPy arrays of 0 to 255 exactly `scale_inputs`; for tensors the same to
+            within float32 rounding.
+
+        Raises:
+            RemosError: If the scaling is the model's own preprocessor.
+            DataError: If the scaling is per channel and there are not three of them.
+        """
+        self.check_scales()
+        if isinstance(x, np.ndarray):
+            return scale_inputs(self._to_levels(x), self.scaling, data_format=self.data_format)
+        if self.scaling == "none":
+            return x
+        gain, offset = self._affine(len(x.shape), x.shape[self.channel_axis])
+        if self.scaling == "caffe":
+            x = ops.flip(x, axis=self.channel_axis)
+        return x * ops.convert_to_tensor(gain) + ops.convert_to_tensor(offset)
+
+    def check_scales(self) -> None:
+        """Makes sure that the scaling is a known formula, which gradients pass.
+
+        Raises:
+            RemosError: If it is the model's own preprocessor.
+        """
+        if self.scaling == PREPROCESSOR:
+            raise RemosError(
+                "This model's images are scaled by its own preprocessor, which no gradient passes. Say how they are "
+                f"scaled (scaling=, --scaling): one of {', '.join(SCALINGS)}."
+            )
+
+    def unscale(self, x: np.ndarray) -> np.ndarray:
+        """The inverse of `scale`: pixels from what a model takes, not clipped to their range.
+
+        Args:
+            x: NumPy array, `(batch, ...)`.
+
+        Returns:
+            float32, the same shape.
+        """
+        self.check_scales()
+        if self.scaling == "none":
+            return np.array(x, np.float32)
+        gain, offset = self._affine(x.ndim, x.shape[self.channel_axis])
+        pixels = (np.asarray(x, np.float32) - offset) / gain
+        return np.flip(pixels, self.channel_axis) if self.scaling == "caffe" else pixels
+
+    def _to_levels(self, x: np.ndarray) -> np.ndarray:
+        if self.scaling == "none" or (self.low, self.high) == (0, LEVELS):
+            return x
+        return (np.asarray(x, np.float32) - self.low) * (LEVELS / (self.high - self.low))
+
+    def _affine(self, rank: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Every scaling is `x * gain + offset` for each channel: two grey values tell both."""
+        shape = [1] * rank
+        shape[self.channel_axis] = channels
+        ends = [
+            scale_inputs(np.full(shape, level), self.scaling, data_format=self.data_format).astype(np.float64)
+            for level in (0, LEVELS)
+        ]
+        gain = (ends[1] - ends[0]) / (self.high - self.low)
+        return gain.astype(np.float32), (ends[0] - self.low * gain).astype(np.float32)
+
+    def epsilon(self, levels: float) -> float:
+        """A distance that is given in levels of 255, in pixels of this range."""
+        return levels * (self.high - self.low) / LEVELS
+
+    def check(self, x: np.ndarray) -> None:
+        """Makes sure that an array holds pixels of this range.
+
+        Raises:
+            DataError: If it is empty, holds no numbers, or values outside the range.
+        """
+        if x.size == 0 or x.dtype.kind not in "uif":
+            raise DataError(f"Expected at least one image of numbers, received shape {x.shape} of {x.dtype}.")
+        least, most = float(x.min()), float(x.max())
+        if not (self.low <= least and most <= self.high):
+            raise DataError(
+                f"Expected pixels from {self.low:g} to {self.high:g}, received values from {least:g} to {most:g}. "
+                "Pass pixels as they are in the files, before any scaling, or say their range: "
+                "PixelSpace(scaling, low=, high=)."
+            )
+
+    def check_same_pixels(self, other: PixelSpace) -> None:
+        """Makes sure that two models' pixels mean the same; their scalings may differ.
+
+        Raises:
+            MismatchError: If range or data format differ.
+        """
+        ours, theirs = ((space.low, space.high, space.data_format) for space in (self, other))
+        if ours != theirs:
+            raise MismatchError(
+                f"Pixels from {self.low:g} to {self.high:g}, {self.data_format}, were expected; these range from "
+                f"{other.low:g} to {other.high:g}, {other.data_format}. Bring both to one range and data format."
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """The options, as `PixelSpace(**config)` takes them."""
+        return asdict(self)

@@ -1,0 +1,251 @@
+"""`TrainingData`: the batches of `fit`, in an order and with an augmentation that every method shares."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos.data.arrays import leaves, map_arrays
+from keras_remos.data.datasets import Dataset
+from keras_remos.data.streams import Batch, Fingerprint, as_arrays, is_array_data
+from keras_remos.errors import DataError
+
+Augmentation = str | Callable[[np.ndarray, np.random.Generator], np.ndarray]
+AUGMENTATIONS = ("flip-crop", "none")
+# Of an image's side, as usual for CIFAR: 4 pixels of 32.
+_MOST_SHIFT = 1 / 8
+
+
+def training_data(data: Any, *, num_classes: int, **options: Any) -> Any:
+    """Wraps what can be put in order; whatever else `fit` takes comes back untouched.
+
+    Args:
+        data: Arrays `(x, y)` or `(x, y, sample_weight)`, a `Dataset`, or anything that `fit` takes.
+        num_classes: How many classes the labels are of.
+        options: See `TrainingData`.
+
+    Raises:
+        DataError: If arrays or a `Dataset` are empty, have no labels, labels of one class only, or labels that are
+            not class ids from 0 to `num_classes - 1` (or one-hot rows of that length).
+    """
+    if isinstance(data, Dataset) or (isinstance(data, tuple) and is_array_data(data)):
+        return TrainingData(data, num_classes=num_classes, **options)
+    if is_array_data(data):
+        raise DataError("Expected inputs with labels, as a tuple (x, y). Received: inputs alone.")
+    return data
+
+
+@dataclass(frozen=True, eq=False)
+class _Epoch:
+    """What is drawn for one epoch: for each place in it the sample, whether it is mirrored, and where it is cut out."""
+
+    number: int
+    order: np.ndarray
+    mirrored: np.ndarray
+    places: np.ndarray
+
+
+class TrainingData(keras.utils.PyDataset):
+    """Labelled batches, shuffled and augmented anew for each epoch.
+
+    Order and augmentation depend on the seed and the number of the epoch alone: not on the model, the backend, or what
+    was read before. Whoever runs the epochs sets `epoch` when one begins.
+
+    Args:
+        source: Arrays `(x, y)` or `(x, y, sample_weight)`, or a `Dataset`.
+        num_classes: How many classes the labels are of.
+        batch_size: Samples a batch.
+        seed: For order and augmentation. `None` keeps the source's order.
+        augment: `"flip-crop"`: images are mirrored at random and shifted by up to an eighth of their side, what comes
+            in from outside being reflected; inputs that are no images stay as they are. `"none"`, or a function of a
+            batch of inputs and a `numpy.random.Generator`.
+        data_format: Of the images.
+        transform: Applied to the inputs of each batch before they are augmented.
+
+    Raises:
+        DataError: See `training_data`.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        num_classes: int,
+        batch_size: int = 128,
+        seed: int | None = 0,
+        augment: Augmentation = "flip-crop",
+        data_format: str = "channels_last",
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augment = augment
+        self.data_format = data_format
+        self.transform = transform
+        self.epoch = 0
+        if isinstance(source, Dataset):
+            if source.num_classes not in (None, num_classes):
+                raise DataError(
+                    f"Expected a data set of {num_classes} classes, as num_classes says. Received: "
+                    f"{source.description}, with {source.num_classes} ({', '.join(source.class_names[:5])}, ...). "
+                    "Classes are numbered by their names: a missing one shifts the others."
+                )
+            self._source: Dataset | Batch = source
+            self.labels = check_labels(source.labels, num_classes)
+        else:
+            x, y, sample_weight = as_arrays(source)
+            self.labels = check_labels(y, num_classes)
+            self._source = x, self.labels, sample_weight
+        self.num_samples = len(self.labels)
+        self._drawn: _Epoch | None = None
+
+    def __len__(self) -> int:
+        return math.ceil(self.num_samples / self.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        """Returns a batch of the current epoch, or the next one of which something can be read.
+
+        Raises:
+            DataError: If no sample at all can be read.
+        """
+        epoch = self._draw()
+        for offset in range(len(self)):
+            number = (index + offset) % len(self)
+            places = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            batch = self._take(epoch.order[places])
+            if batch is not None:
+                x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+                x = self._augmented(x if self.transform is None else self.transform(x), epoch, number, places)
+                return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        raise DataError("Expected readable samples. Received: none of the data set can be read.")
+
+    def plain(self) -> TrainingData:
+        """The same data in the source's own order, without augmentation: to be measured, not to be trained on."""
+        twin = self.unaugmented()
+        twin.seed, twin._drawn = None, None
+        return twin
+
+    def unaugmented(self) -> TrainingData:
+        """The same data in the order of the current epoch, without augmentation."""
+        twin = copy.copy(self)
+        twin.augment = "none"
+        return twin
+
+    def fingerprint(self) -> str:
+        """A digest of inputs and labels; of a `Dataset`, which is on disk, of its description and labels."""
+        marks = Fingerprint()
+        if not isinstance(self._source, Dataset):
+            marks.update(self._source[0])
+        described = self._source.description if isinstance(self._source, Dataset) else marks.hexdigest()
+        return hashlib.sha256(described.encode() + self.labels.tobytes()).hexdigest()[:16]
+
+    def _draw(self) -> _Epoch:
+        drawn = self._drawn
+        # Kept whole and replaced whole: a backend may read ahead in a thread of its own.
+        if drawn is None or drawn.number != self.epoch:
+            drawn = self._drawn = _draw(self.num_samples, self.seed, self.epoch)
+        return drawn
+
+    def _take(self, indices: np.ndarray) -> Any:
+        if isinstance(self._source, Dataset):
+            return self._source.take(indices)
+        return map_arrays(lambda leaf: _pick(leaf, indices), self._source)
+
+    def _augmented(self, x: Any, epoch: _Epoch, number: int, places: slice) -> Any:
+        if callable(self.augment):
+            return self.augment(x, np.random.default_rng([self.seed or 0, epoch.number, number]))
+        if self.augment == "none" or not isinstance(x, np.ndarray) or x.ndim != 4:
+            return x
+        # Samples that cannot be read are missing at the end of the batch: which draw a sample gets does not matter.
+        count = slice(places.start, places.start + len(x))
+        return flip_crop(x, epoch.mirrored[count], epoch.places[count], data_format=self.data_format)
+
+
+def _pick(leaf: Any, indices: np.ndarray) -> np.ndarray:
+    if type(leaf) is np.ndarray:
+        return leaf[indices]
+    # What lies on disk is read from front to back; HDF5 takes no other order.
+    order = np.argsort(indices)
+    return np.asarray(leaf[indices[order]])[np.argsort(order)]
+
+
+def flip_crop(x: np.ndarray, mirrored: np.ndarray, places: np.ndarray, *, data_format: str) -> np.ndarray:
+    """Mirrors and shifts images.
+
+    Args:
+        x: Images of shape `(batch, height, width, channels)`, or as `data_format` says.
+        mirrored: For each whether left and right change places, shape `(batch,)`.
+        places: Where each is cut out of the image with its reflected surroundings, vertically and horizontally:
+            shape `(batch, 2)`, from 0 (furthest up or left) to less than 1 (furthest down or right).
+        data_format: `"channels_last"` or `"channels_first"`.
+    """
+    images = np.moveaxis(x, 1, -1) if data_format == "channels_first" else x
+    count, height, width = images.shape[:3]
+    rows, columns = _shifted(height, places[:, 0]), _shifted(width, places[:, 1])
+    columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
+    cut = images[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return np.moveaxis(cut, -1, 1) if data_format == "channels_first" else cut
+
+
+def _shifted(side: int, places: np.ndarray) -> np.ndarray:
+    """For each image the pixels that it shows along one side."""
+    most = int(side * _MOST_SHIFT)
+    shifts = np.floor(places * (2 * most + 1)).astype(np.int64) - most
+    pixels = np.abs(np.arange(side) + shifts[:, None])
+    return np.where(pixels < side, pixels, 2 * (side - 1) - pixels)
+
+
+def check_labels(labels: Any, num_classes: int) -> np.ndarray:
+    """Turns labels into class ids.
+
+    Args:
+        labels: Class ids of shape `(n,)` or `(n, 1)`, or one-hot rows of shape `(n, num_classes)`.
+        num_classes: How many classes there are.
+
+    Returns:
+        int32, shape `(n,)`.
+
+    Raises:
+        DataError: If there are none, they are of another form, of one class only, or not below `num_classes`.
+    """
+    if labels is None or any(path for path, _ in leaves(labels)):
+        raise DataError("Expected labels y, one array of class ids. Received: none, or several.")
+    y = np.asarray(labels)
+    if not len(y):
+        raise DataError("Expected at least one sample. Received: none.")
+    if y.ndim == 2 and y.shape[1] == num_classes and num_classes > 1:
+        if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
+            raise DataError("Expected class ids or one-hot rows as labels. Received: rows that are not one-hot.")
+        y = y.argmax(axis=1)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1 or y.dtype.kind not in "biuf" or (y.dtype.kind == "f" and not (y == np.floor(y)).all()):
+        raise DataError(
+            f"Expected class ids as labels: whole numbers from 0 to {num_classes - 1}, or one-hot rows of that length. "
+            f"Received: {y.dtype} of shape {y.shape}."
+        )
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= num_classes:
+        raise DataError(
+            f"Expected labels from 0 to {num_classes - 1}, as num_classes={num_classes} says. Received: {low} to "
+            f"{high}. Count the classes again, or number them from 0."
+        )
+    if low == high:
+        raise DataError(f"Expected samples of two or more classes. Received: {len(y)} of class {low} only.")
+    return y.astype(np.int32)
+
+
+def _draw(num_samples: int, seed: int | None, epoch: int) -> _Epoch:
+    if seed is None:
+        samples = np.arange(num_samples)
+        return _Epoch(epoch, samples, np.zeros(num_samples, bool), np.full((num_samples, 2), 0.5))
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(num_samples)
+    return _Epoch(epoch, order, rng.random(num_samples) < 0.5, rng.random((num_samples, 2)))

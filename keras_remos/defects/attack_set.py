@@ -1,0 +1,188 @@
+"""`AttackSet`: malicious inputs for one test set, made once, tried on every student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos.data.pixels import PixelSpace
+from keras_remos.defects.words import mean_changed_share
+from keras_remos.errors import DataError
+from keras_remos.saving import (
+    PathLike,
+    WeightsFingerprint,
+    check_fingerprint,
+    complete,
+    read_archive,
+    write_archive,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AttackSet:
+    """Malicious inputs for one test set.
+
+    Args:
+        clean: The test set's samples: pixels of shape `(n, ...)`, or texts as strings of shape `(n,)`, pairs of texts
+            `(n, 2)`.
+        inputs: The malicious version of each, the same shape.
+        labels: True classes, shape `(n,)`, int32.
+        class_names: Of the test set; may be empty.
+        target: The class that the attacker wants, or `None` for any wrong one.
+        defect: The attack's name, a key of `DEFECTS`.
+        options: The attack's options.
+        space: The pixels' range, and the scaling of the teacher; for texts `PixelSpace("preprocessor")`.
+        teacher: The fingerprint of the teacher that the attack was made with.
+        seed: Of everything that was drawn.
+        versions: Of the libraries that made it.
+        command: The command line that made it, if one did.
+        record: What making it took and reached, if the attack counts that; JSON values.
+
+    Raises:
+        DataError: If the arrays do not fit each other, or hold values outside the pixel range.
+    """
+
+    clean: np.ndarray
+    inputs: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    target: int | None
+    defect: str
+    options: Mapping[str, Any]
+    space: PixelSpace
+    teacher: WeightsFingerprint
+    seed: int
+    versions: Mapping[str, str]
+    command: str | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # A frozen class lets its own constructor write only in this way.
+        for name, dtype in (("clean", np.float32), ("inputs", np.float32), ("labels", np.int32)):
+            array = np.asarray(getattr(self, name))
+            object.__setattr__(self, name, array if array.dtype.kind == "U" else array.astype(dtype, copy=False))
+        if self.clean.shape != self.inputs.shape or self.labels.shape != self.clean.shape[:1]:
+            raise DataError(
+                "An attack set needs one malicious input and one label for each clean one, received shapes "
+                f"{self.clean.shape}, {self.inputs.shape} and {self.labels.shape}."
+            )
+        for samples in (self.clean, self.inputs):
+            if self.holds_text:
+                _check_texts(samples)
+            else:
+                self.space.check(samples)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def holds_text(self) -> bool:
+        """Whether the samples are texts, not pixels."""
+        return self.clean.dtype.kind == "U"
+
+    def check_teacher(self, model: keras.Model) -> None:
+        """Makes sure that the attack was made with this teacher.
+
+        Raises:
+            MismatchError: If the weights differ; names the first layer that does.
+        """
+        check_fingerprint(self.teacher, model, "attack set")
+
+    def describe(self) -> dict[str, Any]:
+        """What it is and how it was made, as plain values for JSON."""
+        return {
+            "defect": self.defect,
+            "num_samples": len(self),
+            "shape": list(self.clean.shape[1:]),
+            "class_names": list(self.class_names),
+            "target": self.target,
+            "options": dict(self.options),
+            "space": self.space.get_config(),
+            **self._change(),
+            "seed": self.seed,
+            "versions": dict(self.versions),
+            "command": self.command,
+            "record": dict(self.record),
+        }
+
+    def _change(self) -> dict[str, float]:
+        """How far the malicious inputs are from the clean ones."""
+        if self.holds_text:
+            clean, inputs = ([" ".join(row) for row in x.reshape(len(self), -1)] for x in (self.clean, self.inputs))
+            return {"mean_changed_words": mean_changed_share(clean, inputs)}
+        change = np.abs(self.inputs.astype(np.float32) - self.clean).max()
+        # In levels of 255.
+        return {"largest_change": float(change) / self.space.epsilon(1.0)}
+
+    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
+        """Writes the set to an `.npz` file; arrays of whole numbers from 0 to 255 take one byte a value.
+
+        Args:
+            path: The file.
+            overwrite: Whether an existing file may be replaced.
+
+        Raises:
+            FileError: If the file exists and may not be replaced.
+        """
+        header = {
+            "class_names": self.class_names,
+            "target": self.target,
+            "defect": self.defect,
+            "options": self.options,
+            "space": self.space.get_config(),
+            "teacher": self.teacher,
+            "seed": self.seed,
+            "versions": self.versions,
+            "command": self.command,
+            "record": self.record,
+        }
+        arrays = {"clean": _packed(self.clean), "inputs": _packed(self.inputs), "labels": self.labels}
+        write_archive(path, "attack", header, arrays, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: PathLike) -> AttackSet:
+        """Reads a set that `save` wrote.
+
+        Raises:
+            FileError: If the file is missing, damaged or no attack set.
+        """
+        header, arrays = read_archive(path, "attack")
+        with complete(path):
+            return cls(
+                clean=_unpacked(arrays["clean"]),
+                inputs=_unpacked(arrays["inputs"]),
+                labels=arrays["labels"].astype(np.int32),
+                class_names=tuple(header["class_names"]),
+                target=header["target"],
+                defect=header["defect"],
+                options=header["options"],
+                space=PixelSpace(**header["space"]),
+                teacher=tuple((layer, digest) for layer, digest in header["teacher"]),
+                seed=header["seed"],
+                versions=header["versions"],
+                command=header["command"],
+                record=header["record"],
+            )
+
+
+def _check_texts(texts: np.ndarray) -> None:
+    if texts.dtype.kind != "U" or not texts.size or texts.shape[1:] not in ((), (2,)):
+        raise DataError(
+            f"Expected texts as strings of shape (n,), or (n, 2) for pairs, received shape {texts.shape} of "
+            f"{texts.dtype}."
+        )
+
+
+def _packed(samples: np.ndarray) -> np.ndarray:
+    if samples.dtype == np.uint8 or samples.dtype.kind == "U":
+        return samples
+    whole = samples.min() >= 0 and samples.max() <= 255 and bool(np.all(samples == np.floor(samples)))
+    return samples.astype(np.uint8 if whole else np.float32)
+
+
+def _unpacked(samples: np.ndarray) -> np.ndarray:
+    return samples if samples.dtype.kind == "U" else samples.astype(np.float32)

@@ -1,0 +1,104 @@
+"""The attack on a teacher's last features, which needs nothing of the student (Rezaei & Liu)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_remos.data.pixels import PixelSpace
+from keras_remos.defects.projected import Objective, ProjectedAttack
+from keras_remos.errors import RemosError
+from keras_remos.features import FeatureExtractor, penultimate
+from keras_remos.kernels import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenultimateAttack(ProjectedAttack):
+    """Drives one neuron of the teacher's last features up and keeps the others down (ReMoS section 5.1).
+
+    A head that was trained on these features takes such an image for whatever class that neuron speaks for.
+
+    Args:
+        epsilon: See `ProjectedAttack`, as for `steps`, `step_size` and `random_start`.
+        neuron: The neuron to drive up: its position in the tensor that enters the teacher's head.
+        height: The paper's m: the activation that it is driven towards.
+        others_weight: The weight of the other neurons' mean square.
+        clip: Cuts scaled inputs at plus and minus this value, after the projection. The released code's is 2.2; the
+            images' brightest pixels then move by more than epsilon. `None` cuts at the range of pixels only.
+
+    Raises:
+        RemosError: If an option is out of range.
+
+    Example:
+    ```python
+    attack = PenultimateAttack()
+    prepared = attack.prepare(teacher, space=PixelSpace("imagenet"))
+    attack_set = attack.inputs(prepared, x_test, y_test)
+    ```
+
+    Reference:
+        S. Rezaei and X. Liu, A Target-Agnostic Attack on Deep Models, ICLR 2020. ReMoS, section 5.1.
+
+    Note:
+        The released code works on scaled inputs throughout: its epsilon of 0.1 is about 5.7 levels in each channel of
+        ImageNet's scaling. It stops after 56 images; this attacks every one.
+    """
+
+    neuron: int = 0
+    height: float = 1000.0
+    others_weight: float = 0.1
+    clip: float | None = None
+
+    name: ClassVar[str] = "penultimate"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.neuron, int) or self.neuron < 0:
+            raise RemosError(f"neuron must be a whole number of at least 0, received {self.neuron!r}.")
+        if not self.height > 0:
+            raise RemosError(f"height must be above 0, received {self.height!r}.")
+        if not self.others_weight >= 0:
+            raise RemosError(f"others_weight must be at least 0, received {self.others_weight!r}.")
+        if self.clip is not None and not self.clip > 0:
+            raise RemosError(f"clip must be above 0, or None, received {self.clip!r}.")
+
+    def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
+        return _Peak(self, penultimate(model, example))
+
+    def bounds(self, x: np.ndarray, space: PixelSpace) -> tuple[np.ndarray, np.ndarray]:
+        lower, upper = super().bounds(x, space)
+        if self.clip is None:
+            return lower, upper
+        low, high = (space.unscale(np.full((1, *x.shape[1:]), end, np.float32)) for end in (-self.clip, self.clip))
+        # The range of pixels comes first: what the released code lets below black is no image.
+        low, high = np.maximum(low, space.low).astype(np.float32), np.minimum(high, space.high).astype(np.float32)
+        return np.clip(lower, low, high), np.clip(upper, low, high)
+
+
+class _Peak(Objective):
+    """One high feature, the others low."""
+
+    def __init__(self, attack: PenultimateAttack, extract: FeatureExtractor) -> None:
+        self.attack = attack
+        self.extract = extract
+
+    def __call__(self, inputs: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
+        _, [features] = self.extract(inputs)
+        neurons = math.prod(features.shape[1:])
+        features = ops.cast(ops.reshape(features, (-1, neurons)), "float32")
+        if self.attack.neuron >= neurons:
+            raise RemosError(
+                f"The last features of model {self.extract.model.name!r} are {neurons} neurons, received neuron="
+                f"{self.attack.neuron}: expected 0 to {neurons - 1}."
+            )
+        peak = features[:, self.attack.neuron]
+        # Zero for the peak, so that the mean is that of the others (there may be none).
+        others = ops.sum(features**2, axis=1) - peak**2
+        loss = (peak - self.attack.height) ** 2 + self.attack.others_weight * others / max(neurons - 1, 1)
+        # A factor changes no sign; with this one the gradients fit half precision.
+        return -loss / (2 * self.attack.height), state

@@ -1,0 +1,321 @@
+"""Projected gradient ascent in pixels: the engine of every attack that changes each image a little."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_remos import gradients
+from keras_remos.data import Fingerprint
+from keras_remos.data.pixels import LEVELS, PixelSpace
+from keras_remos.defects.attack_set import AttackSet
+from keras_remos.defects.base import Defect, Prepared
+from keras_remos.defects.resuming import Partial
+from keras_remos.errors import DataError, RemosError, TeacherError
+from keras_remos.kernels import Tensor
+from keras_remos.layers import is_built, symbolic_inputs
+from keras_remos.progress import track
+from keras_remos.saving import PathLike, fingerprint, versions
+
+# The paper's step is 0.01 where epsilon is 0.1.
+STEPS_PER_EPSILON = 10
+# A generator of its own for each sample and purpose: neither the batch size nor an interruption changes what is drawn.
+START, STEPS = 0, 1
+
+
+class Objective(ABC):
+    """What an attack raises, step by step, for each sample by itself."""
+
+    def begin(self, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
+        """Starts with a batch.
+
+        Args:
+            labels: The samples' classes, shape `(batch,)`, int32.
+            rows: Which samples of the test set they are.
+            seed: The attack's seed.
+
+        Returns:
+            The state before the first step: a structure of arrays, each with the batch in front. It stays on the
+            device.
+        """
+        return ()
+
+    def draw(self, step: int) -> Any:
+        """What a step needs from the computer: a structure of arrays, of the same shapes at every step."""
+        return ()
+
+    @abstractmethod
+    def __call__(self, inputs: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
+        """Scores a batch; is compiled, together with its gradient.
+
+        Args:
+            inputs: What the model takes, `(batch, ...)`.
+            state: What the step before left.
+            drawn: What `draw` returned.
+
+        Returns:
+            A score for each sample, `(batch,)`, to be raised; and the state that the next step gets.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectedAttack(Defect):
+    """Signed gradient steps, each followed by a projection onto the epsilon ball and onto the range of pixels (L-inf).
+
+    Args:
+        epsilon: How much a pixel may change, in levels of 255 whatever the range of the pixels: 5.7 is 5.7/255 of it.
+        steps: How many steps. The last one's result counts.
+        step_size: In levels of 255; `None` is a tenth of epsilon, as in the paper.
+        random_start: Start at a uniformly random point of the ball instead of at the image.
+
+    Raises:
+        RemosError: If an option is out of range.
+    """
+
+    epsilon: float = 5.7
+    steps: int = 40
+    step_size: float | None = None
+    random_start: bool = True
+
+    targeted: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon <= LEVELS:
+            raise RemosError(
+                f"epsilon is in levels of 255, above 0 and up to 255, received {self.epsilon!r}. 8 means that a pixel "
+                "may change by 8/255 of its range."
+            )
+        if self.step_size is not None and not 0 < self.step_size <= 2 * LEVELS:
+            raise RemosError(f"step_size is in levels of 255, above 0, received {self.step_size!r}.")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise RemosError(f"steps must be a whole number of at least 1, received {self.steps!r}.")
+
+    @property
+    def target_class(self) -> int | None:
+        """The class that the attacker wants, `None` for any wrong one."""
+        return None
+
+    @abstractmethod
+    def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
+        """What to raise.
+
+        Args:
+            model: The model to attack.
+            example: A batch of its inputs.
+        """
+
+    def prepare(
+        self,
+        teacher: keras.Model,
+        data: Any = None,
+        *,
+        space: PixelSpace,
+        num_classes: int | None = None,
+        seed: int = 0,
+        verbose: bool | str = "auto",
+    ) -> Prepared:
+        """Checks that the teacher can be attacked. It is not changed, and no data are needed. See `Defect.prepare`.
+
+        Raises:
+            TeacherError: If the teacher has not been built, or does not take one array of floats.
+            RemosError: If its inputs are scaled by a preprocessor of its own.
+        """
+        check_attackable(teacher, space)
+        return Prepared(teacher, space, record=self.record(teacher, seed=seed))
+
+    def inputs(
+        self,
+        prepared: Prepared,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        class_names: Sequence[str] = (),
+        batch_size: int = 64,
+        seed: int = 0,
+        verbose: bool | str = "auto",
+        resume: PathLike | None = None,
+    ) -> AttackSet:
+        """Makes the malicious version of each sample of a test set. See `Defect.inputs`.
+
+        Raises:
+            DataError: If the samples do not fit the teacher, their pixels are out of range, or labels are missing.
+            MismatchError: If the file to resume from is of another attack.
+            RemosError: If the memory does not suffice; says which batch size to try.
+        """
+        model, space = prepared.teacher, prepared.space
+        x, y = np.asarray(x), np.asarray(y)
+        check_attackable(model, space)
+        check_samples(model, space, x, y, class_names)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
+        source = tuple((path, digest) for path, digest in prepared.record.get("source", ())) or fingerprint(model)
+        data = Fingerprint()
+        data.update([x, y])
+        whole = {"defect": self.name, "options": self.get_config(), "space": space.get_config(), "seed": seed}
+        whole |= {"model": [list(mark) for mark in fingerprint(model)], "data": data.hexdigest()}
+        labels = y.astype(np.int32)
+        partial = Partial(resume, whole, x.shape)
+        Ascent(self, model, space, x[:batch_size], seed=seed).run(x, labels, partial, verbose=verbose)
+        result = AttackSet(
+            clean=x,
+            inputs=partial.rows,
+            labels=labels,
+            class_names=tuple(class_names),
+            target=self.target_class,
+            defect=self.name,
+            options=self.get_config(),
+            space=space,
+            teacher=source,
+            seed=seed,
+            versions=versions(),
+        )
+        partial.remove()
+        return result
+
+    def bounds(self, x: np.ndarray, space: PixelSpace) -> tuple[np.ndarray, np.ndarray]:
+        """How far each pixel may go.
+
+        Args:
+            x: Pixels, float32.
+            space: Their range.
+
+        Returns:
+            The least and the greatest value of each, float32. Rounded inwards: what lies between them is in the
+            epsilon ball and in the range exactly, not to within rounding.
+        """
+        pixels, epsilon = x.astype(np.float64), space.epsilon(self.epsilon)
+        lower = np.maximum(pixels - epsilon, space.low)
+        upper = np.minimum(pixels + epsilon, space.high)
+        low, high = lower.astype(np.float32), upper.astype(np.float32)
+        low = np.where(low < lower, np.nextafter(low, np.float32(np.inf)), low)
+        return low, np.where(high > upper, np.nextafter(high, np.float32(-np.inf)), high)
+
+
+class Ascent:
+    """Runs an attack over samples, batch after batch, with one compiled step.
+
+    Args:
+        attack: The attack.
+        model: The model to attack.
+        space: How its inputs come from pixels.
+        example: A batch of pixels, of the size that all batches have.
+        seed: For everything that is drawn.
+    """
+
+    def __init__(
+        self, attack: ProjectedAttack, model: keras.Model, space: PixelSpace, example: np.ndarray, *, seed: int
+    ) -> None:
+        self.attack = attack
+        self.space = space
+        self.batch_size = len(example)
+        self.seed = seed
+        self._objective = attack.objective(model, space.scale(example))
+        self._step = gradients.compiled(self._make_step(), model)
+
+    def run(self, x: np.ndarray, y: np.ndarray, partial: Partial, *, verbose: bool | str = "auto") -> None:
+        """Adds the rows that are missing to a partial result.
+
+        Raises:
+            RemosError: If the memory does not suffice.
+        """
+        starts = range(partial.done, len(x), self.batch_size)
+        try:
+            for start in track(starts, total=len(starts), description=self.attack.name, verbose=verbose):
+                # The last batch is filled up with its last sample: every batch runs the same compiled program.
+                rows = np.minimum(np.arange(start, start + self.batch_size), len(x) - 1)
+                partial.add(self._batch(x[rows], y[rows], rows)[: len(x) - start])
+        except BaseException as error:
+            partial.write()
+            if gradients.is_out_of_memory(error):
+                raise _out_of_memory(self.batch_size, partial) from error
+            raise
+
+    def _make_step(self) -> Callable[..., tuple[Tensor, Any]]:
+        size = self.attack.step_size or self.attack.epsilon / STEPS_PER_EPSILON
+        distance = self.space.epsilon(size)
+
+        def score(pixels: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
+            scores, state = self._objective(self.space.scale(pixels), state, drawn)
+            # The sum: no sample's gradient depends on the others in its batch.
+            return ops.sum(scores), state
+
+        def step(pixels: Tensor, lower: Tensor, upper: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
+            (_, state), gradient = gradients.differentiate(score, pixels, state, drawn)
+            return ops.clip(pixels + distance * ops.sign(gradient), lower, upper), state
+
+        return step
+
+    def _batch(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        clean = x.astype(np.float32)
+        lower, upper = self.attack.bounds(clean, self.space)
+        state = self._objective.begin(y, rows, self.seed)
+        pixels: Any = self._start(clean, lower, upper, rows)
+        lower, upper = ops.convert_to_tensor(lower), ops.convert_to_tensor(upper)
+        for number in range(self.attack.steps):
+            pixels, state = self._step(pixels, lower, upper, state, self._objective.draw(number))
+        return np.asarray(ops.convert_to_numpy(pixels))
+
+    def _start(self, clean: np.ndarray, lower: np.ndarray, upper: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        if not self.attack.random_start:
+            return np.clip(clean, lower, upper)
+        epsilon = self.space.epsilon(self.attack.epsilon)
+        noise = [np.random.default_rng((self.seed, row, START)).uniform(-1, 1, clean.shape[1:]) for row in rows]
+        return np.clip(clean + epsilon * np.stack(noise).astype(np.float32), lower, upper)
+
+
+def check_attackable(model: keras.Model, space: PixelSpace) -> None:
+    """Makes sure that gradients reach a model's inputs.
+
+    Raises:
+        TeacherError: If it has not been built, or does not take one array of floats.
+        RemosError: If its inputs are scaled by a preprocessor of its own.
+    """
+    if not is_built(model):
+        raise TeacherError(f"Model {model.name!r} has not been built: call it once on a batch of images.")
+    taken = symbolic_inputs(model)
+    found = [] if taken is None else keras.tree.flatten(taken)
+    if len(found) > 1 or any(not keras.backend.is_float_dtype(keras.backend.standardize_dtype(t.dtype)) for t in found):
+        raise TeacherError(
+            f"Model {model.name!r} takes {', '.join(f'{t.name} ({t.dtype})' for t in found)}: this attack changes the "
+            "pixels of one image, and needs a model of one float input."
+        )
+    space.check_scales()
+
+
+def check_samples(
+    model: keras.Model, space: PixelSpace, x: np.ndarray, y: np.ndarray, class_names: Sequence[str]
+) -> None:
+    """Makes sure that samples fit a model, and labels the samples.
+
+    Raises:
+        DataError: If not; says what was expected.
+    """
+    space.check(x)
+    taken = symbolic_inputs(model)
+    wanted = None if taken is None else keras.tree.flatten(taken)[0].shape
+    if wanted is not None and (
+        len(wanted) != x.ndim or any(w not in (None, got) for w, got in zip(wanted[1:], x.shape[1:], strict=True))
+    ):
+        raise DataError(f"Model {model.name!r} takes batches of shape {tuple(wanted)}, the data have {x.shape}.")
+    if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+        raise DataError(
+            f"Expected the class of each of {len(x)} samples as a whole number, received labels of shape {y.shape} and "
+            f"type {y.dtype}."
+        )
+    if y.min() < 0 or (class_names and y.max() >= len(class_names)):
+        raise DataError(
+            f"Labels range from {y.min()} to {y.max()}, and {len(class_names)} classes are named: expected 0 to "
+            f"{len(class_names) - 1}."
+        )
+
+
+def _out_of_memory(batch_size: int, partial: Partial) -> RemosError:
+    way_out = f"try batch_size={batch_size // 2}" if batch_size > 1 else "use smaller images or a larger device"
+    kept = "" if partial.path is None else f" What is finished is in {partial.path}, and the next run goes on from it."
+    return RemosError(f"The memory does not suffice for batch_size={batch_size}: {way_out}.{kept}")

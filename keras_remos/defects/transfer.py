@@ -1,0 +1,195 @@
+"""FGSM and PGD on a teacher, or on the attacker's own fine-tuned copy of it: the attacks that everybody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_remos.data.pixels import PixelSpace
+from keras_remos.defects.attack_set import AttackSet
+from keras_remos.defects.base import Prepared
+from keras_remos.defects.projected import Objective, ProjectedAttack, check_attackable, check_samples
+from keras_remos.errors import DataError, RemosError
+from keras_remos.kernels import Tensor
+from keras_remos.saving import PathLike
+
+# Far below what a float32 softmax gives to a class that is not the largest: only its zeros are kept from the logarithm.
+TINY = 1e-30
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferPGD(ProjectedAttack):
+    """Projected gradient ascent on the cross-entropy of a classifier (Madry et al.).
+
+    Args:
+        epsilon: See `ProjectedAttack`, as for `steps`, `step_size` and `random_start`.
+        target: The class that all images are driven towards; `None` drives each away from its own.
+        epochs: For how long `prepare` trains the attacker's copy, if it is given data.
+
+    Example:
+    ```python
+    attack = TransferPGD(epsilon=8)
+    prepared = attack.prepare(teacher, (x_attacker, y_attacker), space=PixelSpace("imagenet"))
+    attack_set = attack.inputs(prepared, x_test, y_test)
+    ```
+
+    Reference:
+        A. Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018.
+    """
+
+    target: int | None = None
+    epochs: int = 30
+
+    name: ClassVar[str] = "pgd"
+    targeted: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target is not None and (not isinstance(self.target, int) or self.target < 0):
+            raise RemosError(f"target must be a class of at least 0, or None, received {self.target!r}.")
+        if not isinstance(self.epochs, int) or self.epochs < 1:
+            raise RemosError(f"epochs must be a whole number of at least 1, received {self.epochs!r}.")
+
+    @property
+    def target_class(self) -> int | None:
+        return self.target
+
+    def prepare(
+        self,
+        teacher: keras.Model,
+        data: Any = None,
+        *,
+        space: PixelSpace,
+        num_classes: int | None = None,
+        seed: int = 0,
+        verbose: bool | str = "auto",
+    ) -> Prepared:
+        """Fine-tunes the attacker's copy of the teacher. See `Defect.prepare`.
+
+        Args:
+            teacher: The teacher. It is not modified.
+            data: The attacker's `(x, y)`, x in pixels, of the classes that the test set has. Without data the teacher
+                is attacked as it is, and must tell these classes apart.
+            space: How the teacher's inputs come from pixels.
+            num_classes: How many classes there are; counted from the labels if not given.
+            seed: For the head and the order of the data.
+            verbose: Progress on stderr.
+
+        Raises:
+            DataError: If the data do not fit the teacher.
+        """
+        if data is None:
+            return super().prepare(teacher, space=space, seed=seed)
+        from keras_remos.methods import METHODS, Recipe
+
+        check_attackable(teacher, space)
+        x, y = (np.asarray(part) for part in data)
+        check_samples(teacher, space, x, y, ())
+        if num_classes is None:
+            num_classes = int(y.max()) + 1
+        trained = METHODS["finetune"](
+            teacher,
+            (space.scale(x), y),
+            num_classes=num_classes,
+            recipe=Recipe(epochs=self.epochs),
+            seed=seed,
+            verbose=verbose,
+        )
+        return Prepared(trained.student, space, record=self.record(teacher, seed=seed, num_classes=num_classes))
+
+    def inputs(
+        self,
+        prepared: Prepared,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        class_names: Sequence[str] = (),
+        batch_size: int = 64,
+        seed: int = 0,
+        verbose: bool | str = "auto",
+        resume: PathLike | None = None,
+    ) -> AttackSet:
+        """Makes the malicious version of each sample of a test set. See `Defect.inputs`.
+
+        Raises:
+            DataError: If the samples do not fit the teacher, or it knows fewer classes than they, or than the target.
+        """
+        classes = prepared.teacher.output_shape[-1] if getattr(prepared.teacher, "outputs", None) else None
+        most = max(int(np.max(y, initial=0)), self.target or 0)
+        if classes is not None and most >= classes:
+            raise DataError(
+                f"Model {prepared.teacher.name!r} tells {classes} classes apart, and class {most} is asked for. Give "
+                "`prepare` data of all classes, so that the attacker's copy learns them, or choose another target."
+            )
+        return super().inputs(
+            prepared,
+            x,
+            y,
+            class_names=class_names,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            resume=resume,
+        )
+
+    def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
+        return _CrossEntropy(model, example, self.target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferFGSM(TransferPGD):
+    """One signed gradient step of the size of epsilon, on the cross-entropy of a classifier (Goodfellow et al.).
+
+    Args:
+        epsilon: In levels of 255.
+        target: See `TransferPGD`, as for `epochs`.
+
+    Reference:
+        I. Goodfellow, J. Shlens and C. Szegedy, Explaining and Harnessing Adversarial Examples, ICLR 2015.
+    """
+
+    steps: int = field(default=1, init=False)
+    step_size: float | None = field(default=None, init=False)
+    random_start: bool = field(default=False, init=False)
+
+    name: ClassVar[str] = "fgsm"
+
+    def __post_init__(self) -> None:
+        # A frozen class lets its own constructor write only in this way.
+        object.__setattr__(self, "step_size", self.epsilon)
+        super().__post_init__()
+
+
+class _CrossEntropy(Objective):
+    """Away from the true class, or towards the attacker's."""
+
+    def __init__(self, model: keras.Model, example: np.ndarray, target: int | None) -> None:
+        self.model = model
+        self.target = target
+        self.gives_probabilities = _are_probabilities(model.predict_on_batch(example))
+
+    def begin(self, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
+        return labels if self.target is None else np.full_like(labels, self.target)
+
+    def __call__(self, inputs: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
+        outputs = ops.cast(self.model(inputs, training=False), "float32")
+        # Not Keras' own loss: it cuts probabilities at 1e-7, beyond which the gradient would be 0.
+        likely = ops.log(ops.maximum(outputs, TINY)) if self.gives_probabilities else ops.log_softmax(outputs, axis=-1)
+        likelihood = ops.squeeze(ops.take_along_axis(likely, state[:, None], axis=-1), axis=-1)
+        return (-likelihood if self.target is None else likelihood), state
+
+
+def _are_probabilities(outputs: Any) -> bool:
+    """Whether a classifier ends with a softmax: seen from what it returns, however it is built."""
+    if not hasattr(outputs, "shape") or outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise DataError(
+            "Cross-entropy needs a classifier that returns a number for each class: (batch, classes). Received: shape "
+            f"{getattr(outputs, 'shape', type(outputs).__name__)}. Give `prepare` data: its copy gets a head."
+        )
+    outputs = outputs.astype(np.float64)
+    return bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=1), 1, atol=1e-2))

@@ -1,0 +1,25 @@
+"""The errors that keras-remos raises on purpose: each says what was expected, what came and what to do."""
+
+
+class RemosError(ValueError):
+    """Base class of every error that keras-remos raises on purpose."""
+
+
+class TeacherError(RemosError):
+    """The teacher cannot be opened, is not safe to open, or has nothing that can be sliced."""
+
+
+class DataError(RemosError):
+    """The data set is empty, damaged, or does not fit the model."""
+
+
+class MismatchError(RemosError):
+    """A profile, a slice and a model do not belong together."""
+
+
+class FileError(RemosError):
+    """A profile, slice or output file is damaged, of another kind, or must not be overwritten."""
+
+
+class StudentError(RemosError):
+    """The student cannot be built from this teacher in the way that was asked for."""

@@ -1,0 +1,276 @@
+"""`audit`: every attack that fits a teacher, tried on its students, beside a fine-tuned control."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos.data.datasets import Dataset
+from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
+from keras_remos.defects import DEFECTS, AttackSet, CoverageGuidedAttack, Defect, PenultimateAttack, Prepared
+from keras_remos.defects.backdoor import Backdoor
+from keras_remos.errors import DataError, MismatchError, RemosError
+from keras_remos.evaluation.inheritance import InheritanceReport, Students, measure
+from keras_remos.evaluation.predictions import check_fits
+from keras_remos.methods import METHODS, RECIPES, Recipe, Trained
+from keras_remos.saving import versions
+
+CONTROL = "fine-tuned"
+FLOOR = "retrained"
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit found.
+
+    Args:
+        inheritance: The figures: see `InheritanceReport`.
+        attacks: The attack sets that they were measured on, by name. Save them to try them on later students.
+        trained: The control and the floor, where they were trained in the run.
+        seed: Of everything that was drawn.
+    """
+
+    inheritance: InheritanceReport
+    attacks: Mapping[str, AttackSet]
+    trained: Mapping[str, Trained]
+    seed: int
+
+    def describe(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return {
+            **self.inheritance.describe(),
+            "attacks": {name: attack.describe() for name, attack in self.attacks.items()},
+            "trained": {name: dict(trained.options) for name, trained in self.trained.items()},
+            "seed": self.seed,
+            "versions": versions(),
+        }
+
+    def summary(self) -> str:
+        """The same as two tables of at most 100 columns, and how to read them."""
+        lines = [self.inheritance.summary()]
+        lines += [f"{name}: {_made(trained)}, in this run." for name, trained in self.trained.items()]
+        return "\n".join(lines)
+
+
+def audit(
+    teacher: keras.Model | Prepared,
+    students: Mapping[str, keras.Model],
+    test: Any,
+    *,
+    train: Any = None,
+    defects: Iterable[str | Defect | AttackSet] | None = None,
+    control: bool | str = True,
+    floor: bool = False,
+    space: PixelSpace | None = None,
+    spaces: Mapping[str, PixelSpace] | None = None,
+    recipe: Recipe | None = None,
+    class_names: Iterable[str] = (),
+    batch_size: int = 64,
+    seed: int = 0,
+    verbose: bool | str = "auto",
+) -> AuditReport:
+    """Attacks a teacher in every way that fits it, and measures how much of that its students inherited.
+
+    Each attack is made once, with the teacher and never with a student, and tried on every student.
+
+    Args:
+        teacher: The teacher that the students come from. Load it with `Prepared.load` where its file may carry a
+            backdoor: the trigger is then tried too.
+        students: The students, by name.
+        test: `(x, y)` in pixels, or a `Dataset` of them. All of it is used.
+        train: The students' training data, `(x, y)` in pixels or a `Dataset` of them, for control and floor.
+        defects: Keys of `DEFECTS`, configured attacks, or attack sets that were made with this teacher before. `None`:
+            the penultimate attack, two coverage-guided ones (NC with DeepXplore, SNAC with DLFuzz), and the backdoor
+            that the teacher's file carries.
+        control: What rACC and rDIR are relative to: `True` fine-tunes a student in this run (needs `train`), the name
+            of one of the students takes that one, `False` does without.
+        floor: Also train a student from scratch (needs `train`), which inherits nothing.
+        space: How the teacher's inputs come from pixels; a `Prepared` teacher brings its own.
+        spaces: The same for students that are scaled in another way, by name. Range and data format of the pixels are
+            those of the test set for all.
+        recipe: How control and floor are trained; their own defaults if not given. Compare like with like: give the
+            recipe that the students were trained by.
+        class_names: Of the test set, if it does not bring them.
+        batch_size: Images at a time.
+        seed: For training, attacks and intervals.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+
+    Returns:
+        The report. Print its `summary()`.
+
+    Raises:
+        DataError: If the data do not fit the teacher or a student, or have classes that a student does not know.
+        MismatchError: If an attack set was made with another teacher or of other pixels.
+        RemosError: If there is nothing to compare with, no such defect, or a student is no classifier.
+
+    Example:
+    ```python
+    teacher = Prepared.load("poisoned.keras")
+    report = audit(teacher, {"remos": student}, (x_test, y_test), train=(x_train, y_train))
+    print(report.summary())
+    ```
+    """
+    prepared = _as_prepared(teacher, space)
+    x, y, names = _samples(test, class_names)
+    judged = {name: (model, (spaces or {}).get(name, prepared.space)) for name, model in students.items()}
+    _check_request(judged, train, control, floor, spaces or {})
+    num_classes = max(
+        [check_fits(model, x, scaled, name) for name, (model, scaled) in judged.items()] or [int(y.max()) + 1]
+    )
+    attacks: dict[str, AttackSet] = {}
+    for wanted in _applicable(prepared) if defects is None else defects:
+        attack = _attack(wanted, prepared, x, y, names, batch_size=batch_size, seed=seed, verbose=verbose)
+        attacks[_unique(_title(wanted), attacks)] = attack
+    methods = {CONTROL: "finetune"} if control is True else {}
+    methods |= {FLOOR: "retrain"} if floor else {}
+    trained: dict[str, Trained] = {}
+    for name, method in methods.items():
+        trained[name] = METHODS[method](
+            prepared.teacher,
+            _scaled(train, prepared.space),
+            num_classes=num_classes,
+            recipe=recipe or RECIPES[method],
+            seed=seed,
+            verbose=verbose,
+        )
+    ours = {name: (made.student, prepared.space) for name, made in trained.items()}
+    compared = CONTROL if control is True else (control or None)
+    inheritance = measure(
+        {**ours, **judged}, x, y, attacks, control=compared, batch_size=batch_size, seed=seed, verbose=verbose
+    )
+    return AuditReport(inheritance, attacks, trained, seed)
+
+
+def _as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> Prepared:
+    if isinstance(teacher, Prepared):
+        if space is not None and space != teacher.space:
+            raise MismatchError(
+                f"The teacher's file says that its inputs are scaled by {teacher.space}, received {space}. Leave space "
+                "out."
+            )
+        return teacher
+    if space is None:
+        raise RemosError(
+            "How do the teacher's inputs come from pixels? Pass space=PixelSpace(...): 'imagenet', '0-1', ... "
+            "(keras_remos.open_for_model finds out), or a teacher from Prepared.load."
+        )
+    return Prepared(teacher, space)
+
+
+def _samples(test: Any, class_names: Iterable[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    if isinstance(test, Dataset):
+        return *test.read_all(), tuple(class_names) or tuple(test.class_names)
+    if not (isinstance(test, tuple) and len(test) == 2):
+        raise DataError(f"Expected the test set as (x, y) in pixels, or as a Dataset. Received: {type(test).__name__}.")
+    x, y = (np.asarray(part) for part in test)
+    if y.shape != x.shape[:1] or y.dtype.kind not in "biu" or not len(y):
+        raise DataError(
+            f"Expected a class id for each test image. Received: images of shape {x.shape}, labels of shape {y.shape} "
+            f"and type {y.dtype}."
+        )
+    return x, y.astype(np.int32), tuple(class_names)
+
+
+def _check_request(
+    judged: Students, train: Any, control: bool | str, floor: bool, spaces: Mapping[str, PixelSpace]
+) -> None:
+    if train is None and (control is True or floor):
+        raise RemosError(
+            "The control (and the floor) are trained in this run: pass train=(x, y), or name the student to compare "
+            "with (control='...'), or do without (control=False, floor=False)."
+        )
+    if isinstance(control, str) and control not in judged:
+        raise RemosError(f"There is no student {control!r} to compare with: expected one of {', '.join(judged)}.")
+    taken = {CONTROL} if control is True else set()
+    taken |= {FLOOR} if floor else set()
+    if taken & set(judged):
+        raise RemosError(f"The name {' and '.join(sorted(taken & set(judged)))} is taken: rename that student.")
+    if not judged and not taken:
+        raise RemosError("There is no student to audit: pass students={name: model}.")
+    if set(spaces) - set(judged):
+        raise RemosError(
+            f"spaces names {', '.join(sorted(set(spaces) - set(judged)))}, which is none of the students: "
+            f"{', '.join(judged)}."
+        )
+
+
+def _applicable(prepared: Prepared) -> list[Defect]:
+    """What can be tried on a teacher without any data of the attacker's."""
+    standard: list[Defect] = [
+        PenultimateAttack(),
+        CoverageGuidedAttack(criterion="nc", strategy="deepxplore"),
+        CoverageGuidedAttack(criterion="snac", strategy="dlfuzz"),
+    ]
+    return standard if prepared.trigger is None else [*standard, DEFECTS[prepared.record["defect"]]()]
+
+
+def _attack(
+    wanted: str | Defect | AttackSet,
+    prepared: Prepared,
+    x: np.ndarray,
+    y: np.ndarray,
+    class_names: tuple[str, ...],
+    *,
+    batch_size: int,
+    seed: int,
+    verbose: bool | str,
+) -> AttackSet:
+    if isinstance(wanted, AttackSet):
+        wanted.check_teacher(prepared.teacher)
+        return wanted
+    attack = _named(wanted) if isinstance(wanted, str) else wanted
+    # A backdoor is in the teacher already; others change nothing, and only check that they can be made.
+    source = (
+        prepared
+        if isinstance(attack, Backdoor)
+        else attack.prepare(prepared.teacher, space=prepared.space, seed=seed, verbose=verbose)
+    )
+    return attack.inputs(source, x, y, class_names=class_names, batch_size=batch_size, seed=seed, verbose=verbose)
+
+
+def _named(name: str) -> Defect:
+    if name not in DEFECTS:
+        raise RemosError(f"Unknown defect {name!r}: expected one of {', '.join(DEFECTS)}.")
+    return DEFECTS[name]()
+
+
+def _title(wanted: str | Defect | AttackSet) -> str:
+    """What an attack is called in a table: its name, and for coverage what is counted and how neurons are chosen."""
+    if isinstance(wanted, str):
+        return wanted
+    name, options = (
+        (wanted.defect, wanted.options) if isinstance(wanted, AttackSet) else (wanted.name, wanted.get_config())
+    )
+    if name == CoverageGuidedAttack.name:
+        return f"{options['criterion']['name']} {options['strategy']}"
+    return name
+
+
+def _unique(title: str, taken: Mapping[str, Any]) -> str:
+    numbered = (f"{title} {number}" if number > 1 else title for number in itertools.count(1))
+    return next(name for name in numbered if name not in taken)
+
+
+def _scaled(data: Any, space: PixelSpace) -> Any:
+    """Training data as the teacher takes them."""
+    if space.scaling == PREPROCESSOR:
+        return data
+    if isinstance(data, Dataset):
+        return data.map(space.scale)
+    if not (isinstance(data, tuple) and len(data) == 2):
+        raise DataError(
+            f"Expected training data as (x, y) in pixels, or as a Dataset. Received: {type(data).__name__}."
+        )
+    x, y = (np.asarray(part) for part in data)
+    space.check(x)
+    return space.scale(x), y
+
+
+def _made(trained: Trained) -> str:
+    recipe = trained.options["recipe"]
+    return f"{trained.method}, {recipe['epochs']} epochs, learning rate {recipe['learning_rate']:g}"

@@ -1,0 +1,217 @@
+"""What students inherited: their accuracy, and how each of them does on attacks that were made with the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos.data.pixels import PixelSpace
+from keras_remos.defects.attack_set import AttackSet
+from keras_remos.errors import DataError, MismatchError
+from keras_remos.evaluation.metrics import Estimate, Rate, accuracy, flip_rate, missing_classes, target_rate
+from keras_remos.evaluation.predictions import Panel
+
+Students = Mapping[str, tuple[keras.Model, PixelSpace]]
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """One student under one attack.
+
+    Args:
+        student: Its name.
+        defect: The attack's name.
+        flipped: Of the inputs that the student gets right when clean, how many it gets wrong when attacked.
+        targeted: Of the inputs that are not of the attacker's class, how many it calls so; `None` without a target.
+        relative: `flipped`, or `targeted` where there is a target, over that of the control: rDIR. `None` without one.
+    """
+
+    student: str
+    defect: str
+    flipped: Rate
+    targeted: Rate | None
+    relative: Estimate | None
+
+    @property
+    def rate(self) -> Rate:
+        """DIR: what the attacker is after."""
+        return self.flipped if self.targeted is None else self.targeted
+
+
+@dataclass(frozen=True)
+class InheritanceReport:
+    """What was measured of several students on the same inputs.
+
+    Args:
+        accuracies: ACC of each student on the whole test set.
+        relative_accuracies: The same over that of the control: rACC. Empty without one.
+        inherited: A row for each student and attack.
+        control: The student that the others are compared to, usually the fine-tuned one.
+        warnings: What a reader of the figures has to know.
+    """
+
+    accuracies: dict[str, Rate]
+    relative_accuracies: dict[str, Estimate]
+    inherited: tuple[Inherited, ...]
+    control: str | None
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return {
+            "control": self.control,
+            "warnings": list(self.warnings),
+            "students": {
+                name: {
+                    "accuracy": rate.describe(),
+                    "relative_accuracy": _described(self.relative_accuracies.get(name)),
+                }
+                for name, rate in self.accuracies.items()
+            },
+            "defects": [
+                {
+                    "student": row.student,
+                    "defect": row.defect,
+                    "flipped": row.flipped.describe(),
+                    "targeted": _described(row.targeted),
+                    "relative": _described(row.relative),
+                }
+                for row in self.inherited
+            ],
+        }
+
+    def summary(self) -> str:
+        """The same as two tables of at most 100 columns, and how to read them."""
+        width = max(len(name) for name in (*self.accuracies, "student"))
+        lines = [
+            f"{'student':<{width}}  {'ACC':>6}  {'95 % interval':>15}  {'n':>6}  {'rACC':>6}  {'95 % interval':>15}"
+        ]
+        for name, rate in self.accuracies.items():
+            compared = self.relative_accuracies.get(name)
+            lines.append(f"{name:<{width}}  {_rate(rate)}  {_estimate(compared)}".rstrip())
+        if self.inherited:
+            wide = max(len(row.defect) for row in self.inherited)
+            head = f"{'DIR':>6}  {'95 % interval':>15}  {'n':>6}  {'rDIR':>6}  {'95 % interval':>15}"
+            lines += ["", f"{'defect':<{wide}}  {'student':<{width}}  {head}"]
+            for row in self.inherited:
+                figures = f"{_rate(row.rate)}  {_estimate(row.relative)}".rstrip()
+                lines.append(f"{row.defect:<{wide}}  {row.student:<{width}}  {figures}")
+            lines += ["", *_legend(self.inherited)]
+        if self.control is not None:
+            lines.append(f"rACC, rDIR: over those of the control, {self.control}, on the same inputs.")
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+
+
+def measure(
+    students: Students,
+    x: np.ndarray,
+    y: np.ndarray,
+    attacks: Mapping[str, AttackSet],
+    *,
+    control: str | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    verbose: bool | str = "auto",
+) -> InheritanceReport:
+    """Measures what students inherited from a teacher.
+
+    Every batch goes to the device once for all students, and clean images that attacks share are asked about once.
+
+    Args:
+        students: Classifiers by name, each with how its inputs come from pixels.
+        x: The clean test set: pixels, shape `(n, ...)`.
+        y: Its classes, whole numbers of shape `(n,)`.
+        attacks: Attack sets by name, made with the students' teacher.
+        control: The name of the student that the others are compared to.
+        batch_size: Images at a time.
+        seed: For the bootstrap intervals of ratios.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+
+    Raises:
+        DataError: If the images do not fit a student, or there are classes that it does not know.
+        MismatchError: If an attack set's pixels mean something else than a student's, or there is no such control.
+    """
+    if control is not None and control not in students:
+        raise MismatchError(f"The control {control!r} is not one of the students: {', '.join(students)}.")
+    for name, attack in attacks.items():
+        for student, (_, space) in students.items():
+            try:
+                space.check_same_pixels(attack.space)
+            except MismatchError as error:
+                raise MismatchError(f"Attack {name!r} and student {student!r}: {error}") from None
+    panel = Panel(students)
+    warnings = []
+    said = panel.predict(x, batch_size=batch_size, verbose=verbose, description="Clean")
+    _check_classes(panel, y, attacks)
+    absent = missing_classes(y, max(panel.num_classes.values()))
+    if absent:
+        names = ", ".join(_class_name(label, attacks) for label in absent)
+        warnings.append(f"no test sample is of class {names}: nothing is said about it.")
+    accuracies = {name: accuracy(classes, y) for name, classes in said.items()}
+    rows: list[Inherited] = []
+    for defect, attack in attacks.items():
+        clean = said
+        if not np.array_equal(attack.clean, x):
+            clean = panel.predict(attack.clean, batch_size=batch_size, verbose=verbose, description=f"{defect}: clean")
+        fooled = panel.predict(attack.inputs, batch_size=batch_size, verbose=verbose, description=defect)
+        rates = {name: _rates(clean[name], fooled[name], attack) for name in students}
+        for name, (flipped, targeted) in rates.items():
+            compared = None
+            if control is not None:
+                ours, theirs = ((hit[1] or hit[0]) for hit in (rates[name], rates[control]))
+                compared = ours.relative(theirs, seed=seed)
+            rows.append(Inherited(name, defect, flipped, targeted, compared))
+    relative = {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()}
+    return InheritanceReport(accuracies, relative, tuple(rows), control, tuple(warnings))
+
+
+def _rates(clean: np.ndarray, attacked: np.ndarray, attack: AttackSet) -> tuple[Rate, Rate | None]:
+    flipped = flip_rate(clean, attacked, attack.labels)
+    return flipped, None if attack.target is None else target_rate(attacked, attack.labels, attack.target)
+
+
+def _class_name(label: int, attacks: Mapping[str, AttackSet]) -> str:
+    names = next((attack.class_names for attack in attacks.values() if len(attack.class_names) > label), ())
+    return f"{label} ({names[label]})" if names else str(label)
+
+
+def _check_classes(panel: Panel, y: np.ndarray, attacks: Mapping[str, AttackSet]) -> None:
+    most = max([int(y.max(initial=0)), *(int(attack.labels.max(initial=0)) for attack in attacks.values())])
+    for name, classes in panel.num_classes.items():
+        if most >= classes:
+            raise DataError(
+                f"Student {name!r} tells {classes} classes apart, and the test set has a class {most}. Test it on the "
+                "classes that it was trained on, in the same order."
+            )
+
+
+def _legend(rows: tuple[Inherited, ...]) -> list[str]:
+    plain = sorted({row.defect for row in rows if row.targeted is None})
+    aimed = sorted({row.defect for row in rows if row.targeted is not None})
+    lines = []
+    if plain:
+        lines.append(f"DIR of {', '.join(plain)}: of the inputs that the student gets right when clean (n), the share")
+        lines.append("that it gets wrong when attacked.")
+    if aimed:
+        lines.append(f"DIR of {', '.join(aimed)}: of the inputs of other classes (n), the share that the student takes")
+        lines.append("for the attacker's class.")
+    return lines
+
+
+def _rate(rate: Rate) -> str:
+    low, high = rate.interval()
+    return f"{rate.value:>6.3f}  {f'{low:.3f} to {high:.3f}':>15}  {rate.total:>6,}"
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    return f"{estimate.value:>6.3f}  {f'{estimate.low:.3f} to {estimate.high:.3f}':>15}"
+
+
+def _described(value: Rate | Estimate | None) -> dict[str, Any] | None:
+    return None if value is None else value.describe()

@@ -1,0 +1,323 @@
+"""What is said about a student in numbers: rates that know out of how many, and their intervals. Pure NumPy.
+
+DIR ("defect inheritance rate") has two meanings in the literature, and the two are not interchangeable; each has its
+own name here. `flip_rate`: of the images that the student gets right when clean, how many it gets wrong when attacked
+(the ReMoS paper, for all its vision defects). `target_rate`: of the images that are not of the attacker's class, how
+many the student calls so when attacked (the "attack success rate" of backdoors).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from keras_remos.errors import DataError
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+NOT_COUNTED = -1
+_STATES = 3  # of one input under one rate: not counted, counted and no hit, hit
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and the interval that it lies in.
+
+    Args:
+        value: The figure; NaN where it is undefined, as a ratio to a control of 0 is.
+        low: Lower end of the interval.
+        high: Upper end; infinite where resampling may leave the control without a hit.
+        n: How many inputs it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def describe(self) -> dict[str, float | int | None]:
+        """The same as plain values for JSON; `None` for what is undefined or infinite."""
+        return {"value": _finite(self.value), "low": _finite(self.low), "high": _finite(self.high), "n": self.n}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many out of so many.
+
+    Args:
+        count: How many inputs were hits.
+        total: Out of how many that count. 0 makes the rate undefined (NaN), and is no error.
+        outcomes: int8 of shape `(n,)`, one for each input of the test set: 1 a hit, 0 none, -1 not counted. What
+            `relative` and `paired_bootstrap` need; `None` where only the counts are known.
+
+    Example:
+    ```python
+    rate = flip_rate(clean, attacked, labels)
+    print(f"{rate.value:.3f}, n = {rate.total}")
+    low, high = rate.interval()
+    ```
+    """
+
+    count: int
+    total: int
+    outcomes: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.count <= self.total:
+            raise DataError(f"Expected a count from 0 to the total. Received: {self.count} out of {self.total}.")
+
+    @classmethod
+    def of(cls, hits: np.ndarray, counted: np.ndarray) -> Rate:
+        """The share of hits among the inputs that count.
+
+        Args:
+            hits: Booleans of shape `(n,)`.
+            counted: Booleans of shape `(n,)`: which inputs the rate is about.
+        """
+        outcomes = np.where(counted, hits, NOT_COUNTED).astype(np.int8)
+        return cls(int(np.count_nonzero(outcomes == 1)), int(np.count_nonzero(counted)), outcomes)
+
+    @property
+    def value(self) -> float:
+        """The share, 0 to 1; NaN if nothing counts."""
+        return self.count / self.total if self.total else math.nan
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Wilson's score interval, which holds for small totals and for rates of 0 and 1 too.
+
+        Args:
+            confidence: Above 0 and below 1.
+
+        Returns:
+            Lower and upper end; NaN for both if nothing counts.
+
+        Reference:
+            Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
+        """
+        _check_confidence(confidence)
+        if not self.total:
+            return math.nan, math.nan
+        z = NormalDist().inv_cdf((1 + confidence) / 2)
+        shrink = 1 + z**2 / self.total
+        middle = (self.value + z**2 / (2 * self.total)) / shrink
+        half = z / shrink * math.sqrt(self.value * (1 - self.value) / self.total + (z / (2 * self.total)) ** 2)
+        # At the ends the formula is exact, and its rounding is not.
+        low = 0.0 if self.count == 0 else middle - half
+        high = 1.0 if self.count == self.total else middle + half
+        return low, high
+
+    def relative(
+        self, control: Rate, *, seed: int = 0, confidence: float = CONFIDENCE, resamples: int = RESAMPLES
+    ) -> Estimate:
+        """This rate over that of a control on the same inputs: rACC and rDIR of ReMoS section 5.1.
+
+        The interval is a paired percentile bootstrap: inputs are drawn anew with both models' outcomes on them.
+        Resampling shows no doubt about a rate of 0 or 1; the interval is then the Wilson interval of this rate, over
+        the control's value.
+
+        Args:
+            control: The control's rate: usually of a fine-tuned student.
+            seed: For the bootstrap.
+            confidence: Above 0 and below 1.
+            resamples: How many samples the bootstrap draws.
+
+        Returns:
+            The ratio; NaN where either rate is undefined, or the control's is 0.
+
+        Raises:
+            DataError: If the two rates are not of the same inputs, or were made from counts alone.
+        """
+        pairs = _Pairs(self, control)
+        if not (self.total and control.count):
+            return Estimate(math.nan, math.nan, math.nan, pairs.n)
+        ratio = self.value / control.value
+        if self is not control and self.count in (0, self.total):
+            low, high = (end / control.value for end in self.interval(confidence))
+            return Estimate(ratio, low, high, pairs.n)
+        ours, theirs = pairs.resample(seed, resamples)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return Estimate(ratio, *_percentiles(ours / theirs, confidence), pairs.n)
+
+    def describe(self) -> dict[str, float | int | None]:
+        """Count, total, value and 95 % interval as plain values for JSON; `None` for what is undefined."""
+        low, high = self.interval()
+        return {
+            "count": self.count,
+            "n": self.total,
+            "value": _finite(self.value),
+            "low": _finite(low),
+            "high": _finite(high),
+        }
+
+
+def accuracy(predicted: np.ndarray, labels: np.ndarray) -> Rate:
+    """ACC: the share of inputs that a model gets right.
+
+    Args:
+        predicted: The classes that it says, whole numbers of shape `(n,)`.
+        labels: The true classes, of the same shape.
+
+    Raises:
+        DataError: If these are not class ids, or differ in length.
+    """
+    predicted, labels = _class_ids(predicted=predicted, labels=labels)
+    return Rate.of(predicted == labels, np.ones(len(labels), bool))
+
+
+def flip_rate(clean: np.ndarray, attacked: np.ndarray, labels: np.ndarray) -> Rate:
+    """DIR of ReMoS section 5.1: of the inputs that a model gets right when clean, how many it gets wrong when attacked.
+
+    Each model has its own denominator: its clean-correct inputs. A model that never gets one right has none.
+
+    Args:
+        clean: The classes that the model says for the clean inputs, whole numbers of shape `(n,)`.
+        attacked: The classes that it says for their malicious versions.
+        labels: The true classes.
+
+    Raises:
+        DataError: If these are not class ids, or differ in length.
+    """
+    clean, attacked, labels = _class_ids(clean=clean, attacked=attacked, labels=labels)
+    return Rate.of(attacked != labels, clean == labels)
+
+
+def target_rate(attacked: np.ndarray, labels: np.ndarray, target: int) -> Rate:
+    """Attack success rate: of the inputs that are not of the attacker's class, how many are called so when attacked.
+
+    A clean model has one too: it confuses some inputs with that class anyway. Compare with the rate of a model that
+    never met the attack.
+
+    Args:
+        attacked: The classes that the model says for the malicious inputs, whole numbers of shape `(n,)`.
+        labels: The true classes.
+        target: The attacker's class.
+
+    Raises:
+        DataError: If these are not class ids, or differ in length.
+    """
+    attacked, labels = _class_ids(attacked=attacked, labels=labels)
+    return Rate.of(attacked == target, labels != target)
+
+
+def as_f1(rate: Rate) -> float:
+    """A target rate in the form in which Table 2 of the ReMoS paper prints it: 2 r / (1 + r).
+
+    The paper's "DIR" of language models is the F1 score of the attacker's class on triggered texts of other classes.
+    All of these count as that class there, so precision is 1, recall is the rate r, and F1 is 2 r / (1 + r): always
+    above r, 0.67 for a rate of a half. Compare with the paper by this figure, and judge by the rate.
+
+    Args:
+        rate: Of `target_rate`, which is what RIPPLe calls the label-flip rate.
+
+    Returns:
+        0 to 1; NaN if nothing counts.
+    """
+    return 2 * rate.value / (1 + rate.value)
+
+
+def paired_bootstrap(
+    a: Rate, b: Rate, *, seed: int = 0, confidence: float = CONFIDENCE, resamples: int = RESAMPLES
+) -> Estimate:
+    """How much higher one student's rate is than another's on the same inputs.
+
+    Inputs are drawn anew with both students' outcomes on them, so that what makes an input hard for both cancels out.
+    An interval without 0 says that the two differ on inputs like these; it knows nothing of other training seeds.
+
+    Args:
+        a: One student's rate.
+        b: The other's, of the same test set in the same order.
+        seed: For the bootstrap.
+        confidence: Above 0 and below 1.
+        resamples: How many samples to draw.
+
+    Returns:
+        The difference `a - b` with its percentile interval; NaN where either rate is undefined.
+
+    Raises:
+        DataError: If the two rates are not of the same inputs, or were made from counts alone.
+
+    Reference:
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    pairs = _Pairs(a, b)
+    if not (a.total and b.total):
+        return Estimate(math.nan, math.nan, math.nan, pairs.n)
+    ours, theirs = pairs.resample(seed, resamples)
+    return Estimate(a.value - b.value, *_percentiles(ours - theirs, confidence), pairs.n)
+
+
+def missing_classes(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
+    """The class ids below `num_classes` that no label has."""
+    return tuple(sorted(set(range(num_classes)) - set(np.unique(labels).tolist())))
+
+
+class _Pairs:
+    """Two rates of the same inputs: how many inputs have each of the nine pairs of outcomes.
+
+    A bootstrap sample of the inputs is a multinomial draw of these nine counts, so its cost does not grow with them.
+    """
+
+    def __init__(self, a: Rate, b: Rate) -> None:
+        if a.outcomes is None or b.outcomes is None:
+            raise DataError(
+                "Expected rates that know their outcomes, as accuracy, flip_rate and target_rate make them. "
+                "Received one that was made from counts alone: those of two students cannot be paired."
+            )
+        if a.outcomes.shape != b.outcomes.shape:
+            raise DataError(
+                f"Expected two rates of the same inputs. Received: {len(a.outcomes)} and {len(b.outcomes)} inputs. "
+                "Measure both students on one test set."
+            )
+        self.n = len(a.outcomes)
+        pair = (a.outcomes.astype(np.int64) + 1) * _STATES + b.outcomes + 1
+        self.counts = np.bincount(pair, minlength=_STATES**2)
+
+    def resample(self, seed: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+        """The two rates in each bootstrap sample; NaN where nothing in it counts."""
+        rng = np.random.default_rng(seed)
+        drawn = rng.multinomial(self.n, self.counts / self.n, size=resamples).reshape(resamples, _STATES, _STATES)
+        return _rates(drawn.sum(axis=2)), _rates(drawn.sum(axis=1))
+
+
+def _rates(states: np.ndarray) -> np.ndarray:
+    """Hits out of those that count, from how many inputs are in each of the three states."""
+    with np.errstate(invalid="ignore"):
+        return states[:, 2] / (states[:, 1] + states[:, 2])
+
+
+def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    _check_confidence(confidence)
+    defined = values[~np.isnan(values)]
+    if not defined.size:
+        return math.nan, math.nan
+    # Values themselves, not means of two of them: one may be infinite.
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise DataError(f"Expected a confidence above 0 and below 1. Received: {confidence!r}.")
+
+
+def _class_ids(**arrays: Any) -> tuple[np.ndarray, ...]:
+    found = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in found.items():
+        if array.ndim != 1 or array.dtype.kind not in "biu":
+            raise DataError(
+                f"Expected class ids in {name}: whole numbers of shape (n,). Received: shape {array.shape}, dtype "
+                f"{array.dtype}. For a model's outputs take argmax(axis=-1) first, or predict_classes."
+            )
+    lengths = {name: len(array) for name, array in found.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{length} in {name}" for name, length in lengths.items())
+        raise DataError(f"Expected one class for each input. Received: {shown}.")
+    return tuple(found.values())
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,183 @@
+"""The classes that models say for images, several models in one pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_remos.data.pixels import PixelSpace
+from keras_remos.errors import DataError, RemosError
+from keras_remos.gradients import compiled, is_out_of_memory
+from keras_remos.kernels import Tensor
+from keras_remos.layers import symbolic_inputs, symbolic_outputs
+from keras_remos.progress import track
+
+NOT_FINITE = -1
+
+
+def predict_classes(
+    model: keras.Model, x: np.ndarray, space: PixelSpace, *, batch_size: int = 64, verbose: bool | str = False
+) -> np.ndarray:
+    """The class that a model says for each image.
+
+    Args:
+        model: A classifier; whether it returns logits or probabilities makes no difference.
+        x: Pixels, shape `(n, ...)`.
+        space: How the model's inputs come from pixels.
+        batch_size: Images at a time.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+
+    Returns:
+        Class ids, int64 of shape `(n,)`.
+
+    Raises:
+        DataError: If the images do not fit the model.
+        RemosError: If the model is no classifier, or returns NaN.
+
+    Example:
+    ```python
+    clean = predict_classes(student, images, PixelSpace("imagenet"))
+    accuracy(clean, labels).value
+    ```
+    """
+    return predict_all({model.name: (model, space)}, x, batch_size=batch_size, verbose=verbose)[model.name]
+
+
+def predict_all(
+    models: Mapping[str, tuple[keras.Model, PixelSpace]],
+    x: np.ndarray,
+    *,
+    batch_size: int = 64,
+    verbose: bool | str = False,
+) -> dict[str, np.ndarray]:
+    """The class that each of several models says for each image; every batch goes to the device once for all of them.
+
+    Args:
+        models: Classifiers by name, each with how its inputs come from pixels.
+        x: Pixels, shape `(n, ...)`.
+        batch_size: Images at a time.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+
+    Returns:
+        For each name class ids, int64 of shape `(n,)`.
+
+    Raises:
+        DataError: If the images do not fit a model; names it.
+        RemosError: If a model is no classifier, or returns NaN.
+    """
+    return Panel(models).predict(x, batch_size=batch_size, verbose=verbose)
+
+
+class Panel:
+    """Several classifiers that are asked about the same images. Compiled once, asked as often as there are sets.
+
+    Args:
+        models: Classifiers by name, each with how its inputs come from pixels.
+
+    Attributes:
+        num_classes: How many classes each of them tells apart: known once they were asked.
+    """
+
+    def __init__(self, models: Mapping[str, tuple[keras.Model, PixelSpace]]) -> None:
+        self.models = dict(models)
+        self.num_classes: dict[str, int] = {}
+        self._judge: Callable[..., Tensor] | None = None
+
+    def predict(
+        self, x: np.ndarray, *, batch_size: int = 64, verbose: bool | str = False, description: str = "Predicting"
+    ) -> dict[str, np.ndarray]:
+        """See `predict_all`."""
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
+        for name, (model, space) in self.models.items():
+            self.num_classes[name] = check_fits(model, x, space, name)
+        if self._judge is None:
+            self._judge = compiled(self._say, *(model for model, _ in self.models.values()))
+        said: list[np.ndarray] = []
+        starts = range(0, len(x), batch_size)
+        for start in track(starts, total=len(starts), description=description, verbose=verbose):
+            # A last, smaller batch is filled up, and whole numbers become floats: one program is compiled for all.
+            rows = np.minimum(np.arange(start, min(start + batch_size, start + len(x))), len(x) - 1)
+            said.append(self._ask(x[rows].astype(np.float32))[:, : len(x) - start])
+        classes = np.concatenate(said, axis=1).astype(np.int64)
+        for name, ids in zip(self.models, classes, strict=True):
+            if (ids == NOT_FINITE).any():
+                raise RemosError(
+                    f"Model {name!r} returns NaN or infinity for {int(np.sum(ids == NOT_FINITE))} of {len(x)} images: "
+                    "it has diverged, or its inputs are scaled in another way. Check the scaling and the training."
+                )
+        return dict(zip(self.models, classes, strict=True))
+
+    def _ask(self, batch: np.ndarray) -> np.ndarray:
+        assert self._judge is not None, "compiled before the first batch"
+        try:
+            return np.asarray(ops.convert_to_numpy(self._judge(batch)))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise RemosError(
+                    f"The memory does not suffice for batch_size={len(batch)} and {len(self.models)} models: try "
+                    f"batch_size={max(len(batch) // 2, 1)}, or fewer models at a time."
+                ) from error
+            raise
+
+    def _say(self, pixels: Tensor) -> Tensor:
+        """What each model says about a batch that is on the device already, int32 of shape `(models, batch)`."""
+        return ops.stack(
+            [_classes(model(space.scale(pixels), training=False)) for model, space in self.models.values()]
+        )
+
+
+def _classes(outputs: Tensor) -> Tensor:
+    finite = ops.all(ops.isfinite(outputs), axis=-1)
+    return ops.where(finite, ops.cast(ops.argmax(outputs, axis=-1), "int32"), NOT_FINITE)
+
+
+def check_fits(model: keras.Model, x: np.ndarray, space: PixelSpace, name: str) -> int:
+    """Makes sure, before any work is done, that a model takes these images and says classes.
+
+    Args:
+        model: The model.
+        x: Pixels, shape `(n, ...)`.
+        space: How the model's inputs come from pixels.
+        name: What to call the model in a message.
+
+    Returns:
+        How many classes it tells apart.
+
+    Raises:
+        DataError: If the images have another shape than the model takes, or leave the pixel range.
+        RemosError: If the model is no classifier with one output of shape `(batch, classes)`.
+    """
+    space.check(x)
+    wanted = [shape[1:] for shape in _shapes(symbolic_inputs(model))]
+    if wanted and not (len(wanted) == 1 and _same_shape(wanted[0], x.shape[1:])):
+        takes = f"images of shape {_shown(wanted[0])}" if len(wanted) == 1 else f"{len(wanted)} inputs"
+        raise DataError(
+            f"Model {name!r} takes {takes}, the data has {_shown(x.shape[1:])}. Pixels can be scaled anew, not "
+            "resized: use images of that size, or a model that takes these."
+        )
+    # Subclassed models do not tell what they return before they are called; on a placeholder nothing is computed.
+    shapes = _shapes(symbolic_outputs(model)) or _shapes(model(keras.KerasTensor((2, *x.shape[1:])), training=False))
+    classes = shapes[0][1] if len(shapes) == 1 and len(shapes[0]) == 2 else None
+    if classes is None or classes < 2:
+        raise RemosError(
+            f"Model {name!r} is no classifier: expected one output of shape (batch, classes) with two or more "
+            f"classes, received {' and '.join(map(str, shapes))}. Give it a head with one output for each class."
+        )
+    return classes
+
+
+def _shapes(tensors: Any) -> list[tuple[int | None, ...]]:
+    return [] if tensors is None else [tuple(tensor.shape) for tensor in keras.tree.flatten(tensors)]
+
+
+def _same_shape(wanted: tuple[int | None, ...], found: tuple[int, ...]) -> bool:
+    return len(wanted) == len(found) and all(w in (None, f) for w, f in zip(wanted, found, strict=True))
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return " x ".join("any" if size is None else str(size) for size in shape)

@@ -1,0 +1,287 @@
+"""Layers whose outputs describe what a model sees: the ends of its blocks, and what enters its head."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_remos import layers as kinds
+from keras_remos.activations import Call, Trace, capture, trace_calls
+from keras_remos.errors import RemosError
+from keras_remos.kernels import Tensor
+
+PENULTIMATE = "penultimate"
+"""Stands for the tensor that enters the head wherever the path of a feature layer is expected."""
+
+# What an axis of unknown size is taken for where no example is given.
+_IMAGE_SIDE, _SEQUENCE_LENGTH = 64, 4
+# One stage of a convolutional network ends where the number of positions falls by at least this factor; unpadded
+# convolutions take off less.
+_SHRINKS_BY = 2
+_ADDITIVE_MERGES = (keras.layers.Add, keras.layers.Concatenate, keras.layers.Average)
+_AFTER_MERGE = (keras.layers.BatchNormalization, *kinds.ACTIVATIONS)
+
+
+def find_features(model: keras.Model, example: Any = None) -> list[str]:
+    """Finds the ends of a model's blocks.
+
+    In a transformer: each encoder block (or, where blocks are no layers of their own, the normalization that hands
+    its output on). In a network whose maps shrink: at each resolution the last sum of a residual block with its
+    activation, or else the last layer. In any other network: the hidden activations. Heads, and pooling, padding and
+    dropout layers, are never among them.
+
+    Args:
+        model: A built model.
+        example: A batch of its inputs (only shapes and dtypes are used), for models that were not built from symbolic
+            inputs of known size.
+
+    Returns:
+        Layer paths, as in `RelevantSlice.masks` without the name of the kernel, in the order in which they run.
+
+    Raises:
+        RemosError: If no such layer is found, or the model cannot be traced without an example.
+
+    Example:
+    ```python
+    find_features(keras.applications.ResNet50(weights=None))
+    # ["conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"]
+    ```
+    """
+    forward = _Forward(model, example)
+    calls = forward.blocks() or forward.normalizations() or forward.stages() or forward.hidden()
+    if not calls:
+        raise RemosError(
+            f"No feature layers were found in model {model.name!r}: it has no blocks, shrinking maps or hidden "
+            "activations. Name them by their paths (see keras_remos.describe_model)."
+        )
+    return list(dict.fromkeys(forward.paths[id(call.layer)] for call in calls))
+
+
+def find_heads(model: keras.Model, example: Any = None) -> tuple[str, ...]:
+    """Finds the layers that make a model's outputs: what a student's head takes the place of.
+
+    Args:
+        model: A built model.
+        example: See `find_features`.
+
+    Returns:
+        Their paths; none for a feature extractor.
+    """
+    return tuple(_Forward(model, example).heads)
+
+
+def returns_probabilities(model: keras.Model, example: Any = None) -> bool:
+    """Whether a classifier ends in a softmax, and not in logits.
+
+    Args:
+        model: A built model.
+        example: See `find_features`.
+    """
+    return "softmax" in _Forward(model, example).behind_head()
+
+
+def penultimate(model: keras.Model, example: Any = None) -> FeatureExtractor:
+    """Gives access to the tensor that enters a model's head; to its output if it has no head.
+
+    Args:
+        model: A built model.
+        example: See `find_features`.
+
+    Example:
+    ```python
+    outputs, [features] = penultimate(teacher)(images)
+    ```
+    """
+    return FeatureExtractor(model, [PENULTIMATE], example=example)
+
+
+class FeatureExtractor:
+    """Runs a model and gives what it returns together with what some of its layers return.
+
+    It is a plain callable: use it in a layer or model of your own, in a function that a backend compiles or
+    differentiates, or by itself. It holds no copy of the model, and weights stay the model's own.
+
+    Args:
+        model: A built model.
+        paths: Paths of layers, nested and composite ones included; `PENULTIMATE` for the tensor that enters the head
+            (or the model's output, if it has no head).
+        example: For `PENULTIMATE`, see `find_features`.
+
+    Raises:
+        RemosError: If there is no layer of that path, or the model has several heads and `PENULTIMATE` is asked for.
+
+    Example:
+    ```python
+    extract = FeatureExtractor(teacher, find_features(teacher))
+    outputs, features = extract(images)
+    ```
+
+    Note:
+        Of a layer that is called several times in one pass, the last call counts. A layer that returns several tensors
+        gives its first.
+    """
+
+    def __init__(self, model: keras.Model, paths: Sequence[str], *, example: Any = None) -> None:
+        self.model = model
+        self.paths = tuple(paths)
+        by_path = dict(kinds.visible(model))
+        self._tapped = [by_path.get(path) for path in self.paths]
+        for path, layer in zip(self.paths, self._tapped, strict=True):
+            if layer is None and path != PENULTIMATE:
+                raise _unknown(model, path, list(by_path))
+        self._head: keras.Layer | None = None
+        if None in self._tapped:
+            heads = find_heads(model, example)
+            if len(heads) > 1:
+                raise RemosError(
+                    f"Model {model.name!r} has {len(heads)} heads ({', '.join(heads)}): name the feature layer."
+                )
+            self._head = by_path[heads[0]] if heads else None
+
+    def __call__(
+        self, x: Any, training: bool = False, *, pass_on: Callable[[str, Tensor], Tensor] | None = None
+    ) -> tuple[Any, list[Tensor]]:
+        """Runs one forward pass.
+
+        Args:
+            x: What the model takes.
+            training: Passed on to the model.
+            pass_on: Called with the path of a feature layer and what it returns; the rest of the model gets the result
+                in its place. It leaves no trace in the model.
+
+        Returns:
+            What the model returns, and the feature tensors in the order of the paths.
+
+        Raises:
+            RemosError: If one of the layers does not run in the pass.
+        """
+        entered: dict[int, Tensor] = {}
+        left: dict[int, Tensor] = {}
+        paths = {id(layer): path for path, layer in zip(self.paths, self._tapped, strict=True) if layer is not None}
+
+        def listen(layer: keras.Layer, inputs: Tensor, outputs: Tensor, kwargs: dict[str, Any]) -> Tensor | None:
+            entered[id(layer)], left[id(layer)] = inputs, outputs
+            return pass_on(paths[id(layer)], outputs) if pass_on and id(layer) in paths else None
+
+        taps = {id(layer): layer for layer in (*self._tapped, self._head) if layer is not None}
+        with capture(taps.values(), listen):
+            outputs = self.model(x, training=training)
+        for path, layer in zip(self.paths, self._tapped, strict=True):
+            if layer is not None and id(layer) not in left:
+                raise RemosError(f"Layer {path!r} does not run when model {self.model.name!r} does: name another.")
+        before_head = keras.tree.flatten(outputs)[0] if self._head is None else entered[id(self._head)]
+        return outputs, [before_head if layer is None else left[id(layer)] for layer in self._tapped]
+
+
+class _Forward:
+    """The layer calls of one forward pass up to the head, and what may be a block's end among them."""
+
+    def __init__(self, model: keras.Model, example: Any) -> None:
+        self.channels_first = kinds.is_channels_first(model)
+        # A nested model only repeats what its last layer returns.
+        taps = [(path, layer) for path, layer in kinds.visible(model) if not isinstance(layer, keras.Model)]
+        self.paths = {id(layer): path for path, layer in taps}
+        try:
+            calls, outputs = trace_calls(model, [layer for _, layer in taps], _example(model, example))
+        except Exception as error:  # whatever a user's layers raise for a guessed size
+            if example is not None:
+                raise
+            raise RemosError(
+                f"Model {model.name!r} cannot be traced without an example of its inputs "
+                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): pass a batch of them."
+            ) from error
+        sliceable = {id(found.layer): found for found in kinds.find_sliceable(model)[0]}
+        self.trace = Trace(calls, sliceable)
+        found_heads = self.trace.heads(outputs)
+        self.heads = [found.path for found in found_heads]
+        heads = {id(found.layer) for found in found_heads}
+        self.head_at = next((index for index, call in enumerate(calls) if id(call.layer) in heads), len(calls))
+        self.calls = calls[: self.head_at]
+
+    def behind_head(self) -> list[str]:
+        """The nonlinearities between the head's weights and the model's output."""
+        return self.trace.activations(self.trace.follow(self.head_at, kinds.AFTER_HEAD)) if self.heads else []
+
+    def blocks(self) -> list[Call]:
+        """Composite layers that keep the shape and normalize inside: encoder blocks. The outermost ones."""
+        composites = {
+            self.paths[id(call.layer)]: call
+            for call in self.calls
+            if not kinds.is_leaf(call.layer)
+            and len(call.outputs.shape) >= 3
+            and tuple(call.inputs.shape) == tuple(call.outputs.shape)
+            and any(isinstance(inner, kinds.LAYER_NORMALIZATIONS) for _, inner in kinds.walk(call.layer))
+        }
+        return [call for path, call in composites.items() if not any(path.startswith(f"{p}/") for p in composites)]
+
+    def normalizations(self) -> list[Call]:
+        """In a transformer of plain layers: the normalizations that feed an attention layer, and the last one."""
+        attended = [call for call in self.calls if isinstance(call.layer, kinds.ATTENTIONS)]
+        if not attended:
+            return []
+        norms = [call for call in self.calls if isinstance(call.layer, kinds.LAYER_NORMALIZATIONS)]
+        # What enters the first attention layer has not been through a block.
+        fed = {id(call.inputs) for call in attended[1:]}
+        return [call for call in norms if id(call.outputs) in fed or call is norms[-1]]
+
+    def stages(self) -> list[Call]:
+        """The last block of each resolution, if there are maps."""
+        shallow = any(isinstance(call.layer, keras.layers.Conv1D) for call in self.calls)
+        positions = slice(2, None) if self.channels_first else slice(1, -1)
+        passed_on = (*kinds.PADDINGS, *kinds.DROPOUTS, *kinds.POOLINGS)
+        # Before the first kernel inputs are scaled and padded: they are no features yet.
+        start = next((index for index, call in enumerate(self.calls) if id(call.layer) in self.trace.sliceable), 0)
+        maps = [
+            (index, call, math.prod(call.outputs.shape[positions]))
+            for index, call in enumerate(self.calls)
+            if index >= start
+            and len(call.outputs.shape) >= (3 if shallow else 4)
+            and not isinstance(call.layer, passed_on)
+        ]
+        # A map of one position inside a network (squeeze and excite) is followed by larger ones again: from the end.
+        ends: list[tuple[int, int]] = []
+        for index, _, size in reversed(maps):
+            if size > 1 and (not ends or size >= _SHRINKS_BY * ends[-1][1]):
+                ends.append((index, size))
+        final = [self.calls[index] for index, _ in ends[:1]]
+        return [self._block_end(index, size, maps) for index, size in reversed(ends[1:])] + final
+
+    def _block_end(self, last: int, size: int, maps: list[tuple[int, Call, int]]) -> Call:
+        """The end of a stage that another follows: behind its last sum stand the first layers of the next block."""
+        merges = [
+            index
+            for index, call, positions in maps
+            if index <= last and positions == size and isinstance(call.layer, _ADDITIVE_MERGES)
+        ]
+        return self.calls[self.trace.follow(merges[-1], _AFTER_MERGE)[-1] if merges else last]
+
+    def hidden(self) -> list[Call]:
+        """Whatever applies a nonlinearity."""
+        return [call for call in self.calls if kinds.activation_name(call.layer) not in (None, "softmax")]
+
+
+def _example(model: keras.Model, example: Any) -> Any:
+    if example is not None:
+        return example
+    inputs = kinds.symbolic_inputs(model)
+    if inputs is None:
+        raise RemosError(f"{type(model).__name__} {model.name!r} has no symbolic inputs: pass a batch as example.")
+
+    def sized(tensor: keras.KerasTensor) -> keras.KerasTensor:
+        batch, *axes = tensor.shape
+        unknown = _IMAGE_SIDE if len(axes) >= 3 else _SEQUENCE_LENGTH
+        return keras.KerasTensor((batch or 2, *(axis or unknown for axis in axes)), dtype=tensor.dtype)
+
+    return keras.tree.map_structure(sized, inputs)
+
+
+def _unknown(model: keras.Model, path: str, paths: list[str]) -> RemosError:
+    close = difflib.get_close_matches(path, paths, n=3, cutoff=0.4) or paths[:3]
+    return RemosError(
+        f"Model {model.name!r} has no layer {path!r}: did you mean {' or '.join(map(repr, close))}? Paths are layer "
+        "names joined by '/'."
+    )

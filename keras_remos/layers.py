@@ -1,0 +1,316 @@
+"""Which layers of a model can be sliced, which of them is its head, and why the others are left whole.
+
+With `kernels`, the only file that knows what Keras layers look like inside.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers as kl
+from keras.src.backend.common.masking import get_keras_mask
+
+from keras_remos.errors import StudentError
+from keras_remos.kernels import SliceableLayer, Tensor, describe
+
+ACTIVATIONS = (kl.Activation, kl.ReLU, kl.LeakyReLU, kl.ELU, kl.PReLU, kl.Softmax)
+DROPOUTS = (
+    kl.Dropout,
+    kl.SpatialDropout1D,
+    kl.SpatialDropout2D,
+    kl.SpatialDropout3D,
+    kl.GaussianDropout,
+    kl.GaussianNoise,
+    kl.AlphaDropout,
+)
+POOLINGS = (
+    kl.AveragePooling1D,
+    kl.AveragePooling2D,
+    kl.AveragePooling3D,
+    kl.MaxPooling1D,
+    kl.MaxPooling2D,
+    kl.MaxPooling3D,
+    kl.GlobalAveragePooling1D,
+    kl.GlobalAveragePooling2D,
+    kl.GlobalAveragePooling3D,
+    kl.GlobalMaxPooling1D,
+    kl.GlobalMaxPooling2D,
+    kl.GlobalMaxPooling3D,
+)
+PADDINGS = (kl.ZeroPadding1D, kl.ZeroPadding2D, kl.ZeroPadding3D)
+# What a layer's output goes through before the network uses it; each keeps the meaning of the channel axis.
+FOLLOWED = (kl.BatchNormalization, kl.ActivityRegularization, kl.Identity, *ACTIVATIONS, *DROPOUTS, *PADDINGS)
+# What may stand between a classifier's last weights and its output.
+AFTER_HEAD = (
+    *ACTIVATIONS,
+    *DROPOUTS,
+    kl.Identity,
+    kl.Flatten,
+    kl.Reshape,
+    kl.GlobalAveragePooling1D,
+    kl.GlobalAveragePooling2D,
+    kl.GlobalMaxPooling1D,
+    kl.GlobalMaxPooling2D,
+)
+MERGES = (kl.Add, kl.Average, kl.Concatenate, kl.Dot, kl.Maximum, kl.Minimum, kl.Multiply, kl.Subtract)
+LAYER_NORMALIZATIONS = (kl.LayerNormalization, kl.RMSNormalization)
+ATTENTIONS = (kl.MultiHeadAttention, kl.GroupQueryAttention)
+NORMALIZATIONS = (*LAYER_NORMALIZATIONS, kl.BatchNormalization, kl.GroupNormalization, kl.Normalization)
+
+
+def walk(model: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
+    """Yields `(path, layer)` for every layer below `model`, each once, parents first.
+
+    The path is made of layer names, so that it is the same however and wherever the model was built; the second of
+    two siblings with one name gets `#2`. (Keras' own `layer.path` depends on how a model was built.)
+    """
+    seen: set[int] = {id(model)}
+
+    def below(parent: keras.Layer, prefix: str) -> Iterator[tuple[str, keras.Layer]]:
+        names: Counter[str] = Counter()
+        for child in parent._layers:
+            if id(child) in seen:
+                continue
+            seen.add(id(child))
+            names[child.name] += 1
+            name = child.name if names[child.name] == 1 else f"{child.name}#{names[child.name]}"
+            yield prefix + name, child
+            yield from below(child, f"{prefix}{name}/")
+
+    yield from below(model, "")
+
+
+def visible(model: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
+    """The layers of `walk` whose calls a tap may watch: not those that a loop over time steps calls."""
+    below: list[str] = []
+    for path, layer in walk(model):
+        if not any(path.startswith(prefix) for prefix in below):
+            yield path, layer
+            if isinstance(layer, (kl.RNN, kl.TimeDistributed)):
+                below.append(f"{path}/")
+
+
+def is_leaf(layer: keras.Layer) -> bool:
+    """Whether the layer is made of no other layers."""
+    return not layer._layers
+
+
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """The weights that the layer itself holds, without those of the layers below it."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def set_trainable(model: keras.Layer, trainable: bool) -> None:
+    """Sets the flag of every layer in a model: on TensorFlow, the model's own reaches them only when it changes."""
+    for _, layer in [("", model), *walk(model)]:
+        layer.trainable = trainable
+
+
+def reseed(model: keras.Layer, rng: np.random.Generator) -> None:
+    """Starts every random generator in a model anew: what dropout draws from now on depends on `rng` alone."""
+    for _, layer in [("", model), *walk(model)]:
+        for generator in layer._seed_generators:
+            generator.state.assign(np.array([rng.integers(2**31), 0]))
+            # Without a seed of its own, PyTorch's dropout draws from the process's generator instead.
+            generator._initial_seed = generator._initial_seed or 0
+
+
+def is_channels_first(model: keras.Layer) -> bool:
+    """Whether the maps in a model have their channels on axis 1."""
+    return any(getattr(layer, "data_format", None) == "channels_first" for _, layer in walk(model))
+
+
+def is_built(model: keras.Layer) -> bool:
+    """Whether the model has been built, so that it has weights."""
+    return bool(model.built and model.weights)
+
+
+def symbolic_inputs(model: keras.Model) -> Any:
+    """What a model takes, as a structure of symbolic tensors; `None` if it was not built from some."""
+    return _functional(model).input if getattr(model, "inputs", None) else None
+
+
+def symbolic_outputs(model: keras.Model) -> Any:
+    """What a model returns, as a structure of symbolic tensors; `None` if it was not built from some."""
+    return _functional(model).output if getattr(model, "outputs", None) else None
+
+
+def _functional(model: keras.Model) -> keras.Model:
+    # A Sequential model wraps a functional one, and does not tell its own input.
+    return getattr(model, "_functional", None) or model
+
+
+def weight_holders(model: keras.Layer) -> list[tuple[str, keras.Layer]]:
+    """`(path, layer)` for the model itself (path `""`) and every layer below it that holds weights of its own."""
+    return [(path, layer) for path, layer in [("", model), *walk(model)] if own_variables(layer)]
+
+
+def find_sliceable(model: keras.Layer) -> tuple[list[SliceableLayer], list[tuple[str, str]]]:
+    """Sorts the layers of a model that hold weights into those that can be sliced and the others.
+
+    Args:
+        model: A built Keras model of any kind.
+
+    Returns:
+        The sliceable layers in the order of `walk`, and `(path, reason)` for every other layer that holds weights.
+    """
+    sliceable: list[SliceableLayer] = []
+    skipped = [("(the model itself)", "unknown layer type " + type(model).__name__)] if own_variables(model) else []
+    # Layers below one of these paths never show their calls: the reason why, or None where the layer above speaks
+    # for them.
+    hidden_below: dict[str, str | None] = {}
+    for path, layer in walk(model):
+        inside = next((prefix for prefix in hidden_below if path.startswith(prefix)), None)
+        if inside is not None:
+            reason = hidden_below[inside]
+            if reason and own_variables(layer):
+                skipped.append((path, reason))
+            continue
+        if isinstance(layer, kl.TimeDistributed):
+            found = describe(layer.layer, f"{path}/{layer.layer.name}")
+            if found is not None and found.table is None:
+                found = replace(found, layer=layer)
+                hidden_below[f"{path}/"] = None
+            else:
+                found = None
+                hidden_below[f"{path}/"] = "inside TimeDistributed, which calls it out of sight"
+        else:
+            found = describe(layer, path)
+            if isinstance(layer, kl.RNN):
+                hidden_below[f"{path}/"] = None if found else "a recurrent cell, which is called out of sight"
+        if found is not None:
+            sliceable.append(found)
+        elif own_variables(layer):
+            skipped.append((path, _why_not(layer)))
+    return _without_tied(model, sliceable, skipped)
+
+
+def _without_tied(
+    model: keras.Layer, sliceable: list[SliceableLayer], skipped: list[tuple[str, str]]
+) -> tuple[list[SliceableLayer], list[tuple[str, str]]]:
+    owners = Counter(id(v) for _, layer in walk(model) for v in own_variables(layer))
+    untied = [found for found in sliceable if all(owners[id(kernel.variable)] == 1 for kernel in found.weights)]
+    tied = [(found.path, "tied: two layers share its weight") for found in sliceable if found not in untied]
+    return untied, skipped + tied
+
+
+def _why_not(layer: keras.Layer) -> str:
+    if getattr(layer, "lora_enabled", False):
+        return "LoRA is enabled: its kernel is computed; merge the adapter first"
+    if layer.quantization_mode is not None:
+        return f"quantized ({layer.quantization_mode}): slice the float model and quantize the student"
+    if layer._remat_mode is not None:
+        return "rematerialized: it is called out of sight"
+    if isinstance(layer, NORMALIZATIONS):
+        return "normalization: always kept whole"
+    return f"unknown layer type {type(layer).__name__}"
+
+
+def is_reverse_call(kwargs: dict[str, Any]) -> bool:
+    """Whether this call of an embedding takes hidden states and returns scores of tokens."""
+    return bool(kwargs.get("reverse"))
+
+
+def is_tied_call(layer: keras.Layer, kwargs: dict[str, Any]) -> bool:
+    """Whether this call of an embedding uses its table as an output projection."""
+    return is_reverse_call(kwargs) and getattr(layer, "tie_weights", True)
+
+
+def activation_name(layer: keras.Layer) -> str | None:
+    """The name of the nonlinearity that a layer applies, or `None` if it applies none."""
+    if isinstance(layer, kl.ReLU):
+        return "leaky_relu" if layer.negative_slope else "relu"
+    if isinstance(layer, ACTIVATIONS) and not isinstance(layer, kl.Activation):
+        return type(layer).__name__.lower()
+    name = getattr(getattr(layer, "activation", None), "__name__", None)
+    return None if name == "linear" else name
+
+
+def keras_mask(tensor: Tensor) -> Tensor | None:
+    """The padding mask that Keras attached to a tensor, shape `(batch, time)`, or `None`."""
+    # Not every backend's tensors carry it themselves.
+    return get_keras_mask(tensor)
+
+
+Config = dict[str, Any]
+
+
+def without_compilation(config: Config) -> Config:
+    """A serialized model that comes back uncompiled."""
+    return {key: value for key, value in config.items() if key != "compile_config"}
+
+
+def has_option(config: Config, option: str) -> bool:
+    """Whether a serialized model is built from an option of that name, as KerasHub's classifiers are."""
+    return option in config["config"]
+
+
+def set_num_classes(config: Config, model: keras.Model, heads: tuple[str, ...], num_classes: int) -> None:
+    """Changes a serialized model so that it comes back with a softmax head for another number of classes.
+
+    Args:
+        config: The model, serialized. Changed in place.
+        model: The model itself.
+        heads: The paths of its heads.
+        num_classes: How many classes.
+
+    Raises:
+        StudentError: If the head is no dense layer, or cannot be told from another layer.
+    """
+    if has_option(config, "num_classes"):
+        config["config"]["num_classes"] = num_classes
+        if has_option(config, "activation"):
+            config["config"]["activation"] = "softmax"
+        return
+    head = dict(walk(model))[heads[0]]
+    if not isinstance(head, kl.Dense):
+        raise StudentError(
+            f"The head {heads[0]!r} is a {type(head).__name__}: only Dense heads can be replaced. Load the teacher "
+            "without its head (include_top=False) to get a new one."
+        )
+    _config_of(head, config)["units"] = num_classes
+    last = _last_activation(head)
+    if last is None:
+        _config_of(head, config)["activation"] = "softmax"
+    elif isinstance(last, kl.Activation):
+        _config_of(last, config)["activation"] = "softmax"
+
+
+def _last_activation(head: keras.Layer) -> keras.Layer | None:
+    """The activation layer behind a head, if there is one."""
+    last, layer = None, head
+    while len(layer._outbound_nodes) == 1 and isinstance(layer._outbound_nodes[0].operation, AFTER_HEAD):
+        layer = layer._outbound_nodes[0].operation
+        if isinstance(layer, (kl.Activation, kl.Softmax)):
+            last = layer
+    return last
+
+
+def _config_of(layer: keras.Layer, config: Any) -> Config:
+    """The part of a serialized model that describes one layer."""
+
+    def search(node: Any) -> Iterator[Config]:
+        if isinstance(node, dict):
+            inner = node.get("config")
+            if (
+                node.get("class_name") == type(layer).__name__
+                and isinstance(inner, dict)
+                and inner.get("name") == layer.name
+            ):
+                yield inner
+            for value in node.values():
+                yield from search(value)
+        elif isinstance(node, (list, tuple)):
+            for value in node:
+                yield from search(value)
+
+    found = list(search(config))
+    if len(found) != 1:
+        raise StudentError(
+            f"The head {layer.name!r} cannot be replaced: {len(found)} layers of that name and kind are in the model's "
+            "configuration. Replace it yourself and leave num_classes out."
+        )
+    return found[0]

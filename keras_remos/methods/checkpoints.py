@@ -1,0 +1,111 @@
+"""Checkpoints: a training run that was killed goes on from its last epoch, if it is the same run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos.errors import FileError, MismatchError
+from keras_remos.saving import PathLike, complete, read_archive, write_archive
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """How far a run has come.
+
+    Args:
+        epochs: How many epochs are done, from the first of the whole run.
+        finished: Whether there is nothing left to do.
+        history: What `fit` reported, epoch by epoch.
+        values: The values of the variables.
+        extras: What else the method keeps from epoch to epoch.
+    """
+
+    epochs: int
+    finished: bool
+    history: Mapping[str, list[float]]
+    values: Sequence[np.ndarray] = ()
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def restore(self, variables: Sequence[keras.Variable]) -> None:
+        """Gives variables the values that they had."""
+        for variable, raw in zip(variables, self.values, strict=True):
+            current = keras.ops.convert_to_numpy(variable.value)
+            variable.assign(np.frombuffer(raw.tobytes(), dtype=current.dtype).reshape(current.shape))
+
+
+class Checkpoint:
+    """The file of one stage of a run, replaced as a whole after each epoch. Nothing in it is ever unpickled.
+
+    Args:
+        folder: Made if it is not there.
+        stage: The file's name.
+        arguments: Everything that decides the result, as plain values for JSON.
+
+    Raises:
+        FileError: If the folder cannot be made.
+    """
+
+    def __init__(self, folder: PathLike, stage: str, arguments: Mapping[str, Any]) -> None:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"Checkpoints need a folder, and {folder} cannot be one ({error}).") from error
+        self.path = Path(folder) / f"{stage}.npz"
+        # As JSON gives them back: tuples as lists.
+        self.arguments = json.loads(json.dumps(arguments))
+
+    def load(self) -> Progress | None:
+        """How far the run has come; `None` if it has not begun.
+
+        Raises:
+            MismatchError: If the file belongs to a run with other arguments; names the first that differs.
+            FileError: If it is damaged.
+        """
+        if not self.path.exists():
+            return None
+        header, arrays = read_archive(self.path, "checkpoint")
+        self._check(header.get("arguments", {}))
+        with complete(self.path):
+            return Progress(
+                epochs=header["epochs"],
+                finished=header["finished"],
+                history=header["history"],
+                values=[arrays[f"value/{index}"] for index in range(header["count"])],
+                extras={name[6:]: array for name, array in arrays.items() if name.startswith("extra/")},
+            )
+
+    def save(self, progress: Progress, variables: Sequence[keras.Variable]) -> None:
+        """Replaces the file.
+
+        Args:
+            progress: How far the run has come; its `values` are read from the variables.
+            variables: All that is needed to go on.
+        """
+        # As bytes: NumPy's files know no bfloat16.
+        values = [np.frombuffer(keras.ops.convert_to_numpy(v.value).tobytes(), np.uint8) for v in variables]
+        header = {
+            "arguments": self.arguments,
+            "epochs": progress.epochs,
+            "finished": progress.finished,
+            "history": progress.history,
+            "count": len(values),
+        }
+        arrays = {f"value/{index}": value for index, value in enumerate(values)}
+        arrays |= {f"extra/{name}": array for name, array in progress.extras.items()}
+        write_archive(self.path, "checkpoint", header, arrays, overwrite=True, compress=False)
+
+    def _check(self, found: Mapping[str, Any]) -> None:
+        for name in {**self.arguments, **found}:
+            if self.arguments.get(name) != found.get(name):
+                wanted, got = (json.dumps(arguments.get(name))[:200] for arguments in (self.arguments, found))
+                raise MismatchError(
+                    f"The checkpoint {self.path} is of another run: its {name} is {got}, this run's is {wanted}. "
+                    "Start it with the same arguments to go on, or give this run a folder of its own."
+                )

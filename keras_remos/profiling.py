@@ -1,0 +1,346 @@
+"""`profile(model, data)`: how often each neuron is active while a model reads a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_remos.activations import NeuronSite, plan_readings
+from keras_remos.counting import CoverageModel
+from keras_remos.coverage import Criterion, NeuronCoverage, as_criterion
+from keras_remos.data import Batches, Fingerprint, batches
+from keras_remos.data.texts import segments
+from keras_remos.errors import DataError, MismatchError, RemosError
+from keras_remos.progress import track
+from keras_remos.saving import (
+    PathLike,
+    WeightsFingerprint,
+    complete,
+    fingerprint,
+    origin_of,
+    read_archive,
+    read_origin,
+    versions,
+    write_archive,
+)
+
+LayerFilter = Callable[[str, keras.Layer], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class KernelCoverage:
+    """How often the neurons on both sides of a kernel are covered (ReMoS Eq. 6).
+
+    Args:
+        inputs: For each input neuron how often it was covered, int64. For an embedding: in how many samples each
+            token occurs.
+        outputs: For each output neuron, int64. Empty for an embedding.
+        input_positions: Out of how many times: samples, or positions where the criterion counts them.
+        output_positions: The same for the outputs.
+    """
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+    input_positions: int
+    output_positions: int
+
+    def __add__(self, other: KernelCoverage) -> KernelCoverage:
+        return KernelCoverage(
+            self.inputs + other.inputs,
+            self.outputs + other.outputs,
+            self.input_positions + other.input_positions,
+            self.output_positions + other.output_positions,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CoverageProfile:
+    """What a data set activates in a teacher.
+
+    Profiles of the same teacher under the same options can be added; the sum is exactly the profile of all the data,
+    in whatever order it comes.
+
+    Args:
+        layers: The coverage of each kernel, by its path (`"conv1/kernel"`), in the order in which they first run.
+        num_samples: How many samples were read.
+        options: The criterion, where neurons are read, and whether padding counts.
+        teacher: The fingerprint of the teacher's weights.
+        data: Digests of the data sets that were read, sorted.
+        skipped: `(path, reason)` for every layer with weights that is left whole.
+        heads: Paths of the layers that make the model's outputs.
+        versions: Of the libraries that made it.
+    """
+
+    layers: Mapping[str, KernelCoverage]
+    num_samples: int
+    options: Mapping[str, Any]
+    teacher: WeightsFingerprint
+    data: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    heads: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    def __add__(self, other: CoverageProfile) -> CoverageProfile:
+        """The profile of both data sets together.
+
+        Raises:
+            MismatchError: If the two are of different teachers or were made with different options.
+        """
+        if self.teacher != other.teacher:
+            raise MismatchError("The profiles are of different teachers, so they cannot be added. Profile one teacher.")
+        if self.options != other.options or list(self.layers) != list(other.layers):
+            raise MismatchError(
+                f"The profiles were made with different options, so they cannot be added: {dict(self.options)} "
+                f"and {dict(other.options)}. Profile both data sets with the same options."
+            )
+        return replace(
+            self,
+            layers={path: coverage + other.layers[path] for path, coverage in self.layers.items()},
+            num_samples=self.num_samples + other.num_samples,
+            data=tuple(sorted(self.data + other.data)),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What was profiled and how, as plain values for JSON."""
+        return {
+            "num_samples": self.num_samples,
+            "options": dict(self.options),
+            "layers": [
+                {"path": path, "input_coverage": inputs, "output_coverage": outputs}
+                for path, inputs, outputs in self._frequencies()
+            ],
+            "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
+            "versions": dict(self.versions),
+        }
+
+    def summary(self) -> str:
+        """A table: for each kernel the mean share of samples (or positions) that cover an input or output neuron."""
+        width = max(len(path) for path in self.layers)
+        lines = [f"{'kernel':<{width}}  {'inputs covered':>14}  {'outputs covered':>15}"]
+        for path, inputs, outputs in self._frequencies():
+            shown = f"{outputs:>15.2%}" if outputs is not None else f"{'-':>15}"
+            lines.append(f"{path:<{width}}  {inputs:>14.2%}  {shown}")
+        lines.append(f"{self.num_samples:,} samples from {len(self.data)} data set(s)")
+        return "\n".join(lines)
+
+    def _frequencies(self) -> Iterator[tuple[str, float, float | None]]:
+        for path, coverage in self.layers.items():
+            inputs = float(coverage.inputs.mean() / max(coverage.input_positions, 1))
+            outputs = coverage.outputs.mean() / max(coverage.output_positions, 1) if coverage.outputs.size else None
+            yield path, inputs, None if outputs is None else float(outputs)
+
+    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
+        """Writes the profile to an `.npz` file.
+
+        Args:
+            path: The file.
+            overwrite: Whether an existing file may be replaced.
+
+        Raises:
+            FileError: If the file exists and may not be replaced.
+        """
+        header = {"paths": list(self.layers), "num_samples": self.num_samples, **origin_of(self)}
+        arrays = {}
+        for index, coverage in enumerate(self.layers.values()):
+            arrays[f"{index}.inputs"] = coverage.inputs
+            arrays[f"{index}.outputs"] = coverage.outputs
+            arrays[f"{index}.positions"] = np.array([coverage.input_positions, coverage.output_positions], np.int64)
+        write_archive(path, "profile", header, arrays, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: PathLike) -> CoverageProfile:
+        """Reads a profile that `save` wrote.
+
+        Raises:
+            FileError: If the file is missing, damaged or no profile.
+        """
+        header, arrays = read_archive(path, "profile")
+        with complete(path):
+            layers = {}
+            for index, name in enumerate(header["paths"]):
+                input_positions, output_positions = arrays[f"{index}.positions"].tolist()
+                layers[name] = KernelCoverage(
+                    arrays[f"{index}.inputs"], arrays[f"{index}.outputs"], input_positions, output_positions
+                )
+            return cls(layers=layers, num_samples=header["num_samples"], **read_origin(header))
+
+
+def profile(
+    model: keras.Model,
+    data: Any,
+    *,
+    criterion: str | Mapping[str, Any] | Criterion = NeuronCoverage(),  # noqa: B008 (frozen)
+    on: NeuronSite = "activation",
+    count_padding: bool = False,
+    filters: LayerFilter | None = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    verbose: bool | str = "auto",
+) -> CoverageProfile:
+    """Counts how often each neuron of a model is covered while it reads a data set (ReMoS section 4.2, Eq. 5 and 6).
+
+    Args:
+        model: Any built Keras model. It is not modified; dropout is off and batch normalization uses its statistics.
+        data: Whatever `model.fit` takes, with or without labels: arrays, dicts of arrays, `tf.data`, `PyDataset`,
+            PyTorch `DataLoader`, grain, a generator of batches. A KerasHub task may be given what its preprocessor
+            takes.
+        criterion: When a neuron is covered: a criterion of `keras_remos.coverage`, its name or its configuration.
+        on: Where neurons are read: `"activation"` after batch normalization and activation, `"output"` as the layer
+            returns them.
+        count_padding: Whether padding tokens count, as in the released code.
+        filters: Called with each layer's path and the layer; `False` leaves the layer whole.
+        batch_size: Samples a batch, for arrays; 32 by default. It never changes a count.
+        steps: Stop after so many batches.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+
+    Returns:
+        The profile. Its size depends on the model alone, not on the data.
+
+    Raises:
+        TeacherError: If the model is not built or has nothing to slice.
+        DataError: If the data yields nothing, or does not fit the model.
+        RemosError: If a layer's activations are NaN or infinite.
+    """
+    source = data if isinstance(data, Batches) else batches(data, batch_size=batch_size, steps=steps)
+    counter: _Counter | None = None
+    marks = Fingerprint()
+    for x, _, _ in track(source, total=source.num_batches, description="Profiling", verbose=verbose):
+        marks.update(x)
+        inputs = preprocessed(model, x)
+        if counter is None:
+            check_inputs(model, inputs)
+            counter = _Counter(model, inputs, as_criterion(criterion), on, count_padding, filters)
+        counter.add(inputs)
+    if counter is None:
+        raise DataError("The data set yielded no batch: nothing was profiled.")
+    return counter.profile(marks.hexdigest())
+
+
+class _Counter:
+    """Adds up the counts of batch after batch."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        example: Any,
+        rule: Criterion,
+        on: NeuronSite,
+        count_padding: bool,
+        filters: LayerFilter | None,
+    ) -> None:
+        self.model = model
+        self.options = {"criterion": rule.get_config(), "on": on, "count_padding": count_padding}
+        self.plan = plan_readings(model, example, on=on, selected=filters)
+        self.coverage_model = CoverageModel(model, self.plan, rule, count_padding)
+        self.totals = np.zeros(sum(reading.neurons + 2 for reading in self.plan.readings), np.int64)
+        self.batch_size = len(_first(example))
+        self.num_samples = 0
+
+    def add(self, inputs: Any) -> None:
+        samples = len(_first(inputs))
+        if samples == 0:
+            return
+        # A last, smaller batch is filled up, so that no backend compiles a second program for it.
+        missing = max(self.batch_size - samples, 0)
+        valid = np.arange(samples + missing, dtype=np.int32) < samples
+        if missing:
+            filler = np.zeros(missing, np.int64)
+            inputs = keras.tree.map_structure(lambda x: np.concatenate([x, np.asarray(x)[filler]]), inputs)
+        try:
+            counts = self.coverage_model.predict_on_batch({"x": inputs, "valid": valid.astype(np.int32)})
+        except RemosError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise DataError(f"The data does not fit model {self.model.name!r}: {error}") from error
+        self.totals += counts
+        self.num_samples += samples
+        self._check_finite()
+
+    def _split(self) -> list[np.ndarray]:
+        sizes = [reading.neurons + 2 for reading in self.plan.readings]
+        return np.split(self.totals, np.cumsum(sizes)[:-1])
+
+    def _check_finite(self) -> None:
+        for reading, total in zip(self.plan.readings, self._split(), strict=True):
+            if total[-1]:
+                raise RemosError(
+                    f"Layer {reading.layer!r} sees NaN or infinite activations (among the first {self.num_samples} "
+                    "samples). Check the data's scaling, the weights, and half-precision overflow."
+                )
+
+    def profile(self, data: str) -> CoverageProfile:
+        split = self._split()
+
+        def total(readings: list[int]) -> tuple[np.ndarray, int]:
+            if not readings:
+                return np.zeros(0, np.int64), 0
+            summed = np.sum([split[index] for index in readings], axis=0)
+            return summed[:-2], int(summed[-2])
+
+        layers = {}
+        for path, (read, written) in self.plan.kernels.items():
+            (inputs, input_positions), (outputs, output_positions) = total(read), total(written)
+            layers[path] = KernelCoverage(inputs, outputs, input_positions, output_positions)
+        return CoverageProfile(
+            layers=layers,
+            num_samples=self.num_samples,
+            options=self.options,
+            teacher=fingerprint(self.model, without=self.plan.heads),
+            data=(data,),
+            skipped=tuple(self.plan.skipped),
+            heads=tuple(self.plan.heads),
+            versions=versions(),
+        )
+
+
+def preprocessed(model: keras.Model, x: Any) -> Any:
+    """What a KerasHub task's own preprocessor makes of its raw inputs; other models take them as they are."""
+    if getattr(model, "preprocessor", None) is None or _is_prepared(model, x):
+        return x
+    prepared, _, _ = keras.utils.unpack_x_y_sample_weight(model.preprocess_samples(segments(x)))
+    return keras.tree.map_structure(ops.convert_to_numpy, prepared)
+
+
+def _is_prepared(model: keras.Model, x: Any) -> bool:
+    return isinstance(x, Mapping) and isinstance(model.input, Mapping) and set(model.input) <= set(x)
+
+
+def _first(structure: Any) -> Any:
+    return keras.tree.flatten(structure)[0]
+
+
+def check_inputs(model: keras.Model, inputs: Any) -> None:
+    """Makes sure that a batch is what a model takes.
+
+    Args:
+        model: The model.
+        inputs: A structure of arrays, preprocessed.
+
+    Raises:
+        DataError: If it holds text, or its arrays are not as many or not of the shape that the model takes.
+    """
+    arrays = keras.tree.flatten(inputs)
+    if any(getattr(array, "dtype", None) is None or array.dtype.kind in "OUS" for array in arrays):
+        raise DataError(
+            f"Model {model.name!r} takes numbers, the data holds text or objects. Tokenize it first, or use a KerasHub "
+            "task, which brings its preprocessor."
+        )
+    expected = keras.tree.flatten(model.inputs) if getattr(model, "inputs", None) else []
+    if expected and not isinstance(inputs, Mapping) and len(arrays) != len(expected):
+        raise DataError(
+            f"Model {model.name!r} takes {len(expected)} inputs, the data has {len(arrays)}. Several inputs come as a "
+            "list or a dict, labels in a tuple: (x, y)."
+        )
+    if len(expected) == 1 and len(arrays) == 1:
+        wanted, got = tuple(expected[0].shape), tuple(arrays[0].shape)
+        fits = len(wanted) == len(got) and all(w in (None, g) for w, g in zip(wanted[1:], got[1:], strict=True))
+        if not fits:
+            raise DataError(
+                f"Model {model.name!r} takes batches of shape {wanted}, the data has {got}. Check image size, "
+                "channels, and whether the data set is batched."
+            )

@@ -1,0 +1,29 @@
+"""Progress bars: on stderr, and only where somebody watches."""
+
+from collections.abc import Generator, Iterable
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+
+def track(
+    items: Iterable[Item], *, total: int | None, description: str, verbose: bool | str = "auto"
+) -> Generator[Item, None, None]:
+    """Yields the items, showing how far it got.
+
+    Args:
+        items: What to go through.
+        total: How many there are, if that is known.
+        description: What is being done.
+        verbose: `True`, `False`, or `"auto"`: only where stderr is a terminal.
+    """
+    console = Console(stderr=True)
+    if not verbose or (verbose == "auto" and not console.is_terminal):
+        yield from items
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield from progress.track(items, total=total, description=description)

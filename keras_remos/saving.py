@@ -1,0 +1,307 @@
+"""Profile and slice files, whole or not at all, and whose weights they belong to.
+
+A file is an `.npz` of plain arrays and one JSON header. Nothing in it is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos.errors import FileError, MismatchError
+from keras_remos.layers import own_variables, weight_holders
+
+FORMAT_VERSION = 1
+HEADER = "header"
+# Beside Keras' own members of the zip, which Keras does not look at.
+RECORD = "keras_remos/record.json"
+PathLike = str | os.PathLike[str]
+WeightsFingerprint = tuple[tuple[str, str], ...]
+
+
+def check_writable(path: PathLike, *, overwrite: bool = False) -> None:
+    """Makes sure, before any work is done, that a file may be written.
+
+    Raises:
+        FileError: If it exists and may not be replaced, or its folder is missing or closed to writing.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise FileError(f"{target} is a folder, expected the name of a file to write.")
+    if target.exists() and not overwrite:
+        raise FileError(
+            f"{target} exists already. Choose another name, or let it be replaced (overwrite=True, --force)."
+        )
+    if not target.parent.is_dir():
+        raise FileError(f"The folder {target.parent} does not exist: create it, or choose another place.")
+    if not os.access(target.parent, os.W_OK):
+        raise FileError(f"The folder {target.parent} is closed to writing: choose another place (-o).")
+
+
+@contextmanager
+def replacing(path: PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+    """Gives a temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it fails.
+
+    Args:
+        path: The file to be written.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileError: See `check_writable`.
+    """
+    check_writable(path, overwrite=overwrite)
+    target = Path(path)
+    # Keras goes by the ending of a file's name, so the temporary one has it too.
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_archive(
+    path: PathLike,
+    kind: str,
+    header: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    overwrite: bool = False,
+    compress: bool = True,
+) -> None:
+    """Writes arrays and a JSON header. The same content gives the same bytes.
+
+    Args:
+        path: The `.npz` file to write.
+        kind: `"profile"`, `"slice"`, `"attack"` or `"checkpoint"`.
+        header: What JSON can hold.
+        arrays: By name.
+        overwrite: Whether an existing file may be replaced.
+        compress: Weights hardly shrink, and take long to be compressed.
+
+    Raises:
+        FileError: If the file exists and may not be replaced.
+    """
+    text = json.dumps({"kind": kind, "format": FORMAT_VERSION, **header}, sort_keys=True)
+    encoded = np.frombuffer(text.encode(), dtype=np.uint8)
+    with replacing(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        write = np.savez_compressed if compress else np.savez
+        write(file, allow_pickle=False, **{HEADER: encoded, **arrays})
+
+
+def read_archive(path: PathLike, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Reads what `write_archive` wrote.
+
+    Args:
+        path: The file.
+        kind: What it must be, or `None` for any.
+
+    Returns:
+        The header and the arrays.
+
+    Raises:
+        FileError: If it is missing, damaged, no keras-remos file, of another kind, or of a newer format.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise FileError(f"There is no file {source}.")
+    try:
+        with np.load(source, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays.pop(HEADER).tobytes().decode())
+        found, version = header["kind"], header["format"]
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise _damaged(source, error) from error
+    if version > FORMAT_VERSION:
+        raise FileError(
+            f"{source} has format {version}; this version reads up to {FORMAT_VERSION}: update keras-remos."
+        )
+    if kind is not None and found != kind:
+        raise FileError(f"{source} holds {_a(found)}, expected {_a(kind)}.")
+    return header, arrays
+
+
+def save_model(
+    model: keras.Model,
+    path: PathLike,
+    record: Mapping[str, Any],
+    *,
+    members: Mapping[str, bytes] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a plain `.keras` file that also says how the model was made.
+
+    Args:
+        model: The model.
+        path: A file that ends in `.keras`.
+        record: What JSON can hold. Keras opens the file without it.
+        members: More members of the zip, by name.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileError: If the file exists and may not be replaced, or has another ending.
+    """
+    if Path(path).suffix != ".keras":
+        raise FileError(f"A model is saved as a .keras file, received {path}: choose a name that ends so.")
+    with replacing(path, overwrite=overwrite) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in (members or {}).items():
+                archive.writestr(name, content)
+            archive.writestr(RECORD, json.dumps(record, sort_keys=True, indent=1))
+
+
+def read_members(path: PathLike, *names: str) -> dict[str, bytes]:
+    """Reads members of a `.keras` file, those that it has.
+
+    Args:
+        path: A `.keras` file; anything else, such as a preset folder, has no members.
+        names: Of the members.
+    """
+    if not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in names if name in archive.namelist()}
+
+
+def read_record(path: PathLike) -> dict[str, Any]:
+    """How a model says it was made; empty for models that say nothing.
+
+    Raises:
+        FileError: If the record is damaged.
+    """
+    members = read_members(path, RECORD)
+    with complete(path):
+        record = json.loads(members[RECORD]) if RECORD in members else {}
+        return dict(record)
+
+
+ORIGIN = ("options", "skipped", "heads", "teacher", "data", "versions")
+
+
+def origin_of(made: Any) -> dict[str, Any]:
+    """What the header of a profile or slice says of where it comes from."""
+    return {name: getattr(made, name) for name in ORIGIN}
+
+
+def read_origin(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, read back: JSON makes lists of tuples."""
+    return {
+        "options": header["options"],
+        "skipped": tuple((path, reason) for path, reason in header["skipped"]),
+        "heads": tuple(header["heads"]),
+        "teacher": tuple((path, digest) for path, digest in header["teacher"]),
+        "data": tuple(header["data"]),
+        "versions": header["versions"],
+    }
+
+
+@contextmanager
+def complete(path: PathLike) -> Iterator[None]:
+    """Turns what goes wrong while a file's content is put together into an error that names the file.
+
+    Raises:
+        FileError: If something is missing or has another form.
+    """
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
+
+
+def _damaged(path: PathLike, error: Exception) -> FileError:
+    return FileError(f"{path} is damaged or no keras-remos file ({type(error).__name__}: {error}). Make it anew.")
+
+
+def versions() -> dict[str, str]:
+    """The library versions that a file records. Not the backend: the same input gives the same file on each."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("keras-remos", "keras", "numpy")}
+
+
+def fingerprint(model: keras.Model, *, without: Sequence[str] = ()) -> WeightsFingerprint:
+    """Which weights a model has: `(layer path, digest)` for every layer that holds some.
+
+    Args:
+        model: A built model.
+        without: Paths of layers to leave out: heads, which a slice says nothing about.
+
+    Returns:
+        In the order of the model's layers. The digest covers shapes, dtypes and values.
+    """
+    marks = []
+    for path, layer in weight_holders(model):
+        if path in without:
+            continue
+        digest = hashlib.sha256()
+        for variable in own_variables(layer):
+            array = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value))
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.view(np.uint8).data if array.ndim else array.tobytes())
+        marks.append((path, digest.hexdigest()[:16]))
+    return tuple(marks)
+
+
+def check_fingerprint(expected: WeightsFingerprint, model: keras.Model, what: str) -> None:
+    """Makes sure that a profile or a slice belongs to a model.
+
+    Args:
+        expected: The fingerprint that it carries.
+        model: The model it is to be used with.
+        what: `"profile"`, `"slice"` or `"attack set"`: for the message.
+
+    Raises:
+        MismatchError: If the weights differ; names the first layer that does.
+    """
+    paths = {path for path, _ in expected}
+    actual = [mark for mark in fingerprint(model) if mark[0] in paths]
+    for wanted, found in zip(expected, actual, strict=False):
+        if wanted[0] != found[0]:
+            reason = f"expected layer {wanted[0]!r}, found {found[0]!r}"
+        elif wanted[1] != found[1]:
+            reason = f"the weights of layer {wanted[0]!r} differ"
+        else:
+            continue
+        raise _mismatch(what, model, reason)
+    if len(actual) < len(expected):
+        missing = next(path for path, _ in expected if path not in {path for path, _ in actual})
+        raise _mismatch(what, model, f"layer {missing!r} is missing")
+
+
+def _mismatch(what: str, model: keras.Model, reason: str) -> MismatchError:
+    return MismatchError(
+        f"This {what} was made for another model than {model.name!r}: {reason}. "
+        f"Make a new {what} with this model, or use the model that it was made with."
+    )

@@ -1,0 +1,237 @@
+"""`RelevantSlice`: which weights of a teacher a task needs; to look at, save, combine and apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos import student
+from keras_remos.errors import MismatchError
+from keras_remos.inspection import list_skipped
+from keras_remos.saving import (
+    PathLike,
+    WeightsFingerprint,
+    check_fingerprint,
+    complete,
+    origin_of,
+    read_archive,
+    read_origin,
+    write_archive,
+)
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """What a slice keeps of one kernel.
+
+    Args:
+        path: The kernel.
+        kept: How many of its weights are kept.
+        total: How many it has.
+        mean_kept: Mean magnitude of the weights that are kept; NaN if there are none.
+        mean_excluded: Mean magnitude of the weights that are reset; NaN if there are none.
+    """
+
+    path: str
+    kept: int
+    total: int
+    mean_kept: float
+    mean_excluded: float
+
+
+@dataclass(frozen=True, eq=False)
+class RelevantSlice:
+    """Which weights of a teacher a task needs (ReMoS section 4.4, Eq. 11).
+
+    Args:
+        masks: For each kernel (`"conv1/kernel"`) a boolean array of its shape: `True` where the weight is kept.
+        skipped: `(path, reason)` for every layer with weights that is left whole.
+        options: The preset and every option that chose it.
+        summaries: What is kept of each kernel.
+        heads: Paths of the layers that make the teacher's outputs.
+        teacher: The fingerprint of the teacher's weights.
+        data: Digests of the data sets that were profiled.
+        versions: Of the libraries that made it.
+    """
+
+    masks: Mapping[str, np.ndarray]
+    skipped: tuple[tuple[str, str], ...]
+    options: Mapping[str, Any]
+    summaries: tuple[LayerSummary, ...]
+    heads: tuple[str, ...]
+    teacher: WeightsFingerprint
+    data: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def total(self) -> int:
+        """How many weights the slice decides on."""
+        return sum(mask.size for mask in self.masks.values())
+
+    @property
+    def kept(self) -> int:
+        """How many of them are kept."""
+        return sum(int(np.count_nonzero(mask)) for mask in self.masks.values())
+
+    def describe(self) -> dict[str, Any]:
+        """What is kept and why, as plain values for JSON."""
+        return {
+            "kept": self.kept,
+            "total": self.total,
+            "options": dict(self.options),
+            "layers": [vars(summary) for summary in self.summaries],
+            "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
+            "versions": dict(self.versions),
+        }
+
+    def summary(self) -> str:
+        """A table of what is kept of each kernel, and of the layers that are left whole."""
+        width = max([len(s.path) for s in self.summaries] + [len("kernel")])
+        lines = [f"{'kernel':<{width}}  {'kept':>12}  {'of':>12}  {'share':>7}  {'mean |w| kept':>13}  {'excluded':>9}"]
+        for s in self.summaries:
+            lines.append(
+                f"{s.path:<{width}}  {s.kept:>12,}  {s.total:>12,}  {s.kept / s.total:>7.2%}  "
+                f"{s.mean_kept:>13.5f}  {s.mean_excluded:>9.5f}"
+            )
+        lines.append(f"{'all':<{width}}  {self.kept:>12,}  {self.total:>12,}  {self.kept / self.total:>7.2%}")
+        return "\n".join([*lines, *list_skipped(self.skipped)])
+
+    def apply(
+        self,
+        teacher: keras.Model,
+        *,
+        num_classes: int | None = None,
+        reset: student.Reset = "zeros",
+        freeze: bool = False,
+        in_place: bool = False,
+        seed: int = 0,
+    ) -> keras.Model:
+        """Makes a student that starts from the slice. See `keras_remos.student.build`.
+
+        Args:
+            teacher: The model that was profiled. It is not modified, unless `in_place` says so.
+            num_classes: Gives the student a fresh softmax head for so many classes. `None` keeps the teacher's head.
+            reset: What excluded weights become: `"zeros"` (the paper) or `"initializer"` (fresh random values).
+            freeze: Keeps excluded weights as they were reset while the student is trained in this process.
+            in_place: Reset the weights of the teacher itself, for models that cannot be copied.
+            seed: For the fresh head and `reset="initializer"`.
+
+        Returns:
+            An uncompiled Keras model.
+
+        Raises:
+            MismatchError: If the slice was made for other weights; names the first layer that differs.
+            StudentError: If the teacher cannot be copied, or its head cannot be replaced.
+        """
+        check_fingerprint(self.teacher, teacher, "slice")
+        return student.build(
+            teacher,
+            self.masks,
+            heads=self.heads,
+            num_classes=num_classes,
+            reset=reset,
+            freeze=freeze,
+            in_place=in_place,
+            seed=seed,
+        )
+
+    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
+        """Writes the slice to an `.npz` file, one bit a weight.
+
+        Args:
+            path: The file.
+            overwrite: Whether an existing file may be replaced.
+
+        Raises:
+            FileError: If the file exists and may not be replaced.
+        """
+        header = {
+            "masks": [[name, mask.shape] for name, mask in self.masks.items()],
+            "summaries": [vars(summary) for summary in self.summaries],
+            **origin_of(self),
+        }
+        arrays = {str(index): np.packbits(mask) for index, mask in enumerate(self.masks.values())}
+        write_archive(path, "slice", header, arrays, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: PathLike) -> RelevantSlice:
+        """Reads a slice that `save` wrote.
+
+        Raises:
+            FileError: If the file is missing, damaged or no slice.
+        """
+        header, arrays = read_archive(path, "slice")
+        with complete(path):
+            masks = {}
+            for index, (name, shape) in enumerate(header["masks"]):
+                size = int(np.prod(shape))
+                if arrays[str(index)].size != -(-size // 8):
+                    raise ValueError(f"the mask of {name} is cut short")
+                masks[name] = np.unpackbits(arrays[str(index)], count=size).astype(bool).reshape(shape)
+            summaries = tuple(LayerSummary(**summary) for summary in header["summaries"])
+            return cls(masks=masks, summaries=summaries, **read_origin(header))
+
+    def diff(self, other: RelevantSlice) -> dict[str, tuple[int, int]]:
+        """Where two slices of one teacher differ.
+
+        Returns:
+            For each kernel `(kept here only, kept there only)`.
+
+        Raises:
+            MismatchError: If the slices are of different teachers.
+        """
+        self._check_same_teacher(other)
+        return {
+            path: (int(np.count_nonzero(mask & ~other.masks[path])), int(np.count_nonzero(other.masks[path] & ~mask)))
+            for path, mask in self.masks.items()
+        }
+
+    def __or__(self, other: RelevantSlice) -> RelevantSlice:
+        """What either slice keeps: a student for both tasks."""
+        return self._combined(other, np.logical_or, "union")
+
+    def __and__(self, other: RelevantSlice) -> RelevantSlice:
+        """What both slices keep."""
+        return self._combined(other, np.logical_and, "intersection")
+
+    def _combined(self, other: RelevantSlice, how: Callable[..., np.ndarray], name: str) -> RelevantSlice:
+        self._check_same_teacher(other)
+        masks = {path: how(mask, other.masks[path]) for path, mask in self.masks.items()}
+        return replace(
+            self,
+            masks=masks,
+            options={name: [self.options, other.options]},
+            # Means of magnitudes cannot be recombined without the teacher.
+            summaries=tuple(
+                LayerSummary(path, int(np.count_nonzero(mask)), mask.size, float("nan"), float("nan"))
+                for path, mask in masks.items()
+            ),
+            data=tuple(sorted({*self.data, *other.data})),
+        )
+
+    def _check_same_teacher(self, other: RelevantSlice) -> None:
+        if self.teacher != other.teacher or set(self.masks) != set(other.masks):
+            raise MismatchError(
+                "The two slices are of different teachers, or of different layers of one. Compare or combine slices "
+                "that were made from one teacher with the same `filters`."
+            )
+
+
+def summarize(path: str, mask: np.ndarray, weights: np.ndarray) -> LayerSummary:
+    """What a mask keeps of a kernel."""
+    magnitude = np.abs(weights.astype(np.float32, copy=False))
+    kept = int(np.count_nonzero(mask))
+    total_kept = float(magnitude.sum(where=mask, dtype=np.float64))
+    total_excluded = float(magnitude.sum(dtype=np.float64)) - total_kept
+    excluded = mask.size - kept
+    return LayerSummary(
+        path,
+        kept,
+        mask.size,
+        total_kept / kept if kept else float("nan"),
+        total_excluded / excluded if excluded else float("nan"),
+    )

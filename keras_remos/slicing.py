@@ -1,0 +1,279 @@
+"""`RelevantSlicer`: from a teacher and a data set to the weights that a student starts from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos import scoring, student
+from keras_remos.activations import NeuronSite
+from keras_remos.coverage import Criterion, as_criterion
+from keras_remos.errors import MismatchError, RemosError
+from keras_remos.kernels import Kernel, SliceableLayer
+from keras_remos.layers import find_sliceable
+from keras_remos.presets import PRESETS
+from keras_remos.profiling import CoverageProfile, profile
+from keras_remos.saving import check_fingerprint, versions
+from keras_remos.slices import RelevantSlice, summarize
+
+Filters = str | Sequence[str] | Callable[[str, keras.Layer], bool]
+
+
+class RelevantSlicer:
+    """Finds the part of a teacher that a task needs, and starts a student from it.
+
+    Args:
+        model: The teacher: any built Keras model. It is never modified.
+        preset: `"recommended"`, what our measurements say is best; `"paper"`, Eq. 3 to 11 read literally;
+            `"artifact"`, what the authors' released code does.
+        keep_ratio: The share of weights that is kept, in (0, 1] (the paper's theta). Overrides the preset, as do the
+            following.
+        criterion: When a neuron is covered.
+        on: Where neurons are read: `"activation"` or `"output"`.
+        scope: Rank weights inside each `"layer"` or over the whole `"model"`.
+        ties: `"average"` or `"order"`.
+        embeddings: Whether rows of embedding tables whose tokens never occur are reset.
+        filters: Which layers are sliced: a regular expression or several, searched for in the layer's path, or a
+            callable of path and layer. The others are left whole.
+
+    Raises:
+        RemosError: If an option has no such value.
+
+    Example:
+    ```python
+    student = RelevantSlicer(teacher).apply(train_ds, num_classes=20)
+    student.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    student.fit(train_ds)
+    ```
+
+    Reference:
+        Zhang et al., ReMoS: Reducing Defect Inheritance in Transfer Learning via Relevant Model Slicing, ICSE 2022.
+
+    Note:
+        `"recommended"` departs from the paper in ranking inside each layer, so that no layer is stripped, in scaling
+        activations to their range, and in slicing embedding tables. It changes only with new measurements.
+        `"artifact"` differs from the released code in four points: it reads every sample (the code drops the last
+        incomplete batch), never applies dropout, keeps exact ranks (the code rounds them above 2^24 weights), and
+        slices every kind of layer that can be sliced, not convolutions or encoder layers only.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        preset: str = "recommended",
+        keep_ratio: float | None = None,
+        criterion: str | Mapping[str, Any] | Criterion | None = None,
+        on: NeuronSite | None = None,
+        scope: scoring.Scope | None = None,
+        ties: scoring.Ties | None = None,
+        embeddings: bool | None = None,
+        filters: Filters | None = None,
+    ) -> None:
+        if preset not in PRESETS:
+            raise RemosError(f"Unknown preset {preset!r}: expected one of {sorted(PRESETS)}.")
+        given: dict[str, Any] = {
+            "keep_ratio": keep_ratio,
+            "criterion": None if criterion is None else as_criterion(criterion),
+            "on": on,
+            "scope": scope,
+            "ties": ties,
+            "embeddings": embeddings,
+        }
+        self.model = model
+        self.preset = preset
+        self.settings = replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+        self.filters = _as_filter(filters)
+
+    def profile(
+        self,
+        data: Any,
+        *,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        verbose: bool | str = "auto",
+    ) -> CoverageProfile:
+        """Counts what the data activates in the teacher. See `keras_remos.profile`."""
+        _check_weights(self.model)
+        return profile(
+            self.model,
+            data,
+            criterion=self.settings.criterion,
+            on=self.settings.on,
+            count_padding=self.settings.count_padding,
+            filters=self.filters,
+            batch_size=batch_size,
+            steps=steps,
+            verbose=verbose,
+        )
+
+    def slice(self, profile: CoverageProfile) -> RelevantSlice:
+        """Chooses the weights to keep (ReMoS Eq. 7 to 11).
+
+        Args:
+            profile: Made by `profile`, with the same teacher.
+
+        Raises:
+            MismatchError: If the profile is of another teacher, or was made with other options than this slicer's.
+        """
+        return self.sweep(profile, keep_ratios=[self.settings.keep_ratio])[self.settings.keep_ratio]
+
+    def sweep(self, profile: CoverageProfile, *, keep_ratios: Iterable[float]) -> dict[float, RelevantSlice]:
+        """Slices of several sizes from one ranking. A larger one holds every smaller one.
+
+        Args:
+            profile: Made by `profile`, with the same teacher.
+            keep_ratios: Each in (0, 1].
+
+        Returns:
+            The slices by ratio.
+        """
+        ratios = list(keep_ratios)
+        for ratio in ratios:
+            scoring.check_keep_ratio(ratio)
+        self._check_profile(profile)
+        kernels = _kernels(self.model, profile)
+        weights = {path: keras.ops.convert_to_numpy(kernel.variable.value) for path, (_, kernel) in kernels.items()}
+        covered = {
+            path: scoring.CoveredKernel(
+                weights=weights[path],
+                view=kernel.view,
+                input_axes=kernel.input_axes,
+                output_axes=kernel.output_axes,
+                inputs=profile.layers[path].inputs,
+                outputs=profile.layers[path].outputs,
+                input_positions=profile.layers[path].input_positions,
+                output_positions=profile.layers[path].output_positions,
+            )
+            for path, (found, kernel) in kernels.items()
+            if found.table is None
+        }
+        scores = scoring.score(covered, ties=self.settings.ties, scope=self.settings.scope) if covered else None
+        tables = self._tables(kernels, profile)
+        skipped = profile.skipped
+        if not self.settings.embeddings:
+            skipped += tuple((found.path, "embeddings are off") for found, _ in kernels.values() if found.table)
+        slices = {}
+        for ratio in ratios:
+            chosen = {**(scores.select(ratio) if scores else {}), **tables}
+            masks = {path: chosen[path] for path in kernels if path in chosen}
+            slices[ratio] = RelevantSlice(
+                masks=masks,
+                skipped=skipped,
+                options=self._options(ratio),
+                summaries=tuple(summarize(path, mask, weights[path]) for path, mask in masks.items()),
+                heads=profile.heads,
+                teacher=profile.teacher,
+                data=profile.data,
+                versions=versions(),
+            )
+        return slices
+
+    def apply(
+        self,
+        data: Any,
+        *,
+        num_classes: int | None = None,
+        reset: student.Reset = "zeros",
+        freeze: bool = False,
+        in_place: bool = False,
+        seed: int = 0,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        verbose: bool | str = "auto",
+    ) -> keras.Model:
+        """Profiles the data, slices the teacher and makes the student.
+
+        Args:
+            data: What the student will be trained on: whatever `model.fit` takes.
+            num_classes: Gives the student a fresh softmax head for so many classes. `None` keeps the teacher's head.
+            reset: What excluded weights become: `"zeros"` or `"initializer"`.
+            freeze: Keeps excluded weights as they were reset while the student is trained in this process.
+            in_place: Reset the weights of the teacher itself, for models that cannot be copied.
+            seed: For the fresh head and `reset="initializer"`.
+            batch_size: Samples a batch, for arrays; 32 by default.
+            steps: Stop profiling after so many batches.
+            verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+
+        Returns:
+            An uncompiled Keras model.
+        """
+        counted = self.profile(data, batch_size=batch_size, steps=steps, verbose=verbose)
+        return self.slice(counted).apply(
+            self.model, num_classes=num_classes, reset=reset, freeze=freeze, in_place=in_place, seed=seed
+        )
+
+    def _check_profile(self, profile: CoverageProfile) -> None:
+        wanted = {
+            "criterion": self.settings.criterion.get_config(),
+            "on": self.settings.on,
+            "count_padding": self.settings.count_padding,
+        }
+        if profile.options != wanted:
+            raise MismatchError(
+                f"The profile was made with other options than this slicer's: {dict(profile.options)}, expected "
+                f"{wanted}. Profile again, or choose the preset that the profile was made with."
+            )
+        check_fingerprint(profile.teacher, self.model, "profile")
+
+    def _options(self, keep_ratio: float) -> dict[str, Any]:
+        return {
+            "preset": self.preset,
+            **vars(self.settings),
+            "criterion": self.settings.criterion.get_config(),
+            "keep_ratio": keep_ratio,
+        }
+
+    def _tables(
+        self, kernels: Mapping[str, tuple[SliceableLayer, Kernel]], profile: CoverageProfile
+    ) -> dict[str, np.ndarray]:
+        if not self.settings.embeddings:
+            return {}
+        kept_rows = student.special_tokens(self.model)
+        masks = {}
+        for path, (found, kernel) in kernels.items():
+            if found.table is None:
+                continue
+            seen = profile.layers[path].inputs > 0
+            seen[[row for row in kept_rows.get(seen.size, ()) if row < seen.size]] = True
+            if getattr(found.layer, "mask_zero", False):
+                seen[0] = True
+            masks[path] = np.broadcast_to(seen[:, None], kernel.view)
+        return masks
+
+
+def _kernels(model: keras.Model, profile: CoverageProfile) -> dict[str, tuple[SliceableLayer, Kernel]]:
+    """The kernels that a profile covers, in its order."""
+    found = {
+        f"{layer.path}/{kernel.name}": (layer, kernel) for layer in find_sliceable(model)[0] for kernel in layer.weights
+    }
+    return {path: found[path] for path in profile.layers}
+
+
+def _as_filter(filters: Filters | None) -> Callable[[str, keras.Layer], bool] | None:
+    if filters is None or callable(filters):
+        return filters
+    try:
+        patterns = [re.compile(pattern) for pattern in ([filters] if isinstance(filters, str) else filters)]
+    except (re.error, TypeError) as error:
+        raise RemosError(
+            f"filters must be a regular expression, several, or a callable of path and layer; received {filters!r} "
+            f"({error})."
+        ) from None
+    return lambda path, layer: any(pattern.search(path) for pattern in patterns)
+
+
+def _check_weights(model: keras.Model) -> None:
+    """Before any data is read: a broken teacher must not cost an hour."""
+    for layer in find_sliceable(model)[0] if model.built else ():
+        for kernel in layer.weights:
+            if not bool(keras.ops.all(keras.ops.isfinite(kernel.variable.value))):
+                raise RemosError(
+                    f"The weights of layer {layer.path!r} ({kernel.name}) hold NaN or infinity: the teacher is "
+                    "damaged. Download it again, or choose another."
+                )

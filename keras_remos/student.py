@@ -1,0 +1,313 @@
+"""From a teacher to a student: a copy that starts from the slice, with a new head if one is wanted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_remos import layers as kinds
+from keras_remos.errors import StudentError
+from keras_remos.kernels import Kernel, SliceableLayer, Tensor, describe
+
+Reset = Literal["zeros", "initializer"]
+POOLING = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
+
+
+def build(
+    teacher: keras.Model,
+    masks: Mapping[str, np.ndarray],
+    *,
+    heads: tuple[str, ...] = (),
+    num_classes: int | None = None,
+    reset: Reset = "zeros",
+    freeze: bool = False,
+    in_place: bool = False,
+    seed: int = 0,
+) -> keras.Model:
+    """Makes a student that starts from a slice of the teacher.
+
+    Args:
+        teacher: A built Keras model. It is not modified, unless `in_place` says so.
+        masks: For each kernel a boolean array of its shape: `True` where the weight is kept.
+        heads: Paths of the layers that make the teacher's outputs.
+        num_classes: Gives the student a fresh softmax head for so many classes: in place of the teacher's, or on top
+            of global average pooling where the teacher has none. `None` keeps the teacher as it ends.
+        reset: What excluded weights become: `"zeros"` (ReMoS section 4.4), or `"initializer"`: fresh values from the
+            layer's own initializer. An embedding's excluded rows become the row of the unknown token where the
+            tokenizer has one, else the mean of the rows that are kept.
+        freeze: Keeps excluded weights as they were reset through `fit`, by a constraint on the variable. It holds
+            in this process and leaves no trace in a saved student. An optimizer with `use_ema=True` overwrites weights
+            after their constraints, and is not held back.
+        in_place: Reset the weights of the teacher itself, for models that cannot be copied.
+        seed: For the fresh head and `reset="initializer"`.
+
+    Returns:
+        An uncompiled, plain Keras model.
+
+    Raises:
+        StudentError: If the teacher cannot be copied, its head cannot be replaced, or an option has no such value.
+    """
+    if reset not in ("zeros", "initializer"):
+        raise StudentError(f"reset must be 'zeros' or 'initializer', received {reset!r}.")
+    check_num_classes(num_classes)
+    if in_place and num_classes is not None:
+        raise StudentError("in_place keeps the teacher's head: replace the head yourself, or leave num_classes out.")
+    student = teacher if in_place else _copy(teacher, heads, num_classes, seed)
+    kernels = {
+        f"{found.path}/{kernel.name}": (found, kernel)
+        for found in kinds.find_sliceable(student)[0]
+        for kernel in found.weights
+    }
+    unknown = unknown_token(teacher)
+    for number, (path, mask) in enumerate(masks.items()):
+        found, kernel = kernels[path]
+        weights = ops.convert_to_numpy(kernel.variable.value)
+        fresh = _fresh_values(found, kernel, weights, mask, reset, seed + number, unknown)
+        kernel.variable.assign(np.where(mask, weights, fresh))
+        if freeze and not mask.all():
+            kernel.variable.constraint = KeepReset(mask, fresh, first=kernel.variable.constraint)
+    return student
+
+
+def from_scratch(
+    teacher: keras.Model, *, heads: tuple[str, ...] = (), num_classes: int | None = None, seed: int = 0
+) -> keras.Model:
+    """Makes a student of the teacher's architecture with fresh weights.
+
+    The statistics by which a `Normalization` layer scales the inputs are kept: they are no learned weights, and
+    without them the data would come in another scale.
+
+    Args:
+        teacher: A built Keras model. It is not modified.
+        heads: Paths of the layers that make the teacher's outputs.
+        num_classes: Gives the student a softmax head for so many classes: with one seed the same that `build` gives.
+        seed: For every weight.
+
+    Returns:
+        An uncompiled, plain Keras model. One seed gives the same weights on one backend.
+
+    Raises:
+        StudentError: If the teacher cannot be copied, or its head cannot be replaced.
+    """
+    check_num_classes(num_classes)
+    learned = [
+        path for path, layer in kinds.weight_holders(teacher) if not isinstance(layer, keras.layers.Normalization)
+    ]
+    with _seeded(seed):
+        student, replaced = _twin(teacher, heads, num_classes)
+    _transfer(teacher, student, without=tuple(learned))
+    kernels = [kernel for found in kinds.find_sliceable(student)[0] for kernel in found.weights]
+    for number, kernel in enumerate(kernels):
+        # Also where the architecture names a seed: another seed of ours has to give another student.
+        mixed = int(np.random.default_rng([seed, number]).integers(2**31))
+        kernel.variable.assign(
+            _initialize(kernel.initializer, tuple(kernel.variable.shape), kernel.variable.dtype, mixed)
+        )
+    return _with_new_head(student, replaced, num_classes, seed)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Makes initializers that have no seed draw the same ones each time: Keras takes them from `random`."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+class KeepReset(keras.constraints.Constraint):
+    """Puts excluded weights back to their reset values after every training step.
+
+    Args:
+        mask: `True` where the weight may train.
+        reset: The values of the others; anything that broadcasts to the weight.
+        first: A constraint that the weight has already.
+    """
+
+    def __init__(self, mask: np.ndarray, reset: np.ndarray, first: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.mask = np.ascontiguousarray(mask)
+        self.reset = reset
+        # The same weight frozen anew is held by the new mask alone.
+        self.first: Callable[[Tensor], Tensor] | None = first.first if isinstance(first, KeepReset) else first
+
+    def __call__(self, w: Tensor) -> Tensor:
+        weights = ops.convert_to_tensor(w if self.first is None else self.first(w))
+        return ops.where(self.mask, weights, ops.cast(self.reset, weights.dtype))
+
+
+def check_num_classes(num_classes: int | None) -> None:
+    """Makes sure that a head can have so many classes.
+
+    Raises:
+        StudentError: If it cannot.
+    """
+    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 2):
+        raise StudentError(f"num_classes must be a whole number of at least 2, received {num_classes!r}.")
+
+
+def special_tokens(model: keras.Model) -> dict[int, list[int]]:
+    """The ids of the tokens that every text may need, by the size of the vocabulary they belong to."""
+    tokenizer = _tokenizer(model)
+    if tokenizer is None:
+        return {}
+    unknown = _unknown_id(tokenizer)
+    ids = [*getattr(tokenizer, "special_token_ids", ()), *([] if unknown is None else [unknown])]
+    return {tokenizer.vocabulary_size(): sorted({int(i) for i in ids if i is not None})}
+
+
+def unknown_token(model: keras.Model) -> tuple[int, int] | None:
+    """`(vocabulary size, id)` of the token that stands for unknown words, if the model's tokenizer has one."""
+    tokenizer = _tokenizer(model)
+    unknown = None if tokenizer is None else _unknown_id(tokenizer)
+    return None if tokenizer is None or unknown is None else (tokenizer.vocabulary_size(), unknown)
+
+
+def _tokenizer(model: keras.Model) -> Any:
+    return getattr(getattr(model, "preprocessor", None), "tokenizer", None)
+
+
+def _unknown_id(tokenizer: Any) -> int | None:
+    token = getattr(tokenizer, "oov_token", None) or getattr(tokenizer, "unk_token", None)
+    return None if token is None else int(tokenizer.token_to_id(token))
+
+
+def _fresh_values(
+    found: SliceableLayer,
+    kernel: Kernel,
+    weights: np.ndarray,
+    mask: np.ndarray,
+    reset: Reset,
+    seed: int,
+    unknown: tuple[int, int] | None,
+) -> np.ndarray:
+    """What excluded weights become; broadcasts to the kernel."""
+    if found.table is not None:
+        rows = mask[:, 0]
+        if unknown is not None and unknown[0] == len(rows):
+            return weights[unknown[1]]
+        return weights[rows].mean(axis=0) if rows.any() else np.zeros(1, weights.dtype)
+    if reset == "zeros":
+        return np.zeros((1,) * weights.ndim, weights.dtype)
+    return _initialize(kernel.initializer, weights.shape, weights.dtype, seed)
+
+
+def _initialize(initializer: Any, shape: tuple[int, ...], dtype: Any, seed: int) -> np.ndarray:
+    # The layer's own initializer object carries the layer's seed: two layers with one seed would get equal values.
+    config = {**initializer.get_config()}
+    if "seed" in config:
+        config["seed"] = seed
+    return ops.convert_to_numpy(type(initializer).from_config(config)(shape)).astype(dtype)
+
+
+def _copy(teacher: keras.Model, heads: tuple[str, ...], num_classes: int | None, seed: int) -> keras.Model:
+    student, replaced = _twin(teacher, heads, num_classes)
+    _transfer(teacher, student, without=replaced)
+    return _with_new_head(student, replaced, num_classes, seed)
+
+
+def _twin(teacher: keras.Model, heads: tuple[str, ...], num_classes: int | None) -> tuple[keras.Model, tuple[str, ...]]:
+    """A model of the teacher's architecture, and the paths of the heads that are made for other classes in it."""
+    try:
+        config = keras.saving.serialize_keras_object(teacher)
+    except Exception as error:  # whatever a user's class raises
+        raise _uncopiable(teacher, type(error).__name__) from error
+    replaced: tuple[str, ...] = ()
+    if num_classes is not None and (kinds.has_option(config, "num_classes") or _has_one_head(teacher, heads)):
+        replaced = heads
+        kinds.set_num_classes(config, teacher, heads, num_classes)
+    return _from_config(teacher, config), replaced
+
+
+def _with_new_head(student: keras.Model, replaced: tuple[str, ...], num_classes: int | None, seed: int) -> keras.Model:
+    for path in replaced:
+        reinitialize(dict(kinds.walk(student))[path], seed)
+    if num_classes is not None and not replaced:
+        return _with_head(student, num_classes, seed)
+    return student
+
+
+def _has_one_head(teacher: keras.Model, heads: tuple[str, ...]) -> bool:
+    return len(heads) == 1 and len(keras.tree.flatten(kinds.symbolic_outputs(teacher))) == 1
+
+
+def _from_config(teacher: keras.Model, config: dict[str, Any]) -> keras.Model:
+    # The classes are those of the model in memory, not names that a file chose; safe mode guards files.
+    classes = {type(layer).__name__: type(layer) for _, layer in [("", teacher), *kinds.walk(teacher)]}
+    own = {name: kind for name, kind in classes.items() if not kind.__module__.startswith(("keras.", "keras_hub."))}
+    try:
+        student = keras.saving.deserialize_keras_object(
+            kinds.without_compilation(config), custom_objects=own, safe_mode=False
+        )
+    except Exception as error:
+        raise _uncopiable(teacher, f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    if not kinds.is_built(student):
+        raise _uncopiable(teacher, "its copy is not built without data")
+    if getattr(teacher, "preprocessor", None) is not None:
+        # A tokenizer's configuration lacks its vocabulary; it learns nothing, so both models may use one.
+        student.preprocessor = teacher.preprocessor
+    return student
+
+
+def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ...]) -> None:
+    theirs, ours = kinds.weight_holders(teacher), kinds.weight_holders(student)
+    if [path for path, _ in theirs] != [path for path, _ in ours]:
+        raise _uncopiable(teacher, "its copy has other layers")
+    for (path, source), (_, target) in zip(theirs, ours, strict=True):
+        if path in without:
+            continue
+        old_variables, new_variables = kinds.own_variables(source), kinds.own_variables(target)
+        pairs = list(zip(old_variables, new_variables, strict=False))
+        if len(old_variables) != len(new_variables) or any(tuple(old.shape) != tuple(new.shape) for old, new in pairs):
+            raise _uncopiable(teacher, f"layer {path!r} has other shapes in the copy")
+        for old, new in pairs:
+            # A copy: JAX gives buffers away to compiled functions, and must not give away the teacher's.
+            new.assign(np.array(ops.convert_to_numpy(old.value)))
+        if isinstance(target, keras.layers.Normalization):
+            target.finalize_state()  # what it applies is derived from its weights
+
+
+def reinitialize(layer: keras.Layer, seed: int) -> None:
+    """Gives the kernels of a layer fresh values from its own initializers."""
+    found = describe(layer)
+    assert found is not None, "a head is always a layer that could be sliced"
+    for kernel in found.kernels:
+        shape = tuple(kernel.variable.shape)
+        kernel.variable.assign(_initialize(kernel.initializer, shape, kernel.variable.dtype, seed))
+
+
+def _with_head(model: keras.Model, num_classes: int, seed: int) -> keras.Model:
+    """Puts a softmax head on a feature extractor."""
+    features = kinds.symbolic_outputs(model)
+    if features is None:
+        raise StudentError(
+            f"{type(model).__name__} {model.name!r} is a subclassed model: its head cannot be replaced from outside. "
+            "Replace it yourself and leave num_classes out, or use the functional API."
+        )
+    if isinstance(features, Mapping):
+        if "pooled_output" not in features:
+            raise StudentError(f"Model {model.name!r} has the outputs {sorted(features)}: put a head on one of them.")
+        features = features["pooled_output"]
+    if not hasattr(features, "shape"):
+        raise StudentError(f"Model {model.name!r} has several outputs: put a head on one of them yourself.")
+    if len(features.shape) in POOLING:
+        features = POOLING[len(features.shape)](name="pooled_features")(features)
+    if len(features.shape) != 2:
+        raise StudentError(f"Model {model.name!r} has an output of shape {features.shape}: put a head on it yourself.")
+    initializer = keras.initializers.GlorotUniform(seed=seed)
+    head = keras.layers.Dense(num_classes, activation="softmax", kernel_initializer=initializer, name="head")
+    return keras.Model(kinds.symbolic_inputs(model), head(features), name=model.name)
+
+
+def _uncopiable(teacher: keras.Model, reason: str) -> StudentError:
+    return StudentError(
+        f"{type(teacher).__name__} {teacher.name!r} cannot be copied ({reason}). Give the class a get_config(), or "
+        "pass in_place=True to turn the teacher itself into the student."
+    )

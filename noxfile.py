@@ -1,0 +1,89 @@
+"""`nox` runs every check; `nox -s "tests(jax)"` runs one. CI runs the same sessions."""
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "tests", "parity", "package"]
+nox.options.reuse_existing_virtualenvs = True
+
+# The CPU build: the plain name brings several GB of CUDA libraries. `tensorflow` stands for nothing but itself.
+BACKENDS = {"jax": "jax", "torch": "torch==2.13.0", "tensorflow": "tensorflow"}
+# Of the dependency groups in pyproject.toml.
+PROJECT = nox.project.load_toml("pyproject.toml")
+EXTRAS = "image,demo"
+# A process a core: most of the time goes into compiling, which one process does on one core.
+WORKERS = ("-n", "auto", "--dist", "worksteal")
+
+
+def _install(session: nox.Session, *backends: str, hub: bool = False) -> None:
+    # PyTorch first: the project's own `torch` extra, or another package, must not bring the CUDA build.
+    for backend in backends:
+        session.install(BACKENDS[backend])
+    session.install(f".[{EXTRAS}{',hub' if hub else ''}]", *nox.project.dependency_groups(PROJECT, "test"))
+
+
+def _environment(session: nox.Session, backend: str) -> dict[str, str]:
+    # A home of its own: Keras keeps settings there, and a backend chosen in them would hide a bug.
+    return {"KERAS_BACKEND": backend, "KERAS_HOME": session.create_tmp(), "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+@nox.session
+@nox.parametrize("backend", list(BACKENDS), ids=list(BACKENDS))
+def tests(session: nox.Session, backend: str) -> None:
+    """The test suite with one backend installed and no other. KerasHub needs TensorFlow's text library."""
+    _install(session, backend, hub=backend == "tensorflow")
+    others = [name for name in BACKENDS if name != backend]
+    absent = (
+        f"from importlib.util import find_spec; assert not any(map(find_spec, {others})), 'another backend is there'"
+    )
+    session.run("python", "-c", absent)
+    session.run("pytest", *WORKERS, "--ignore=tests/parity", *session.posargs, env=_environment(session, backend))
+
+
+@nox.session
+def parity(session: nox.Session) -> None:
+    """All backends side by side: the same files from each, and the real teachers of ../shared through the CLI."""
+    _install(session, "torch", "jax", "tensorflow", hub=True)
+    session.run("pytest", *WORKERS, "tests/parity", *session.posargs, env=_environment(session, "jax"))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Type hints."""
+    session.install("jax", f".[{EXTRAS}]", *nox.project.dependency_groups(PROJECT, "types"))
+    session.run("mypy")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """A wheel from this checkout, in an environment with nothing else, runs the demo."""
+    session.install(*nox.project.dependency_groups(PROJECT, "package"))
+    built = Path(session.create_tmp()) / "dist"
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(built), silent=True)
+    wheel = max(built.glob("*.whl"), key=os.path.getmtime)
+    home = Path(session.create_tmp()) / "empty"
+    session.run(sys.executable, "-m", "venv", "--clear", str(home), external=True)
+    python = str(home / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", f"{wheel}[jax,demo]", external=True)
+    session.run(str(home / "bin" / "keras-remos"), "demo", external=True, env={"KERAS_HOME": str(home)})
+
+
+@nox.session(default=False)
+def benchmarks(session: nox.Session) -> None:
+    """Speed, as ratios in one run. On an idle machine only."""
+    _install(session, "torch", "jax", "tensorflow", hub=True)
+    session.install("psutil")
+    for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
+        session.run("python", str(script), *session.posargs)

@@ -1,0 +1,93 @@
+"""What a training step of each method costs beside fine-tuning: with feature distillation, one teacher forward more.
+
+    KERAS_BACKEND=jax python tests/benchmarks/bench_methods.py [--teacher teacher.keras]
+
+All train through Keras' own `fit` in turns in one process, on the same batches; medians of the rounds are compared.
+To be reached: DELTA and Renofeation at most 1.10 times (a fine-tuning step + a teacher forward), ReMoS as fine-tuning.
+Run it on an idle machine; where there is none, --clock cpu counts what this process alone used.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from statistics import median
+
+import keras
+import numpy as np
+
+from keras_remos import RelevantSlicer, load_teacher
+from keras_remos.methods.base import Task, Training
+from keras_remos.methods.distillation import Distillation
+from keras_remos.methods.recipe import Recipe
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "teachers" / "cifar10_resnet20.keras"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", type=Path, default=SHARED)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=4, help="a round")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    given = parser.parse_args()
+    clock = time.perf_counter if given.clock == "wall" else time.process_time
+    if given.teacher.exists():
+        teacher = load_teacher(given.teacher)
+    else:
+        teacher = keras.applications.MobileNetV2((32, 32, 3), weights=None, classes=10)
+    rng = np.random.default_rng(0)
+    samples = given.batch_size * given.steps
+    x = rng.normal(size=(samples, *teacher.input_shape[1:])).astype("float32")
+    recipe = Recipe(epochs=1, batch_size=given.batch_size, augment="none", schedule="constant", warmup=0.0)
+    task = Task(
+        "benchmark",
+        teacher,
+        (x, rng.integers(0, 10, samples)),
+        num_classes=10,
+        recipe=recipe,
+        seed=0,
+        callbacks=(),
+        checkpoint=None,
+        verbose=False,
+    )
+    slicer = RelevantSlicer(teacher)
+    masks = slicer.slice(slicer.profile(x, verbose=False)).masks
+    frozen, paths = task.frozen_teacher(), task.feature_paths(None)
+    trained = {
+        "finetune": Training(task.copy()),
+        "remos": Training(task.masked(masks)),
+        "mag-prune": Training(task.masked(masks, freeze=True)),
+        "delta": Distillation(task.copy(), frozen, paths=paths, weight=0.5),
+        "renofeation": Distillation(task.fresh(), frozen, paths=paths, weight=5.0, dropout=0.1),
+    }
+
+    def fit(training: Training) -> None:
+        training.fit(task.data, epochs=1, shuffle=False, verbose=0)
+
+    def forward() -> None:
+        frozen.predict(x, batch_size=given.batch_size, verbose=0)
+
+    for training in trained.values():
+        task.compile(training, recipe, epochs=1)
+        fit(training)
+    forward()
+    times: dict[str, list[float]] = {name: [] for name in [*trained, "teacher forward"]}
+    for _ in range(given.rounds):
+        for name, seconds in times.items():
+            start = clock()
+            if name in trained:
+                fit(trained[name])
+            else:
+                forward()
+            seconds.append((clock() - start) / given.steps)
+    step, one_forward = median(times["finetune"]), median(times["teacher forward"])
+    print(f"{keras.backend.backend()}, batch {given.batch_size}: medians of {given.rounds} rounds, {given.clock} time")
+    for name, seconds in times.items():
+        allowed = step + one_forward if name in ("delta", "renofeation") else step
+        ratio = "" if name == "teacher forward" else f", {median(seconds) / allowed:.3f} of what is allowed"
+        print(f"{name:<16} {median(seconds) * 1e3:9.1f} ms a step{ratio}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""One backend per process: `KERAS_BACKEND` chooses it. PyTorch is imported before TensorFlow, or the process dies."""
+
+import contextlib
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# PyTorch's threads spin while they wait, and starve each other where something else wants the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Most of the time goes into compiling toys; the parity and command line tests run with XLA's optimizations on.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+with contextlib.suppress(ImportError):
+    import torch
+
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+    # TF32 would round activations on a GPU to ten bits, and counts to near misses.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+import keras_remos  # noqa: F401 (takes the backend that is installed, before a test imports Keras)

@@ -1,0 +1,143 @@
+"""Attack sets and prepared teachers on disk, good and bad."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import toys
+from toys import numpy
+
+from keras_remos import load_teacher
+from keras_remos.data.pixels import PixelSpace
+from keras_remos.defects import DEFECTS, AttackSet, PenultimateAttack, Prepared
+from keras_remos.defects.trigger import Trigger
+from keras_remos.errors import DataError, FileError, MismatchError
+from keras_remos.saving import fingerprint, write_archive
+
+RNG = np.random.default_rng(0)
+CLEAN = RNG.integers(0, 256, (4, 8, 8, 3)).astype("uint8")
+
+
+def attack_set(teacher: keras.Model | None = None, **changes: Any) -> AttackSet:
+    values: dict[str, Any] = {
+        "clean": CLEAN,
+        "inputs": np.clip(CLEAN + RNG.uniform(-5, 5, CLEAN.shape), 0, 255),
+        "labels": np.array([0, 1, 2, 1]),
+        "class_names": ("a", "b", "c"),
+        "target": None,
+        "defect": "penultimate",
+        "options": PenultimateAttack().get_config(),
+        "space": PixelSpace("imagenet"),
+        "teacher": (("conv1", "0" * 16),) if teacher is None else fingerprint(teacher),
+        "seed": 3,
+        "versions": {"keras": "3"},
+        "command": "keras-remos attack",
+    }
+    return AttackSet(**{**values, **changes})
+
+
+def test_a_set_comes_back_from_disk(tmp_path: Path) -> None:
+    made = attack_set()
+    made.save(tmp_path / "set.npz")
+    read = AttackSet.load(tmp_path / "set.npz")
+    assert len(read) == 4
+    for field in dataclasses.fields(AttackSet):
+        before, after = getattr(made, field.name), getattr(read, field.name)
+        if isinstance(before, np.ndarray):
+            np.testing.assert_array_equal(before, after)
+            assert before.dtype == after.dtype == ("int32" if field.name == "labels" else "float32")
+        else:
+            assert before == after, field.name
+    assert read.describe() == made.describe()
+    assert read.describe()["largest_change"] == pytest.approx(5, abs=0.1)
+
+
+def test_whole_pixels_take_one_byte_each(tmp_path: Path) -> None:
+    attack_set().save(tmp_path / "set.npz")
+    with np.load(tmp_path / "set.npz", allow_pickle=False) as archive:
+        assert archive["clean"].dtype == np.uint8
+        assert archive["inputs"].dtype == np.float32
+    attack_set(clean=CLEAN / 255, inputs=CLEAN / 255, space=PixelSpace(high=1.0)).save(tmp_path / "unit.npz")
+    np.testing.assert_array_equal(AttackSet.load(tmp_path / "unit.npz").clean, (CLEAN / 255).astype("float32"))
+
+
+def test_a_set_belongs_to_its_teacher() -> None:
+    teacher = toys.build_cnn()
+    made = attack_set(teacher)
+    made.check_teacher(teacher)
+    teacher.get_layer("conv2").kernel.assign(0 * numpy(teacher.get_layer("conv2").kernel.value))
+    with pytest.raises(MismatchError, match="attack set was made for another model.*conv2"):
+        made.check_teacher(teacher)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": CLEAN[:3]},
+        {"labels": np.zeros(5)},
+        {"inputs": CLEAN.astype("float32") + 1},
+        {"space": PixelSpace(high=1.0)},
+    ],
+)
+def test_arrays_that_do_not_fit(changes: dict[str, Any]) -> None:
+    with pytest.raises(DataError):
+        attack_set(**changes)
+
+
+def test_files_that_are_no_attack_set(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    attack_set().save(path)
+    with pytest.raises(FileError, match="exists already"):
+        attack_set().save(path)
+    whole = path.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FileError):
+            AttackSet.load(path)
+    write_archive(tmp_path / "slice.npz", "slice", {}, {})
+    with pytest.raises(FileError, match="holds a slice, expected an attack"):
+        AttackSet.load(tmp_path / "slice.npz")
+    write_archive(tmp_path / "empty.npz", "attack", {}, {})
+    with pytest.raises(FileError, match="damaged"):
+        AttackSet.load(tmp_path / "empty.npz")
+    with pytest.raises(FileError, match="no file"):
+        AttackSet.load(tmp_path / "missing.npz")
+
+
+@pytest.mark.parametrize("trigger", [None, Trigger.from_color((255, 0, 0), size=2, alpha=0.5)])
+def test_a_prepared_teacher_is_a_plain_model_with_a_record(tmp_path: Path, trigger: Trigger | None) -> None:
+    teacher, path = toys.build_mlp(), tmp_path / "teacher.keras"
+    prepared = PenultimateAttack().prepare(teacher, space=PixelSpace(), seed=4)
+    prepared.trigger = trigger
+    prepared.save(path)
+    for model in (keras.saving.load_model(path), load_teacher(path)):
+        assert fingerprint(model) == fingerprint(teacher)
+    read = Prepared.load(path)
+    assert read.space == prepared.space
+    assert read.record["defect"] == "penultimate"
+    assert read.record["seed"] == 4
+    assert [tuple(mark) for mark in read.record["source"]] == list(fingerprint(teacher))
+    if trigger is None:
+        assert read.trigger is None
+    else:
+        assert read.trigger is not None
+        np.testing.assert_array_equal(read.trigger.image, trigger.image)
+        assert read.trigger.describe() == trigger.describe()
+
+
+def test_a_model_without_a_record_is_not_prepared(tmp_path: Path) -> None:
+    toys.build_mlp().save(tmp_path / "plain.keras")
+    with pytest.raises(FileError, match="without a record"):
+        Prepared.load(tmp_path / "plain.keras")
+    with pytest.raises(FileError, match=r"\.keras"):
+        Prepared(toys.build_mlp(), PixelSpace()).save(tmp_path / "model.h5")
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_every_defect_is_named_and_configured(name: str) -> None:
+    kind = DEFECTS[name]
+    assert kind.name == name
+    assert isinstance(kind.targeted, bool)

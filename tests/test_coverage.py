@@ -1,0 +1,178 @@
+"""Criteria against the oracle, on tensors of halves: means and thresholds are exact, so that ties must agree."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import keras
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import numpy
+
+from keras_remos import RemosError
+from keras_remos.coverage import (
+    CRITERIA,
+    Activations,
+    NeuronCoverage,
+    StrongCoverage,
+    TopKCoverage,
+    as_criterion,
+    count_tokens,
+)
+
+# Threshold, k and the number of positions (a power of two, but for masks) keep every comparison exact in float32.
+RULES: list[dict[str, Any]] = [
+    {"name": "nc", "threshold": 0.5},
+    {"name": "nc", "threshold": 0.25, "positions": "share"},
+    {"name": "nc", "threshold": 0.0, "scale": "none"},
+    {"name": "nc", "threshold": 0.5, "scale": "none", "positions": "share"},
+    {"name": "nc", "threshold": -1.0, "scale": "none"},
+    {"name": "tknc", "k": 1},
+    {"name": "tknc", "k": 3},
+    {"name": "tknc", "k": 10},
+]
+SNAC: list[dict[str, Any]] = [{"name": "snac", "k": 2.0}, {"name": "snac", "k": 4.0}]
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> np.ndarray:
+    """Halves from -3 to 3, shape `(samples, positions, neurons)`."""
+    shape = (draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 4])), draw(st.integers(1, 5)))
+    largest = draw(st.sampled_from([0, 1, 6]))
+    size = math.prod(shape)
+    values = draw(st.lists(st.integers(-largest, largest), min_size=size, max_size=size))
+    return np.array(values, "float32").reshape(shape) / 2
+
+
+def exact(values: np.ndarray, valid: np.ndarray | None = None) -> oracle.Neurons:
+    fractions = np.vectorize(Fraction, otypes=[object])(values)
+    return oracle.Neurons(fractions, np.ones(values.shape[:2], bool) if valid is None else valid)
+
+
+def count(tensor: np.ndarray, axes: tuple[int, ...], rule: dict[str, Any], mask: Any = None) -> tuple[list[int], int]:
+    tensor = keras.ops.convert_to_tensor(tensor)
+    if mask is not None:
+        mask = keras.ops.convert_to_tensor(mask)
+    counts, positions, _ = as_criterion(rule).count(Activations(tensor, axes, mask))
+    return numpy(counts).sum(axis=0).astype(int).tolist(), int(numpy(positions).sum())
+
+
+@settings(max_examples=80, deadline=None)
+@given(tensors(), st.sampled_from(RULES + SNAC))
+def test_counts_equal_the_oracle(tensor: np.ndarray, rule: dict[str, Any]) -> None:
+    assert count(tensor, (-1,), rule) == oracle.count(exact(tensor), **rule)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tensors(), st.sampled_from(RULES), st.data())
+def test_masked_positions_do_not_exist(tensor: np.ndarray, rule: dict[str, Any], data: st.DataObject) -> None:
+    size = tensor.shape[0] * tensor.shape[1]
+    valid = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size))).reshape(tensor.shape[:2])
+    garbage = np.where(valid[..., None], tensor, 1e6).astype("float32")
+    assert count(garbage, (-1,), rule, valid[..., None]) == oracle.count(exact(tensor, valid), **rule)
+
+
+@pytest.mark.parametrize("rule", RULES + SNAC, ids=str)
+def test_axes_may_lie_in_any_order(rule: dict[str, Any]) -> None:
+    tensor = np.random.default_rng(0).integers(-6, 7, (3, 2, 2, 4, 2)).astype("float32") / 2
+    for axes in [(1,), (3,), (1, 2), (2, 1), (-1, 1), (4, 3), (1, 2, 3, 4)]:
+        assert count(tensor, axes, rule) == oracle.count(exact_neurons(tensor, axes), **rule), axes
+
+
+def exact_neurons(tensor: np.ndarray, axes: tuple[int, ...]) -> oracle.Neurons:
+    seen = oracle.neurons(tensor, axes)
+    return exact(seen.values, seen.valid)
+
+
+@pytest.mark.parametrize(
+    "rule", [{"name": "nc"}, {"name": "nc", "positions": "share"}, {"name": "tknc"}, {"name": "snac"}]
+)
+@pytest.mark.parametrize("value", [0.0, -3.0, 1e30])
+def test_a_constant_tensor_covers_nothing(rule: dict[str, Any], value: float) -> None:
+    counts, _ = count(np.full((2, 4, 3), value, "float32"), (-1,), rule)
+    assert counts == [0, 0, 0]
+
+
+def test_ties_with_the_kth_neuron_are_covered() -> None:
+    tensor = np.array([[5, 4, 4, 4, 1]], "float32")
+    assert count(tensor, (-1,), {"name": "tknc", "k": 2}) == ([1, 1, 1, 1, 0], 1)
+    assert count(tensor, (-1,), {"name": "tknc", "k": 1}) == ([1, 0, 0, 0, 0], 1)
+    assert count(tensor, (-1,), {"name": "tknc", "k": 9}) == ([1, 1, 1, 1, 0], 1)
+
+
+def test_the_threshold_is_strict() -> None:
+    tensor = np.array([[0, 1, 2, 3, 4]], "float32")
+    assert count(tensor, (-1,), {"name": "nc", "threshold": 0.5}) == ([0, 0, 0, 1, 1], 1)
+    assert count(tensor, (-1,), {"name": "nc", "threshold": 3.0, "scale": "none"}) == ([0, 0, 0, 0, 1], 1)
+    assert count(tensor, (-1,), {"name": "snac", "k": 2}) == ([0, 0, 0, 1, 1], 1)
+
+
+def test_means_show_what_is_not_finite() -> None:
+    for value in (np.nan, np.inf, -np.inf):
+        tensor = np.ones((2, 4, 3), "float32")
+        tensor[1, 2, 0] = value
+        for rule in (NeuronCoverage(), TopKCoverage(), StrongCoverage()):
+            _, _, means = rule.count(Activations(keras.ops.convert_to_tensor(tensor), (-1,)))
+            assert np.isfinite(numpy(means)).tolist() == [[True] * 3, [False, True, True]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 5), st.booleans(), st.randoms(use_true_random=False))
+def test_tokens_equal_the_oracle(samples: int, length: int, masked: bool, random: Any) -> None:
+    ids = np.array([[random.randrange(6) for _ in range(length)] for _ in range(samples)], "int32").reshape(
+        samples, length
+    )
+    mask = np.array([[random.random() < 0.6 for _ in range(length)] for _ in range(samples)], bool).reshape(ids.shape)
+    if not masked:
+        mask = np.ones_like(mask)
+    valid = np.array([random.random() < 0.7 for _ in range(samples)])
+    counts = count_tokens(
+        keras.ops.convert_to_tensor(ids),
+        6,
+        keras.ops.convert_to_tensor(mask) if masked else None,
+        keras.ops.convert_to_tensor(valid.astype("int32")),
+    )
+    expected, _ = oracle.count_tokens(oracle.Tokens(ids[valid], mask[valid], 6))
+    assert numpy(counts).astype(int).tolist() == expected
+
+
+@pytest.mark.parametrize("rule", [NeuronCoverage(0.3, "none", "share"), TopKCoverage(4), StrongCoverage(3.0)])
+def test_a_criterion_comes_back_from_its_configuration(rule: Any) -> None:
+    assert as_criterion(rule.get_config()) == rule
+    assert as_criterion(rule) is rule
+    assert as_criterion(rule.name) == CRITERIA[rule.name]()
+
+
+WRONG: list[tuple[Any, str]] = [
+    ("kmnc", "Unknown coverage criterion"),
+    ({"threshold": 0.5}, "Unknown coverage criterion None"),
+    ({"name": "nc", "alpha": 0.5}, "does not take"),
+    ({"name": "nc", "threshold": 1.0}, r"in \[0, 1\)"),
+    ({"name": "nc", "threshold": -0.1}, r"in \[0, 1\)"),
+    ({"name": "nc", "threshold": float("nan")}, "threshold"),
+    ({"name": "nc", "threshold": float("nan"), "scale": "none"}, "threshold"),
+    ({"name": "nc", "scale": "max"}, "scale must be one of"),
+    ({"name": "nc", "positions": "max"}, "positions must be one of"),
+    ({"name": "tknc", "k": 0}, "at least 1"),
+    ({"name": "tknc", "k": 1.5}, "k must be"),
+    ({"name": "snac", "k": 1}, "greater than 1"),
+    ({"name": "snac", "k": float("nan")}, "greater than 1"),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), WRONG, ids=[str(config) for config, _ in WRONG])
+def test_a_wrong_criterion_is_refused(config: Any, message: str) -> None:
+    with pytest.raises(RemosError, match=message):
+        as_criterion(config)
+
+
+def test_a_mean_at_the_threshold_is_not_covered() -> None:
+    """Two positions, one with the smallest value and one with the largest: a scaled mean of exactly one half."""
+    rng = np.random.default_rng(0)
+    ends = np.sort(rng.normal(size=(500, 2, 1)).astype("float32"), axis=1)
+    between = ends.mean(axis=1, keepdims=True).repeat(2, axis=1)
+    counts, samples = count(np.concatenate([ends, between], axis=2), (-1,), {"name": "nc"})
+    assert (counts, samples) == ([0, 0], 500)
