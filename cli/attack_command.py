@@ -1,7 +1,7 @@
 """`keras-remos attack`: malicious inputs from a teacher, made once for all students."""
 
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def command(
         matched = data.open_trained(prepared.teacher, teacher)
     else:
         kind = DEFECTS[defect]
-        attack = kind(**options_of(defect, (field.name for field in fields(kind) if field.init), options))
+        attack = kind(**options_of(defect, kind.option_names(), options))
         model = opening.open(teacher)
         matched = data.open(model)
         own = None if attacker_data is None else data.open_other(model, attacker_data).pixels.read_all()

@@ -4,35 +4,36 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening
+from keras_remos_cli.running import Command
 
-F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
 
 SCALINGS = ("none", "0-1", "-1-1", "imagenet", "caffe")
 PRESETS = ("recommended", "paper", "artifact")
 
 
-def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
+def _all(*decorators: Decorator) -> Decorator:
+    def decorate(command: Command) -> Command:
         for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
+            command = decorator(command)
+        return command
 
     return decorate
 
 
-def _as_one(kind: type, name: str, *decorators: Callable[[F], F]) -> Callable[[F], F]:
+def _as_one(kind: type, name: str, *decorators: Decorator) -> Decorator:
     """Gives the command one argument in place of the options that make up the dataclass `kind`."""
 
-    def decorate(command: F) -> F:
+    def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def run(**kwargs: Any) -> Any:
             return command(**{name: kind(**{field.name: kwargs.pop(field.name) for field in fields(kind)})}, **kwargs)
 
-        return _all(*decorators)(run)  # type: ignore[arg-type, return-value]
+        return _all(*decorators)(run)
 
     return decorate
 
@@ -130,7 +131,7 @@ seed_option = click.option("--seed", type=int, default=0, show_default=True, hel
 RECIPE = ("epochs", "learning_rate", "momentum", "weight_decay", "warmup", "schedule", "augment", "label_smoothing")
 
 
-def recipe_options(command: F) -> F:
+def recipe_options(command: Command) -> Command:
     """How a student is trained. The command gets those that were given, by name, as `recipe`."""
 
     @functools.wraps(command)
@@ -147,7 +148,7 @@ def recipe_options(command: F) -> F:
         click.option("--schedule", type=click.Choice(["cosine", "constant"]), help="Default: cosine."),
         click.option("--augment", type=click.Choice(["flip-crop", "none"]), help="Default: flip-crop, for images."),
         click.option("--label-smoothing", type=float, help="Default: 0."),
-    )(run)  # type: ignore[arg-type, return-value]
+    )(run)
 
 
 slicing_options = _all(

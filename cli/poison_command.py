@@ -69,7 +69,7 @@ def command(
     The copy is a plain .keras file that also says how it was made. Make students from it (`keras-remos transfer`), let
     `keras-remos attack` stamp the test images, and see with `keras-remos evaluate` who inherited the backdoor.
     """
-    from dataclasses import fields, replace
+    from dataclasses import replace
 
     from keras_remos.defects import DEFECTS
     from keras_remos.saving import check_writable
@@ -78,7 +78,7 @@ def command(
     output = output or beside(teacher, ".poisoned.keras")
     check_writable(output, overwrite=force)
     kind = DEFECTS[defect]
-    chosen = options_of(defect, (field.name for field in fields(kind)), options)  # type: ignore[arg-type]
+    chosen = options_of(defect, kind.option_names(), options)
     attack: Any = kind(**chosen)
     model = opening.open(teacher)
     matched = data.open(model)

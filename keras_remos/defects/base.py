@@ -27,8 +27,9 @@ TRIGGER = "keras_remos/trigger.npz"
 TEXT_TRIGGER = "text_trigger"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Defect(ABC):
-    """A configured attack. Its options are keyword-only arguments of the constructor.
+    """A configured attack. Its options are keyword-only arguments of the constructor: every attack is a dataclass.
 
     Attributes:
         name: Its key in `DEFECTS`.
@@ -39,9 +40,14 @@ class Defect(ABC):
     targeted: ClassVar[bool]
 
     def get_config(self) -> dict[str, Any]:
-        """The options, as plain values for JSON: of a dataclass, the fields that its constructor takes."""
-        options: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
-        return {field.name: options[field.name] for field in fields(self) if field.init}  # type: ignore[arg-type]
+        """The options that the constructor takes, as plain values for JSON."""
+        options = asdict(self)
+        return {name: options[name] for name in self.option_names()}
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """The options that the constructor takes."""
+        return tuple(option.name for option in fields(cls) if option.init)
 
     @abstractmethod
     def prepare(
