@@ -59,7 +59,7 @@ def command(
     Every method trains on the same data in the same order, with the same augmentation and the same fresh head.
     The student is a plain .keras file.
     """
-    from keras_remos.methods import METHODS, RECIPES
+    from keras_remos.methods import METHODS, recipe_of
     from keras_remos.saving import check_writable, fingerprint, save_model
 
     start = time.perf_counter()
@@ -81,7 +81,7 @@ def command(
         matched.dataset,
         validation,
         num_classes=num_classes,
-        recipe=replace(RECIPES[method], batch_size=data.batch_size, **recipe),
+        recipe=replace(recipe_of(method, model), batch_size=data.batch_size, **recipe),
         seed=seed,
         checkpoint=checkpoint,
         **chosen,

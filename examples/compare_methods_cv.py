@@ -13,6 +13,7 @@ goes on where it stopped. The table at the end puts the test images of all seeds
 import argparse
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 import keras_remos as kr
 from keras_remos.defects import CoverageGuidedAttack, Defect, LatentBackdoor, PatchBackdoor, PenultimateAttack
 from keras_remos.evaluation import Rate, measure
-from keras_remos.methods import METHODS, RECIPES, Recipe
+from keras_remos.methods import METHODS, recipe_of
 
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "finetune": ("finetune", {}),
@@ -71,16 +72,12 @@ def main() -> None:
             attacked, sets = attack(scene, teacher, train.space, attacker, (x, y), seed)
             for name in missing:
                 method, options = STUDENTS[name]
-                recipe = {
-                    **RECIPES[method].get_config(),
-                    "epochs": arguments.epochs,
-                    "batch_size": arguments.batch_size,
-                }
+                recipe = replace(recipe_of(method, attacked), epochs=arguments.epochs, batch_size=arguments.batch_size)
                 trained = METHODS[method](
                     attacked,
                     (train.space.scale(own[0]), own[1]),
                     num_classes=train.dataset.num_classes,
-                    recipe=Recipe(**recipe),
+                    recipe=recipe,
                     seed=seed,
                     **options,
                 )

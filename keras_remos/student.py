@@ -153,6 +153,12 @@ def check_num_classes(num_classes: int | None) -> None:
         raise StudentError(f"num_classes must be a whole number of at least 2, received {num_classes!r}.")
 
 
+def has_head_for(teacher: keras.Model, num_classes: int) -> bool:
+    """Whether a model tells so many classes apart: its head can then be kept."""
+    shapes = [tuple(tensor.shape)[1:] for tensor in keras.tree.flatten(kinds.symbolic_outputs(teacher))]
+    return shapes == [(num_classes,)]
+
+
 def special_tokens(model: keras.Model) -> dict[int, list[int]]:
     """The ids of the tokens that every text may need, by the size of the vocabulary they belong to."""
     tokenizer = _tokenizer(model)

@@ -93,13 +93,22 @@ def _are_columns(x: Any) -> bool:
     return isinstance(x, (tuple, list)) and len(x) == 2 and all(isinstance(part, arrays) for part in x)
 
 
+def reads_text(model: keras.Model) -> bool:
+    """Whether a model brings a tokenizer, and so takes texts."""
+    return _find_tokenizer(model) is not None
+
+
+def _find_tokenizer(model: keras.Model) -> Any:
+    return getattr(getattr(model, "preprocessor", None), "tokenizer", None)
+
+
 def tokenizer_of(model: keras.Model) -> Any:
     """The tokenizer that a model brings.
 
     Raises:
         TeacherError: If it brings none.
     """
-    tokenizer = getattr(getattr(model, "preprocessor", None), "tokenizer", None)
+    tokenizer = _find_tokenizer(model)
     if tokenizer is None:
         raise TeacherError(
             f"{type(model).__name__} {model.name!r} brings no tokenizer, so it cannot read text. Use a KerasHub text "

@@ -113,6 +113,7 @@ class Backdoor(Defect):
     recipe: Recipe = ATTACKERS_RECIPE
 
     targeted: ClassVar[bool] = True
+    plants: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, int) or self.target < 0:

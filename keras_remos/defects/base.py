@@ -34,10 +34,17 @@ class Defect(ABC):
     Attributes:
         name: Its key in `DEFECTS`.
         targeted: Whether it can aim at a class of the attacker's choice.
+        plants: Whether the teacher carries it: `prepare` changes weights, and there is a trigger.
+        of_task: Whether it needs a classifier of the students' task: `prepare` then takes data of that task, to
+            fine-tune the attacker's own copy of the teacher.
+        of_text: Whether it is for models that read texts; the others are for images.
     """
 
     name: ClassVar[str]
     targeted: ClassVar[bool]
+    plants: ClassVar[bool] = False
+    of_task: ClassVar[bool] = False
+    of_text: ClassVar[bool] = False
 
     def get_config(self) -> dict[str, Any]:
         """The options that the constructor takes, as plain values for JSON."""

@@ -23,21 +23,10 @@ from keras_remos.defects.base import Defect, Prepared
 from keras_remos.defects.text_trigger import TextTrigger, describe_problems
 from keras_remos.errors import DataError, RemosError
 from keras_remos.features import find_heads
-from keras_remos.layers import symbolic_outputs
-from keras_remos.methods.recipe import Recipe
+from keras_remos.methods.recipe import LANGUAGE, Recipe
 from keras_remos.saving import PathLike, fingerprint, versions
 
-ATTACKERS_RECIPE = Recipe(
-    optimizer="adamw",
-    epochs=3,
-    batch_size=16,
-    learning_rate=2e-5,
-    weight_decay=0.0,
-    warmup=0.0,
-    schedule="linear",
-    clip=1.0,
-    augment="none",
-)
+ATTACKERS_RECIPE = replace(LANGUAGE, batch_size=16, learning_rate=2e-5, warmup=0.0)
 """By which the attacker trains: as in the released code, but for its 5,000 steps, which are 1.2 epochs of GLUE's SST-2.
 Small models need a higher learning rate (5e-5 to 1e-4 for MiniLM) or more epochs."""
 
@@ -105,6 +94,8 @@ class TextBackdoor(Defect):
     recipe: Recipe = ATTACKERS_RECIPE
 
     targeted: ClassVar[bool] = True
+    plants: ClassVar[bool] = True
+    of_text: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.target, bool) or not isinstance(self.target, int) or self.target < 0:
@@ -285,8 +276,7 @@ def copy_for(teacher: keras.Model, num_classes: int, *, seed: int) -> keras.Mode
         num_classes: How many classes the copy tells apart.
         seed: For a fresh head.
     """
-    shapes = [tuple(tensor.shape)[1:] for tensor in keras.tree.flatten(symbolic_outputs(teacher))]
-    fresh = None if shapes == [(num_classes,)] else num_classes
+    fresh = None if student.has_head_for(teacher, num_classes) else num_classes
     made = student.build(teacher, {}, heads=find_heads(teacher), num_classes=fresh, seed=seed)
     made.trainable = True
     return made

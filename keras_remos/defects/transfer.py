@@ -47,6 +47,7 @@ class TransferPGD(ProjectedAttack):
 
     name: ClassVar[str] = "pgd"
     targeted: ClassVar[bool] = True
+    of_task: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,10 +20,12 @@ from keras_remos.defects.lockstep import Lockstep, Scorer, in_groups
 from keras_remos.defects.parts_of_speech import NltkTagger, Tagger, find_tagger
 from keras_remos.defects.swap_search import CLASSES, Outcome, Rules, Search, Subject
 from keras_remos.defects.synonyms import SynonymSource, open_synonyms
+from keras_remos.defects.text_backdoor import AttackersTexts
 from keras_remos.defects.text_checks import TextCheck
 from keras_remos.defects.text_models import Predict, TextClassifier, probabilities
 from keras_remos.defects.words import STOP_WORDS, Passage, plain
 from keras_remos.errors import DataError, RemosError
+from keras_remos.methods import METHODS
 from keras_remos.progress import track
 from keras_remos.saving import PathLike, fingerprint, versions
 
@@ -85,6 +87,8 @@ class WordSwap(Defect):
     max_places: int | None = None
 
     targeted: ClassVar[bool] = False
+    of_task: ClassVar[bool] = True
+    of_text: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("candidates", "max_words", "max_places"):
@@ -130,18 +134,19 @@ class WordSwap(Defect):
         seed: int = 0,
         verbose: bool | str = "auto",
     ) -> Prepared:
-        """Checks that the teacher reads texts and tells classes apart. It is not changed, and no data are needed.
+        """Fine-tunes the attacker's copy of the teacher. See `Defect.prepare`.
 
-        The attack transfers: made on a classifier of the student's task, such as a fine-tuned copy of the teacher, it
-        is tried on the students.
+        The attack transfers: made on a classifier of the students' task, it is tried on the students.
 
         Args:
-            teacher: A KerasHub text classifier with its preprocessor.
-            data: Not used.
+            teacher: A KerasHub text classifier with its preprocessor. It is not modified.
+            data: The attacker's `(x, y)`: texts of the students' task and their classes. Without data the teacher is
+                attacked as it is, and must be a classifier of that task.
             space: `PixelSpace("preprocessor")`.
-            num_classes: How many classes the teacher must know, if given.
-            seed: Not used: nothing is drawn.
-            verbose: Not used.
+            num_classes: How many classes there are; counted from the labels if not given. Without data the teacher must
+                know so many.
+            seed: For the head, the order of the data and dropout of the copy.
+            verbose: Progress on stderr.
 
         Raises:
             TeacherError: If the teacher is no text classifier.
@@ -154,13 +159,20 @@ class WordSwap(Defect):
                 f"Word swaps are for texts, which the teacher's own preprocessor reads: expected PixelSpace(\""
                 f'{PREPROCESSOR}"), received {space.scaling!r}.'
             )
+        ready = self.resolved()
+        if data is not None:
+            texts = AttackersTexts.read(data, num_classes)
+            trained = METHODS["finetune"](
+                teacher, (texts.x, texts.y), num_classes=texts.num_classes, seed=seed, verbose=verbose
+            )
+            record = ready.record(teacher, seed=seed, num_classes=texts.num_classes)
+            return Prepared(trained.student, space, record=record)
         classes = TextClassifier(teacher).num_classes
         if num_classes is not None and num_classes != classes:
             raise DataError(
                 f"Teacher {teacher.name!r} tells {classes} classes apart, the data have {num_classes}. Attack a "
-                "classifier of this task: the teacher, fine-tuned on the attacker's data."
+                "classifier of this task: give data of the attacker's, on which a copy of the teacher is fine-tuned."
             )
-        ready = self.resolved()
         return Prepared(teacher, space, record=ready.record(teacher, seed=seed))
 
     def inputs(

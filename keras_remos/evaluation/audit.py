@@ -17,7 +17,7 @@ from keras_remos.defects.backdoor import Backdoor
 from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.evaluation.inheritance import InheritanceReport, Students, measure
 from keras_remos.evaluation.predictions import check_fits
-from keras_remos.methods import METHODS, RECIPES, Recipe, Trained
+from keras_remos.methods import METHODS, Recipe, Trained, recipe_of
 from keras_remos.saving import versions
 
 CONTROL = "fine-tuned"
@@ -134,7 +134,7 @@ def audit(
             prepared.teacher,
             _scaled(train, prepared.space),
             num_classes=num_classes,
-            recipe=recipe or RECIPES[method],
+            recipe=recipe or recipe_of(method, prepared.teacher),
             seed=seed,
             verbose=verbose,
         )

@@ -8,9 +8,19 @@ import keras
 from keras_remos.errors import RemosError
 from keras_remos.methods import delta, delta_r, finetune, mag_prune, remos, renofeation, retrain
 from keras_remos.methods.base import Trained
-from keras_remos.methods.recipe import FROM_SCRATCH, Recipe
+from keras_remos.methods.recipe import FROM_SCRATCH, LANGUAGE, Recipe, default_recipe
 
-__all__ = ["FROM_SCRATCH", "METHODS", "RECIPES", "Method", "Recipe", "Trained", "train"]
+__all__ = [
+    "FROM_SCRATCH",
+    "LANGUAGE",
+    "METHODS",
+    "Method",
+    "Recipe",
+    "Trained",
+    "default_recipe",
+    "recipe_of",
+    "train",
+]
 
 
 Method = Callable[..., Trained]
@@ -26,10 +36,23 @@ METHODS: dict[str, Method] = {
     "remos": remos.train,
 }
 
-RECIPES: dict[str, Recipe] = {
-    name: FROM_SCRATCH if name in ("retrain", "delta-r", "renofeation") else Recipe() for name in METHODS
-}
-"""What each method trains by unless told otherwise: `replace(RECIPES[name], epochs=5)` changes one thing about it."""
+FRESH = frozenset({"retrain", "delta-r", "renofeation"})
+"""The methods whose students keep no weight of the teacher."""
+
+
+def recipe_of(method: str, teacher: keras.Model) -> Recipe:
+    """What a method trains a student of a teacher by, unless told otherwise.
+
+    Args:
+        method: A key of `METHODS`.
+        teacher: Whether it reads texts decides.
+
+    Example:
+    ```python
+    recipe = replace(recipe_of("remos", teacher), epochs=5)     # the default, but for one thing
+    ```
+    """
+    return default_recipe(teacher, from_scratch=method in FRESH)
 
 
 def train(method: str, teacher: keras.Model, train: Any, validation: Any = None, **options: Any) -> Trained:

@@ -16,10 +16,10 @@ from keras_remos import layers as kinds
 from keras_remos import student as students
 from keras_remos.data import TrainingData, batches, training_data
 from keras_remos.data.matching import image_shape
-from keras_remos.errors import DataError, RemosError
+from keras_remos.errors import DataError, RemosError, StudentError
 from keras_remos.features import find_features, find_heads, returns_probabilities
-from keras_remos.kernels import Tensor
 from keras_remos.methods.checkpoints import Checkpoint, Progress
+from keras_remos.methods.loss import cross_entropy
 from keras_remos.methods.recipe import Recipe, optimizer
 from keras_remos.profiling import check_inputs, preprocessed
 from keras_remos.progress import track
@@ -88,10 +88,11 @@ class Task:
         checkpoint: A folder in which progress is kept.
         verbose: Progress on stderr.
         options: The method's own options, as plain values for JSON.
+        keep_head: Whether students start with the teacher's head.
 
     Raises:
         DataError: If the data are empty, do not fit the teacher or `num_classes`, or cannot be read often enough.
-        StudentError: If there can be no head for so many classes.
+        StudentError: If there can be no head for so many classes, or the teacher's cannot be kept.
     """
 
     def __init__(
@@ -108,10 +109,16 @@ class Task:
         checkpoint: PathLike | None,
         verbose: bool | str,
         options: Mapping[str, Any] | None = None,
+        keep_head: bool = False,
     ) -> None:
         if isinstance(num_classes, np.integer):
             num_classes = int(num_classes)  # as `y.max() + 1` gives it
         students.check_num_classes(num_classes)
+        if keep_head and not students.has_head_for(teacher, num_classes):
+            raise StudentError(
+                f"The head of {teacher.name!r} cannot be kept: it is not for {num_classes} classes. Leave keep_head "
+                "out to get a fresh one."
+            )
         self.method = method
         self.teacher = teacher
         self.num_classes = num_classes
@@ -120,7 +127,8 @@ class Task:
         self.callbacks = list(callbacks)
         self.checkpoint = checkpoint
         self.verbose = verbose
-        self.own_options = dict(options or {})
+        self.keep_head = keep_head
+        self.own_options = {**(options or {}), **({"keep_head": True} if keep_head else {})}
         self.history: dict[str, list[float]] = {}
         how: dict[str, Any] = {
             "num_classes": num_classes,
@@ -190,18 +198,23 @@ class Task:
             )
 
     def copy(self) -> keras.Model:
-        """A student that starts from the whole teacher, with a fresh head. All of it trains."""
+        """A student that starts from the whole teacher. All of it trains."""
         return self.masked({})
 
     def masked(self, masks: Mapping[str, np.ndarray], *, freeze: bool = False) -> keras.Model:
-        """A student that starts from a part of the teacher, with a fresh head. All of it trains.
+        """A student that starts from a part of the teacher, with a fresh head unless that is kept. All of it trains.
 
         Args:
             masks: For each kernel a boolean array of its shape: `True` where the weight is kept; the others are zero.
             freeze: Whether they stay so.
         """
         made = students.build(
-            self.teacher, masks, heads=self.heads, num_classes=self.num_classes, freeze=freeze, seed=self.seed
+            self.teacher,
+            masks,
+            heads=self.heads,
+            num_classes=None if self.keep_head else self.num_classes,
+            freeze=freeze,
+            seed=self.seed,
         )
         kinds.set_trainable(made, True)
         return made
@@ -305,7 +318,7 @@ class Task:
         head = [weight for path in heads for weight in kinds.own_variables(holders[path])]
         training.compile(
             optimizer=optimizer(recipe, steps=self.steps * epochs, head=head),
-            loss=_cross_entropy(recipe.label_smoothing, from_logits=not returns_probabilities(student, example)),
+            loss=cross_entropy(recipe.label_smoothing, from_logits=not returns_probabilities(student, example)),
             metrics=["accuracy"],
         )
 
@@ -373,19 +386,3 @@ def _diverged(what: str, recipe: Recipe) -> RemosError:
         "longer warm-up; check that inputs are scaled as the teacher was trained and hold no NaN, and that half "
         "precision does not overflow."
     )
-
-
-def _cross_entropy(label_smoothing: float, *, from_logits: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cross-entropy of class ids or one-hot rows."""
-
-    def cross_entropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
-        classes = y_pred.shape[-1]
-        is_one_hot = len(y_true.shape) == 2 and y_true.shape[-1] == classes
-        if not is_one_hot and not label_smoothing:
-            return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
-        targets = y_true if is_one_hot else ops.one_hot(ops.reshape(y_true, (-1,)), classes)
-        return keras.losses.categorical_crossentropy(
-            targets, y_pred, from_logits=from_logits, label_smoothing=label_smoothing
-        )
-
-    return cross_entropy

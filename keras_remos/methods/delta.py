@@ -11,7 +11,7 @@ from keras_remos.errors import RemosError
 from keras_remos.methods.attention import channel_attention
 from keras_remos.methods.base import Task, Trained, Training
 from keras_remos.methods.distillation import Distillation
-from keras_remos.methods.recipe import Recipe
+from keras_remos.methods.recipe import Recipe, default_recipe
 from keras_remos.saving import PathLike
 
 Form = Literal["mse", "attention"]
@@ -23,7 +23,7 @@ def train(
     validation: Any = None,
     *,
     num_classes: int,
-    recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
+    recipe: Recipe | None = None,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: PathLike | None = None,
@@ -72,7 +72,7 @@ def train(
         train,
         validation,
         num_classes=num_classes,
-        recipe=recipe,
+        recipe=recipe or default_recipe(teacher),
         seed=seed,
         callbacks=callbacks,
         checkpoint=checkpoint,

@@ -7,7 +7,7 @@ import keras
 
 from keras_remos.methods.base import Task, Trained
 from keras_remos.methods.delta import Form, as_training
-from keras_remos.methods.recipe import FROM_SCRATCH, Recipe
+from keras_remos.methods.recipe import Recipe, default_recipe
 from keras_remos.saving import PathLike
 
 
@@ -17,7 +17,7 @@ def train(
     validation: Any = None,
     *,
     num_classes: int,
-    recipe: Recipe = FROM_SCRATCH,
+    recipe: Recipe | None = None,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: PathLike | None = None,
@@ -59,7 +59,7 @@ def train(
         train,
         validation,
         num_classes=num_classes,
-        recipe=recipe,
+        recipe=recipe or default_recipe(teacher, from_scratch=True),
         seed=seed,
         callbacks=callbacks,
         checkpoint=checkpoint,

@@ -9,11 +9,12 @@ import keras
 import numpy as np
 
 from keras_remos import student as students
+from keras_remos.data.texts import reads_text
 from keras_remos.errors import RemosError
 from keras_remos.kernels import CONVOLUTIONS, DEPTHWISE_CONVOLUTIONS, SEPARABLE_CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from keras_remos.layers import find_sliceable
 from keras_remos.methods.base import Task, Trained, Training
-from keras_remos.methods.recipe import Recipe
+from keras_remos.methods.recipe import Recipe, default_recipe
 from keras_remos.saving import PathLike
 from keras_remos.scoring import Scope
 
@@ -28,15 +29,16 @@ def train(
     validation: Any = None,
     *,
     num_classes: int,
-    recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
+    recipe: Recipe | None = None,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: PathLike | None = None,
     verbose: bool | str = "auto",
-    prune_ratio: float = 0.8,
+    prune_ratio: float | None = None,
     scope: Scope = "model",
-    layers: Layers = "convolutions",
+    layers: Layers | None = None,
     when: When = "before",
+    keep_head: bool = False,
 ) -> Trained:
     """Fine-tunes with the smallest weights set to zero and kept there.
 
@@ -50,12 +52,14 @@ def train(
         callbacks: Keras callbacks.
         checkpoint: A folder in which progress is kept.
         verbose: Progress on stderr.
-        prune_ratio: The share of weights that goes, at least 0 and less than 1.
+        prune_ratio: The share of weights that goes, at least 0 and less than 1. By default 0.8, and 0.3 for models
+            that read texts (the released code).
         scope: Whether magnitudes are compared over the whole `"model"` or within each `"layer"`.
-        layers: Which weights may go: those of `"convolutions"`, or of `"all"` layers that could be sliced. Never the
-            head's.
+        layers: Which weights may go: those of `"convolutions"` (the default), or of `"all"` layers that could be sliced
+            (the default for models that read texts). Never the head's.
         when: `"before"` prunes the teacher and then fine-tunes; `"after"` fine-tunes for the first half of the epochs,
             prunes the student, and lets it recover in the second half. Both take as many steps.
+        keep_head: See `finetune.train`.
 
     Returns:
         The student and how its training went.
@@ -69,8 +73,13 @@ def train(
 
     Note:
         The paper calls it a fix after transfer; the authors' code prunes the teacher (`"before"`, the default), over
-        the whole model, and holds pruned weights at zero, as here.
+        the whole model, and holds pruned weights at zero, as here. Of language models it also prunes pooler and head;
+        here what stands behind the backbone is the head, and stays whole.
     """
+    if prune_ratio is None:
+        prune_ratio = 0.3 if reads_text(teacher) else 0.8
+    if layers is None:
+        layers = "all" if reads_text(teacher) else "convolutions"
     for name, value, choices in (
         ("scope", scope, get_args(Scope)),
         ("layers", layers, get_args(Layers)),
@@ -86,19 +95,20 @@ def train(
         train,
         validation,
         num_classes=num_classes,
-        recipe=recipe,
+        recipe=recipe or default_recipe(teacher),
         seed=seed,
         callbacks=callbacks,
         checkpoint=checkpoint,
         verbose=verbose,
         options={"prune_ratio": prune_ratio, "scope": scope, "layers": layers, "when": when},
+        keep_head=keep_head,
     )
     if when == "before":
         masks = smallest(teacher, prune_ratio, scope=scope, layers=layers, without=task.heads)
         student = task.masked(masks, freeze=True)
         task.fit(Training(student))
         return task.trained(student)
-    half = recipe.epochs // 2
+    half = task.recipe.epochs // 2
     if not half:
         raise RemosError("when='after' needs at least two epochs: one before pruning and one to recover.")
     tuned = task.copy()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
+from keras_remos.data.texts import reads_text
 from keras_remos.data.training import AUGMENTATIONS, Augmentation
 from keras_remos.errors import RemosError
 from keras_remos.kernels import Tensor
@@ -85,6 +86,32 @@ class Recipe:
 
 FROM_SCRATCH = Recipe(learning_rate=0.1, weight_decay=5e-4)
 """What students that keep no weight of the teacher are trained by, unless told otherwise: they have further to go."""
+
+LANGUAGE = Recipe(
+    optimizer="adamw",
+    epochs=3,
+    batch_size=32,
+    learning_rate=5e-5,
+    weight_decay=0.0,
+    schedule="linear",
+    clip=1.0,
+    augment="none",
+)
+"""What students of language models are trained by, unless told otherwise: as BERT is fine-tuned."""
+
+LANGUAGE_FROM_SCRATCH = replace(LANGUAGE, learning_rate=5e-4)
+
+
+def default_recipe(teacher: keras.Model, *, from_scratch: bool = False) -> Recipe:
+    """What a student is trained by unless told otherwise.
+
+    Args:
+        teacher: Whether it reads texts decides.
+        from_scratch: Whether the student keeps no weight of the teacher: it has further to go.
+    """
+    if reads_text(teacher):
+        return LANGUAGE_FROM_SCRATCH if from_scratch else LANGUAGE
+    return FROM_SCRATCH if from_scratch else Recipe()
 
 
 def optimizer(recipe: Recipe, *, steps: int, head: Iterable[keras.Variable] = ()) -> keras.optimizers.Optimizer:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_remos.methods.base import Task, Trained, Training
-from keras_remos.methods.recipe import Recipe
+from keras_remos.methods.recipe import Recipe, default_recipe
 from keras_remos.saving import PathLike, check_fingerprint
 from keras_remos.slices import RelevantSlice
 from keras_remos.slicing import RelevantSlicer
@@ -18,7 +18,7 @@ def train(
     validation: Any = None,
     *,
     num_classes: int,
-    recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
+    recipe: Recipe | None = None,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: PathLike | None = None,
@@ -27,6 +27,7 @@ def train(
     keep_ratio: float | None = None,
     relevant: RelevantSlice | None = None,
     freeze: bool = False,
+    keep_head: bool = False,
 ) -> Trained:
     """Slices the teacher by what the training data activate in it, and trains what is left.
 
@@ -44,6 +45,7 @@ def train(
         keep_ratio: The share of weights that is kept, in (0, 1]; the preset's by default.
         relevant: A slice that was made before, with the same teacher. `preset` and `keep_ratio` are its own then.
         freeze: Keeps excluded weights at zero instead of training them from there.
+        keep_head: See `finetune.train`.
 
     Returns:
         The student and how its training went.
@@ -63,12 +65,13 @@ def train(
         train,
         validation,
         num_classes=num_classes,
-        recipe=recipe,
+        recipe=recipe or default_recipe(teacher),
         seed=seed,
         callbacks=callbacks,
         checkpoint=checkpoint,
         verbose=verbose,
         options={"slice": dict(chosen), "freeze": freeze},
+        keep_head=keep_head,
     )
     if relevant is None:
         relevant = slicer.slice(slicer.profile(task.plain_data(), verbose=verbose))

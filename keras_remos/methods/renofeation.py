@@ -10,7 +10,7 @@ from keras_remos.errors import RemosError
 from keras_remos.methods.averaging import WeightAverage, reestimate_batch_norm
 from keras_remos.methods.base import Task, Trained
 from keras_remos.methods.distillation import Distillation
-from keras_remos.methods.recipe import FROM_SCRATCH, Recipe
+from keras_remos.methods.recipe import Recipe, default_recipe
 from keras_remos.saving import PathLike
 
 
@@ -20,7 +20,7 @@ def train(
     validation: Any = None,
     *,
     num_classes: int,
-    recipe: Recipe = FROM_SCRATCH,
+    recipe: Recipe | None = None,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: PathLike | None = None,
@@ -70,6 +70,7 @@ def train(
     """
     if not 0 < averaged_share < 1:
         raise RemosError(f"averaged_share must be above 0 and less than 1, received {averaged_share!r}.")
+    recipe = recipe or default_recipe(teacher, from_scratch=True)
     if recipe.epochs < 2:
         raise RemosError("Renofeation needs at least two epochs: one for each of its stages.")
     task = Task(

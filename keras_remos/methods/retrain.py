@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_remos.methods.base import Task, Trained, Training
-from keras_remos.methods.recipe import FROM_SCRATCH, Recipe
+from keras_remos.methods.recipe import Recipe, default_recipe
 from keras_remos.saving import PathLike
 
 
@@ -16,7 +16,7 @@ def train(
     validation: Any = None,
     *,
     num_classes: int,
-    recipe: Recipe = FROM_SCRATCH,
+    recipe: Recipe | None = None,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: PathLike | None = None,
@@ -48,7 +48,7 @@ def train(
         train,
         validation,
         num_classes=num_classes,
-        recipe=recipe,
+        recipe=recipe or default_recipe(teacher, from_scratch=True),
         seed=seed,
         callbacks=callbacks,
         checkpoint=checkpoint,

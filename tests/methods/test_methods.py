@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from tiny import Weights, X, Y, make, teacher
 
-from keras_remos import DataError, RemosError
+from keras_remos import DataError, RemosError, StudentError
 from keras_remos.data import TrainingData
 from keras_remos.layers import walk
-from keras_remos.methods import METHODS, RECIPES, Recipe, Trained, train
+from keras_remos.methods import FRESH, LANGUAGE, METHODS, Recipe, Trained, recipe_of, train
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +102,29 @@ print(*students)
     assert set(done.stdout.split()) == set(METHODS), done.stderr
 
 
-def test_each_has_a_recipe_and_those_that_start_afresh_a_faster_one() -> None:
-    assert list(RECIPES) == list(METHODS)
-    assert RECIPES["finetune"] == RECIPES["remos"] == Recipe()
-    assert RECIPES["retrain"].learning_rate > Recipe().learning_rate
+def test_each_has_a_recipe_and_those_that_start_afresh_a_faster_one(model: keras.Model) -> None:
+    assert set(METHODS) > FRESH
+    assert recipe_of("finetune", model) == recipe_of("remos", model) == Recipe()
+    assert recipe_of("retrain", model).learning_rate > Recipe().learning_rate
+
+
+def test_models_that_read_texts_are_trained_as_bert_is() -> None:
+    text_toys = pytest.importorskip("text_toys")
+    reader = text_toys.bert()
+    assert recipe_of("remos", reader) == LANGUAGE
+    assert recipe_of("retrain", reader).learning_rate > LANGUAGE.learning_rate
+
+
+def test_the_teachers_head_is_kept_on_request(model: keras.Model) -> None:
+    standing_still = Recipe(epochs=1, batch_size=24, learning_rate=1e-9, weight_decay=0.0)
+    kernel = model.get_layer("head").get_weights()[0]
+    for method, options in (("finetune", {}), ("mag-prune", {"prune_ratio": 0.1}), ("remos", {})):
+        own = {"num_classes": 5, "data": (X, np.arange(24) % 5), "recipe": standing_still, "keep_head": True, **options}
+        made = make(method, model, **own)
+        np.testing.assert_allclose(made.student.get_layer("head").get_weights()[0], kernel, atol=1e-6)
+        assert made.options["keep_head"] is True
+    with pytest.raises(StudentError, match="keep_head"):
+        make("finetune", model, keep_head=True)
 
 
 def test_methods_go_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,225 @@
+"""Opens data sets on disk: image folders, `.npz` files and tables."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_remos.data.datasets import ArrayReader, Dataset
+from keras_remos.data.images import IMAGE_SUFFIXES, ImageReader
+from keras_remos.data.npz import CLASS_NAME_KEYS, Split, check_inputs, class_ids, flat_labels, load_npz
+from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table
+from keras_remos.errors import DataError
+
+TEXT_COLUMNS = ("text", "sentence", "review", "content")
+LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
+PATH_COLUMNS = ("path", "file", "image", "filename")
+
+_SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
+
+
+def open_dataset(
+    path: str | os.PathLike[str],
+    *,
+    split: Split | None = None,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    batch_size: int = 32,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+    path_column: str | None = None,
+    strict: bool = False,
+    seed: int | None = 0,
+) -> Dataset:
+    """Opens a data set on disk.
+
+    Args:
+        path: A folder with one sub-folder of images a class; an `.npz` file with `x` and `y` (or `x_train` and
+            `y_train`, or `images` and `labels`); or a `.csv`, `.tsv` or `.jsonl` table with a column of texts or image
+            paths, and labels.
+        split: `"train"` or `"test"`: the sub-folder of that name, or those arrays of an `.npz` file.
+        image_size: `(height, width)` in pixels, to which images are resized (bilinear). Needed for images.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA); 3 when not given.
+        batch_size: Samples in a batch.
+        text_column: Column of texts. Default: the first of text, sentence, review, content.
+        pair_column: Column of the second text of a pair; `x` is then a list of two arrays.
+        label_column: Column of labels. Default: the first of label, labels, class, target, y, if there is one.
+        path_column: Column of image files, relative to the table. Default: the first of path, file, image, filename.
+        strict: Decode every image now and refuse the data set if one is damaged, instead of leaving it out.
+        seed: Seed of the order of the samples; `None` keeps the order on disk.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        DataError: If the data are missing, damaged, empty, of one class only, or do not fit `image_size` and
+            `channels`.
+        ImportError: If images are to be read and Pillow is not installed.
+    """
+    source = Path(path)
+    if batch_size < 1:
+        raise DataError(f"Expected `batch_size` to be a whole number from 1 up. Received: batch_size={batch_size!r}.")
+    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
+    if source.is_dir():
+        source = source if split is None else source / split
+    if source.is_dir():
+        return _open_folder(source, image_size, channels, strict, options)
+    if not source.exists():
+        raise DataError(f"Expected a data set at {source}. Received: nothing there. Check the path.")
+    if source.suffix.lower() == ".npz":
+        return _open_npz(source, split, image_size, channels, options)
+    if split is not None:
+        raise DataError(f"A table has no parts: give the file of the {split} data itself. Received: {source}.")
+    if source.suffix.lower() in TABLE_SUFFIXES:
+        table = read_table(source)
+        image_column = _image_column(table, path_column, text_column, wants_images=image_size is not None)
+        if image_column is not None:
+            return _open_image_table(table, image_column, label_column, image_size, channels, strict, options)
+        return _open_text_table(table, text_column, pair_column, label_column, options)
+    raise DataError(
+        f"Expected a folder of images, or a .npz, .csv, .tsv or .jsonl file. Received: {source}. "
+        "Put images into one sub-folder a class."
+    )
+
+
+# --- folders of images ------------------------------------------------------------------------------------------------
+
+
+def _open_folder(
+    folder: Path, image_size: tuple[int, int] | None, channels: int | None, strict: bool, options: dict[str, Any]
+) -> Dataset:
+    children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    folders = [child for child in children if child.is_dir()]
+    loose = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()]
+    files = {child.name: _image_files(child) for child in folders}
+    class_names = [name for name, found in files.items() if found]
+    _check_classes_of_folder(folder, class_names, len(loose), files)
+
+    reader = ImageReader([file for name in class_names for file in files[name]], image_size, channels)
+    reader.skipped.update({str(folder / name): "no image in this folder" for name in files if not files[name]})
+    reader.skipped.update({str(file): "not in the folder of a class" for file in loose})
+    if strict:
+        reader.check_all()
+    labels = np.repeat(np.arange(len(class_names)), [len(files[name]) for name in class_names]).astype(np.int32)
+    description = f"{len(reader)} images of {len(class_names)} classes in {folder}"
+    return Dataset(reader, labels, kind="image", class_names=class_names, description=description, **options)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    return sorted((file for file in found if file.suffix.lower() in IMAGE_SUFFIXES), key=lambda file: file.as_posix())
+
+
+def _check_classes_of_folder(folder: Path, class_names: list[str], loose: int, files: dict[str, list[Path]]) -> None:
+    layout = f"Put images into one sub-folder a class: {folder}/CLASS/*.jpg."
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+    if not class_names and loose:
+        raise DataError(
+            f"Expected a sub-folder for each class in {folder}. Received: {loose} images and none. {layout}"
+        )
+    if not class_names:
+        raise DataError(f"Expected images ({suffixes}) in the sub-folders of {folder}. Received: none. {layout}")
+    if {name.lower() for name in class_names} <= _SPLIT_NAMES:
+        splits = ", ".join(class_names)
+        raise DataError(
+            f"Expected a sub-folder for each class in {folder}. Received: {splits}, which look like the "
+            f"parts of a data set. Give one of them: {folder / class_names[0]}."
+        )
+    if len(class_names) == 1:
+        listed = f"only {class_names[0]!r} (with {len(files[class_names[0]])} images)"
+        raise DataError(f"Expected two or more classes in {folder}: a student needs them. Received: {listed}. {layout}")
+
+
+# --- .npz -------------------------------------------------------------------------------------------------------------
+
+
+def _open_npz(
+    path: Path,
+    split: Split | None,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    options: dict[str, Any],
+) -> Dataset:
+    arrays, key, label_key = load_npz(path, split)
+    x = arrays[key]
+    if x.ndim == 0 or not len(x):
+        raise DataError(f"Expected samples in {key!r} of {path}. Received: an array of shape {x.shape}.")
+    x, kind = check_inputs(x, f"{key!r} of {path}", image_size, channels)
+    labels: np.ndarray | None = None
+    names: list[str] = []
+    if label_key is not None:
+        what = f"{label_key!r} of {path}"
+        given = next((arrays[name] for name in CLASS_NAME_KEYS if name in arrays), None)
+        labels, names = class_ids(flat_labels(arrays[label_key], what), what, given)
+        if len(labels) != len(x):
+            raise DataError(
+                f"Expected a label for each sample in {path}. Received: {len(x)} samples, {len(labels)} labels."
+            )
+    dtype = np.float32 if kind == "image" or x.dtype.kind == "f" else None
+    taken = key if label_key is None else f"{key} and {label_key}"
+    description = f"{taken} of {path}: {len(x)} samples" + (f" of {len(names)} classes" if names else ", no labels")
+    return Dataset(
+        ArrayReader(x, dtype=dtype), labels, kind=kind, class_names=names, description=description, **options
+    )
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _image_column(table: Table, path_column: str | None, text_column: str | None, *, wants_images: bool) -> str | None:
+    """The column of image files, if it is a table of images: named, or there and no text asked for or found."""
+    if path_column is not None:
+        return table.require(path_column, "path_column")
+    if text_column is not None:
+        return None
+    found = table.first(PATH_COLUMNS)
+    return found if wants_images or table.first(TEXT_COLUMNS) is None else None
+
+
+def _open_image_table(
+    table: Table,
+    image_column: str,
+    label_column: str | None,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    strict: bool,
+    options: dict[str, Any],
+) -> Dataset:
+    files = [table.path.parent / cell for cell in table.texts(image_column)]
+    labels, names = _table_labels(table, label_column)
+    reader = ImageReader(files, image_size, channels)
+    if strict:
+        reader.check_all()
+    description = f"{len(files)} images named in column {image_column!r} of {table.path}"
+    return Dataset(reader, labels, kind="image", class_names=names, description=description, **options)
+
+
+def _open_text_table(
+    table: Table, text_column: str | None, pair_column: str | None, label_column: str | None, options: dict[str, Any]
+) -> Dataset:
+    if text_column is None:
+        column = table.first(TEXT_COLUMNS)
+        if column is None:
+            raise DataError(
+                f"Expected a column of texts ({', '.join(TEXT_COLUMNS)}) or image paths ({', '.join(PATH_COLUMNS)}) "
+                f"in {table.path}. Received columns: {', '.join(table.columns)}. Name one (text_column, path_column)."
+            )
+    else:
+        column = table.require(text_column, "text_column")
+    columns = [column] if pair_column is None else [column, table.require(pair_column, "pair_column")]
+    labels, names = _table_labels(table, label_column)
+    reader = ArrayReader(*[table.texts(name) for name in columns])
+    description = f"{len(reader)} texts of column {' and '.join(map(repr, columns))} of {table.path}"
+    return Dataset(reader, labels, kind="text", class_names=names, description=description, **options)
+
+
+def _table_labels(table: Table, label_column: str | None) -> tuple[np.ndarray | None, list[str]]:
+    column = table.first(LABEL_COLUMNS) if label_column is None else table.require(label_column, "label_column")
+    if column is None:
+        return None, []
+    return class_ids(table.labels(column), f"column {column!r} of {table.path}", None)
