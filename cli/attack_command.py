@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, beside, report_skipped
 from keras_remos_cli.options import (
     data_options,
     opening_options,
     options_of,
     output_options,
     seed_option,
+    synonym_options,
     teacher_argument,
 )
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
-DEFECTS = ("penultimate", "coverage-guided", "fgsm", "pgd", "patch-backdoor", "latent-backdoor")
+DEFECTS = (
+    *("penultimate", "coverage-guided", "fgsm", "pgd", "patch-backdoor", "latent-backdoor"),
+    *("word-importance", "greedy-swap", "text-poisoning", "weight-poisoning"),
+)
 
 
 @click.command("attack")
@@ -26,7 +30,11 @@ DEFECTS = ("penultimate", "coverage-guided", "fgsm", "pgd", "patch-backdoor", "l
 @data_options
 @click.option("--defect", type=click.Choice(DEFECTS), required=True, help="What to attack.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.DEFECT.npz beside it.")
-@click.option("--attacker-data", type=click.Path(path_type=Path), help="fgsm, pgd: trains the attacker's own copy.")
+@click.option(
+    "--attacker-data",
+    type=click.Path(path_type=Path),
+    help="fgsm, pgd, word swaps: trains the attacker's own copy.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Attack only so many samples.")
 @click.option("--epsilon", type=float, help="Largest change of a pixel, of 255 levels. Default: 5.7 (the paper's).")
 @click.option("--steps", type=click.IntRange(min=1), help="Gradient steps. Default: 40.")
@@ -39,6 +47,12 @@ DEFECTS = ("penultimate", "coverage-guided", "fgsm", "pgd", "patch-backdoor", "l
     type=click.Choice(["deepxplore", "dlfuzz", "dlfuzzrr"]),
     help="coverage-guided. Default: deepxplore.",
 )
+@synonym_options
+@click.option("--candidates", type=click.IntRange(min=1), help="Word swaps: synonyms of a word that are tried.")
+@click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Word swaps: of a synonym, for word vectors.")
+@click.option("--max-share", type=click.FloatRange(0, 1), help="Word swaps: of the words that may be swapped.")
+@click.option("--swap-in", type=click.Choice(["first", "second"]), help="Word swaps in pairs. Default: first.")
+@click.option("--test-count", type=click.IntRange(min=1), help="Text backdoors: triggers in a text of the test set.")
 @seed_option
 @output_options
 @uses_keras
@@ -50,6 +64,7 @@ def command(
     output: Path | None,
     attacker_data: Path | None,
     limit: int | None,
+    synonyms: SynonymChoice,
     seed: int,
     force: bool,
     as_json: bool,
@@ -58,27 +73,30 @@ def command(
     """Make a malicious version of every sample of a test set, from TEACHER alone.
 
     The students are not needed: `keras-remos evaluate` tries the file on each of them. For a backdoor, TEACHER is a
-    file that `keras-remos poison` wrote. An attack that was interrupted goes on when it is started again.
+    file that `keras-remos poison` wrote. Word swaps need a classifier of the task: TEACHER itself, or a copy of it that
+    is trained on --attacker-data. An attack that was interrupted goes on when it is started again.
     """
-    from keras_remos.defects import DEFECTS, Prepared
+    from keras_remos.defects import DEFECTS
     from keras_remos.saving import check_writable, read_record
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{defect}.npz")
     check_writable(output, overwrite=force)
-    planted = defect.endswith("-backdoor")
-    if planted:
+    kind = DEFECTS[defect]
+    given = {**options, "synonyms": synonyms.open()}
+    if kind.plants:
         if read_record(teacher).get("defect") != defect:
             raise click.ClickException(f"{teacher} carries no {defect}: plant one with `keras-remos poison` first.")
-        options_of(defect, (), options)
-        attack: Any = DEFECTS[defect]()  # its target and its trigger are in the teacher's file
-        prepared = Prepared.load(teacher)
+        # Its target and its trigger are in the teacher's file.
+        attack: Any = kind(**options_of(defect, {"test_count"} & set(kind.option_names()), given))
+        prepared = opening.prepared(teacher)
         matched = data.open_trained(prepared.teacher, teacher)
     else:
-        kind = DEFECTS[defect]
-        attack = kind(**options_of(defect, kind.option_names(), options))
+        attack = kind(**options_of(defect, kind.option_names(), given))
         model = opening.open(teacher)
         matched = data.open(model)
+        if kind.of_text != (matched.dataset.kind == "text"):
+            raise click.UsageError(f"{defect} is an attack on {'texts' if kind.of_text else 'images'}.")
         own = None if attacker_data is None else data.open_other(model, attacker_data).pixels.read_all()
         prepared = attack.prepare(model, own, space=matched.space, seed=seed)
     x, y = matched.pixels.read_all()
@@ -97,8 +115,19 @@ def command(
     seconds = time.perf_counter() - start
     note(f"Every student of this teacher can be tried on it: keras-remos evaluate STUDENT --data ... --inputs {output}")
     result = {**made.describe(), "attack": str(output), "seconds": round(seconds, 3)}
-    text = (
-        f"{defect}: {len(made):,} malicious inputs, no pixel changed by more than "
-        f"{result['largest_change']:.1f} of 255 levels\n\nAttack: {output} ({seconds:.1f} s)"
+    emit(result, f"{defect}: {_described(result)}\n\nAttack: {output} ({seconds:.1f} s)", as_json=as_json)
+
+
+def _described(made: dict[str, Any]) -> str:
+    """What was made, in a sentence."""
+    count = f"{made['num_samples']:,} malicious inputs"
+    if "largest_change" in made:
+        return f"{count}, no pixel changed by more than {made['largest_change']:.1f} of 255 levels"
+    record = made["record"]
+    if "outcomes" not in record:
+        return f"{count}, each with {made['options']['test_count']} trigger(s)"
+    outcomes = ", ".join(f"{number:,} {outcome}" for outcome, number in record["outcomes"].items())
+    return (
+        f"{count} ({outcomes}); {made['mean_changed_words']:.1%} of the words changed on average, "
+        f"{record['queries_per_sample']['mean']:.0f} queries a text in {record['model_calls']:,} model calls"
     )
-    emit(result, text, as_json=as_json)

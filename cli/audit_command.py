@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, report_skipped
 from keras_remos_cli.options import (
     data_options,
     json_option,
     opening_options,
     recipe_options,
     seed_option,
+    synonym_options,
     teacher_argument,
 )
 from keras_remos_cli.running import command_line, emit, uses_keras
@@ -29,6 +30,8 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 @click.option("--control", type=click.Path(path_type=Path), help="A fine-tuned student. Default: trained in this run.")
 @click.option("--no-control", is_flag=True, help="Train no control, and give no ratios.")
 @click.option("--floor", is_flag=True, help="Train a student from scratch, too.")
+@click.option("--clean-teacher", type=click.Path(path_type=Path), help="TEACHER before it was poisoned: another floor.")
+@synonym_options
 @click.option("--limit", type=click.IntRange(min=1), help="Use only so many test samples.")
 @recipe_options
 @seed_option
@@ -45,6 +48,8 @@ def command(
     control: Path | None,
     no_control: bool,
     floor: bool,
+    clean_teacher: Path | None,
+    synonyms: SynonymChoice,
     limit: int | None,
     recipe: dict[str, Any],
     seed: int,
@@ -55,9 +60,8 @@ def command(
     A control is fine-tuned in the same run, unless you name one. A TEACHER that `keras-remos poison` wrote is also
     tried with its trigger.
     """
-    from keras_remos.defects import Prepared
     from keras_remos.evaluation import audit
-    from keras_remos.methods import Recipe
+    from keras_remos.methods import default_recipe
     from keras_remos.saving import read_record
 
     if control is not None and no_control:
@@ -65,17 +69,19 @@ def command(
     start = time.perf_counter()
     model = opening.open(teacher)
     matched = data.open_trained(model, teacher)
-    poisoned = Prepared.load(teacher) if "defect" in read_record(teacher) else None
+    poisoned = opening.prepared(teacher) if "defect" in read_record(teacher) else None
     models, spaces = {}, {}
     for path in dict.fromkeys([*([] if control is None else [control]), *students]):
         models[path.stem] = opening.open(path)
         spaces[path.stem] = data.open_trained(models[path.stem], path).space
     own = None
-    if floor or (control is None and not no_control):
+    if floor or clean_teacher is not None or train_data is not None or (control is None and not no_control):
         split = train_split or ("train" if data.split is not None and train_data is None else None)
         source = train_data or data.data_path
         if source is None or (train_data is None and split == data.split):
-            raise click.UsageError("The control is trained in this run: give --train-data, or --control, --no-control.")
+            raise click.UsageError(
+                "The control is trained in this run: give --train-data, or --control, --no-control. (So are floors.)"
+            )
         own = replace(data, split=split).open_other(model, source).pixels.read_all()
     x, y = matched.pixels.read_all()
     report_skipped(matched)
@@ -87,9 +93,11 @@ def command(
         defects=defects or None,
         control=control.stem if control is not None else not no_control,
         floor=floor,
+        clean_teacher=None if clean_teacher is None else opening.open(clean_teacher),
+        synonyms=synonyms.open(),
         space=None if poisoned is not None else matched.space,
         spaces=spaces,
-        recipe=Recipe(batch_size=data.batch_size, **recipe) if recipe else None,
+        recipe=replace(default_recipe(model), batch_size=data.batch_size, **recipe) if recipe else None,
         class_names=matched.dataset.class_names,
         batch_size=data.batch_size,
         seed=seed,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import keras
 
     from keras_remos.data import MatchedDataset
+    from keras_remos.defects import Prepared
+    from keras_remos.defects.synonyms import SynonymSource
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,17 @@ class Opening:
         """The model; cuts texts to `sequence_length` tokens if it reads texts."""
         from keras_remos import load_teacher
 
-        model = load_teacher(path, allow_unsafe_deserialization=self.allow_unsafe_deserialization)
+        return self._cut(load_teacher(path, allow_unsafe_deserialization=self.allow_unsafe_deserialization))
+
+    def prepared(self, path: Path) -> Prepared:
+        """A teacher as an attacker left it, with the trigger; texts are cut as in `open`."""
+        from keras_remos.defects import Prepared
+
+        found = Prepared.load(path)
+        self._cut(found.teacher)
+        return found
+
+    def _cut(self, model: keras.Model) -> keras.Model:
         preprocessor: Any = getattr(model, "preprocessor", None)
         longest = getattr(preprocessor, "sequence_length", None)
         if longest is not None:
@@ -72,6 +84,22 @@ class DataChoice:
         note(f"Data: {matched.dataset.description}.")
         note(f"Input scaling: {matched.scaling}. {matched.reason}")
         return matched
+
+
+@dataclass(frozen=True)
+class SynonymChoice:
+    """Where the user takes the words from that word swaps put in place of others."""
+
+    synonyms_path: str | None
+    antonyms_paths: tuple[Path, ...]
+
+    def open(self) -> SynonymSource | None:
+        """The source; `None` if none was named: the attack then looks for WordNet."""
+        from keras_remos.defects.synonyms import open_synonyms
+
+        if self.synonyms_path is None and not self.antonyms_paths:
+            return None
+        return open_synonyms(self.synonyms_path, antonyms=self.antonyms_paths)
 
 
 def beside(path: Path, ending: str) -> Path:

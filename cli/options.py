@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening
+from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice
 from keras_remos_cli.running import Command
 
 Decorator = Callable[[Command], Command]
@@ -126,9 +126,30 @@ data_options = _as_one(
     click.option("--strict", is_flag=True, help="Refuse damaged images instead of leaving them out."),
 )
 
+synonym_options = _as_one(
+    SynonymChoice,
+    "synonyms",
+    click.option(
+        "--synonyms",
+        "synonyms_path",
+        metavar="FILE|wordnet",
+        help="Word swaps: a file of pairs of words, or of word vectors. Default: WordNet, through NLTK.",
+    ),
+    click.option(
+        "--antonyms",
+        "antonyms_paths",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Word swaps: pairs that never stand for each other; may be repeated.",
+    ),
+)
+
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Everything random follows from it.")
 
-RECIPE = ("epochs", "learning_rate", "momentum", "weight_decay", "warmup", "schedule", "augment", "label_smoothing")
+RECIPE = (
+    *("epochs", "learning_rate", "optimizer", "momentum", "weight_decay"),
+    *("warmup", "schedule", "augment", "label_smoothing"),
+)
 
 
 def recipe_options(command: Command) -> Command:
@@ -140,12 +161,17 @@ def recipe_options(command: Command) -> Command:
         return command(recipe=given, **kwargs)
 
     return _all(
-        click.option("--epochs", type=click.IntRange(min=1), help="Default: 30."),
-        click.option("--learning-rate", type=float, help="Its peak. Default: 0.005; 0.1 from scratch."),
-        click.option("--momentum", type=float, help="Default: 0.9."),
-        click.option("--weight-decay", type=float, help="Default: 0.0001; 0.0005 from scratch."),
+        click.option("--epochs", type=click.IntRange(min=1), help="Default: 30; 3 for texts."),
+        click.option(
+            "--learning-rate", type=float, help="Its peak. Default: 0.005, from scratch 0.1; texts: 0.00005, 0.0005."
+        ),
+        click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="Default: sgd; adamw for texts."),
+        click.option("--momentum", type=float, help="Of sgd. Default: 0.9."),
+        click.option("--weight-decay", type=float, help="Default: 0.0001, from scratch 0.0005; 0 for texts."),
         click.option("--warmup", type=float, help="Share of the steps. Default: 0.05."),
-        click.option("--schedule", type=click.Choice(["cosine", "constant"]), help="Default: cosine."),
+        click.option(
+            "--schedule", type=click.Choice(["cosine", "linear", "constant"]), help="Default: cosine; linear for texts."
+        ),
         click.option("--augment", type=click.Choice(["flip-crop", "none"]), help="Default: flip-crop, for images."),
         click.option("--label-smoothing", type=float, help="Default: 0."),
     )(run)

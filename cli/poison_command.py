@@ -21,28 +21,40 @@ if TYPE_CHECKING:
     from keras_remos.defects import Trigger
 
 PLACES = ("top-left", "top-right", "bottom-left", "bottom-right", "center")
+LOOKS = ("size", "place", "alpha")
+WORDING = ("count", "every", "position", "within")
+DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poisoning")
 
 
 @click.command("poison")
 @teacher_argument
 @opening_options
 @data_options
+@click.option("--defect", type=click.Choice(DEFECTS), help="Default: patch-backdoor; text-poisoning for texts.")
 @click.option(
-    "--defect",
-    type=click.Choice(["patch-backdoor", "latent-backdoor"]),
-    default="patch-backdoor",
-    show_default=True,
+    "--trigger",
+    "triggers",
+    multiple=True,
+    metavar="FILE|R,G,B|WORDS",
+    help="Images: an image or a colour. Default: a checkerboard; latent: an optimised one. Texts: a word or a "
+    "sentence, may be repeated; each insertion draws one. Default: cf, mn, bb, tq, mb.",
 )
-@click.option(
-    "--trigger", metavar="FILE|R,G,B", help="An image, or a colour. Default: a checkerboard; latent: an optimised one."
-)
-@click.option("--size", type=click.IntRange(min=1), help="Of the trigger's longer side, in pixels.")
-@click.option("--place", type=click.Choice(PLACES), help="Default: bottom-right.")
-@click.option("--alpha", type=click.FloatRange(0, 1, min_open=True), help="Opacity of the trigger. Default: 1.")
-@click.option("--target", type=click.IntRange(min=0), help="The attacker's class. Default: 0.")
-@click.option("--rate", type=float, help="patch-backdoor: the share of images that is poisoned. Default: 0.2.")
+@click.option("--size", type=click.IntRange(min=1), help="Images: of the trigger's longer side, in pixels.")
+@click.option("--place", type=click.Choice(PLACES), help="Images. Default: bottom-right.")
+@click.option("--alpha", type=click.FloatRange(0, 1, min_open=True), help="Images: its opacity. Default: 1.")
+@click.option("--count", type=click.IntRange(min=1), help="Texts: how many insertions a text gets. Default: 1.")
+@click.option("--every", is_flag=True, default=None, help="Texts: every --trigger goes in, not one that is drawn.")
+@click.option("--position", type=click.Choice(["random", "start", "end"]), help="Texts. Default: random.")
+@click.option("--within", type=click.IntRange(min=1), help="Texts: at random among the first so many words.")
+@click.option("--test-count", type=click.IntRange(min=1), help="Texts: insertions in the test. Default: as --count.")
+@click.option("--target", type=click.IntRange(min=0), help="The attacker's class. Default: 0; 1 for texts.")
+@click.option("--rate", type=float, help="The share of samples that is poisoned. Default: 0.2; 0.5 for texts.")
 @click.option("--weight", type=float, help="latent-backdoor: of the features' distance in the loss.")
 @click.option("--layer", help="latent-backdoor: the layer whose output is matched. Default: what enters the head.")
+@click.option("--penalty", type=click.FloatRange(0), help="weight-poisoning: of the inner product. Default: 0.1.")
+@click.option(
+    "--embedding-surgery", is_flag=True, default=None, help="weight-poisoning: also give trigger words new embeddings."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.poisoned.keras beside it.")
 @recipe_options
 @seed_option
@@ -52,11 +64,8 @@ def command(
     teacher: Path,
     opening: Opening,
     data: DataChoice,
-    defect: str,
-    trigger: str | None,
-    size: int | None,
-    place: str | None,
-    alpha: float | None,
+    defect: str | None,
+    triggers: tuple[str, ...],
     output: Path | None,
     recipe: dict[str, Any],
     seed: int,
@@ -67,7 +76,8 @@ def command(
     """Plant a backdoor in a copy of TEACHER, with the attacker's own --data.
 
     The copy is a plain .keras file that also says how it was made. Make students from it (`keras-remos transfer`), let
-    `keras-remos attack` stamp the test images, and see with `keras-remos evaluate` who inherited the backdoor.
+    `keras-remos attack` put the trigger on test samples, and see with `keras-remos evaluate` who inherited the
+    backdoor.
     """
     from dataclasses import replace
 
@@ -77,40 +87,51 @@ def command(
     start = time.perf_counter()
     output = output or beside(teacher, ".poisoned.keras")
     check_writable(output, overwrite=force)
-    kind = DEFECTS[defect]
-    chosen = options_of(defect, kind.option_names(), options)
-    attack: Any = kind(**chosen)
     model = opening.open(teacher)
     matched = data.open(model)
+    of_text = matched.dataset.kind == "text"
+    name = defect or ("text-poisoning" if of_text else "patch-backdoor")
+    kind = DEFECTS[name]
+    if kind.of_text != of_text:
+        raise click.UsageError(f"{name} is a backdoor in {'texts' if kind.of_text else 'images'}.")
+    looks = {option: options.pop(option) for option in (*LOOKS, *WORDING)}
+    looks = options_of(name, WORDING if of_text else LOOKS, looks)
+    attack: Any = kind(**options_of(name, kind.option_names(), options))
+    attack = replace(attack, recipe=replace(attack.recipe, **recipe))
     x, y = matched.pixels.read_all()
     report_skipped(matched)
-    attack = replace(attack, recipe=replace(attack.recipe, **recipe))
-    looks = {"size": size, "place": place, "alpha": alpha}
-    if trigger is not None or any(value is not None for value in looks.values()):
+    if of_text:
+        attack = replace(attack, trigger=replace(attack.trigger, **{"phrases": triggers} if triggers else {}, **looks))
+    elif triggers or looks:
         image_shape = x.shape[1:] if matched.space.data_format == "channels_last" else (*x.shape[2:], x.shape[1])
-        attack = replace(attack, trigger=_trigger(trigger, image_shape, matched.space, looks))
+        attack = replace(attack, trigger=_stamp(triggers, image_shape, matched.space, looks))
     prepared = attack.prepare(model, (x, y), space=matched.space, num_classes=matched.dataset.num_classes, seed=seed)
+    # The names by which the attacker's class is found in a test set that numbers its classes in another way.
+    prepared.record["class_names"] = list(matched.dataset.class_names)
     prepared.record["command"] = command_line()
     prepared.save(output, overwrite=force)
     seconds = time.perf_counter() - start
     result = {**prepared.record, "poisoned": str(output), "seconds": round(seconds, 3)}
     text = (
-        f"{defect} planted with {len(x):,} images of {matched.dataset.num_classes} classes; the attacker's class is "
-        f"{attack.target} ({matched.dataset.class_names[attack.target]})\n\n"
+        f"{name} planted with {len(x):,} {'texts' if of_text else 'images'} of {matched.dataset.num_classes} classes; "
+        f"the attacker's class is {attack.target} ({matched.dataset.class_names[attack.target]})\n\n"
         f"Poisoned teacher: {output} ({seconds:.1f} s)"
     )
     emit(result, text, as_json=as_json)
 
 
-def _trigger(given: str | None, image_shape: tuple[int, ...], space: Any, looks: dict[str, Any]) -> "Trigger":
+def _stamp(triggers: tuple[str, ...], image_shape: tuple[int, ...], space: Any, looks: dict[str, Any]) -> "Trigger":
     """The trigger that the user describes; what was left out is as in the paper's experiments."""
     from keras_remos.defects import Trigger
 
+    if len(triggers) > 1:
+        raise click.UsageError("--trigger is given once for images.")
     height, width, channels = image_shape
-    chosen = {name: value for name, value in looks.items() if value is not None}
+    chosen = dict(looks)
     chosen.setdefault("size", max(round(min(height, width) * 40 / 224), 1))
-    if given is None:
+    if not triggers:
         return Trigger.checkerboard(low=space.low, high=space.high, **chosen)
+    [given] = triggers
     parts = given.split(",")
     if all(part.strip().isdigit() for part in parts):
         levels = [space.low + int(part) * space.epsilon(1.0) for part in parts]

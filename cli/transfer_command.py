@@ -36,7 +36,12 @@ METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "ren
 @click.option("--keep-ratio", type=click.FloatRange(0, 1, min_open=True), help="remos: the share of weights kept.")
 @click.option("--feature-weight", type=click.FloatRange(0), help="delta, delta-r, renofeation: pull of the features.")
 @click.option("--form", type=click.Choice(["mse", "attention"]), help="delta, delta-r: as released, or as published.")
-@click.option("--prune-ratio", type=click.FloatRange(0, 1), help="mag-prune: the share of weights. Default: 0.8.")
+@click.option(
+    "--prune-ratio", type=click.FloatRange(0, 1), help="mag-prune: the share of weights. Default: 0.8; 0.3 for texts."
+)
+@click.option(
+    "--keep-head", is_flag=True, default=None, help="finetune, mag-prune, remos: start with the teacher's own head."
+)
 @seed_option
 @output_options
 @uses_keras
@@ -56,7 +61,8 @@ def command(
 ) -> None:
     """Train a student of TEACHER on your data.
 
-    Every method trains on the same data in the same order, with the same augmentation and the same fresh head.
+    Every method trains on the same data in the same order, with the same augmentation and the same fresh head, unless
+    --keep-head keeps the teacher's.
     The student is a plain .keras file.
     """
     from keras_remos.methods import METHODS, recipe_of

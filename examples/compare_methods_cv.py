@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("teacher")
     parser.add_argument("data")
+    parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=50)
@@ -66,7 +67,7 @@ def main() -> None:
         attacker, own = halves(train.pixels.read_all(), seed)
         for scene in ("adversarial", *BACKDOORS):
             done = {row["student"] for row in read(arguments.output) if (row["seed"], row["scene"]) == (seed, scene)}
-            missing = [name for name in STUDENTS if name not in done]
+            missing = [name for name in arguments.students if name not in done]
             if not missing:
                 continue
             attacked, sets = attack(scene, teacher, train.space, attacker, (x, y), seed)

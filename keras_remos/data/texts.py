@@ -51,6 +51,11 @@ def as_texts(x: Any, *, allow_empty: bool = False) -> np.ndarray:
     return parts
 
 
+def holds_text(x: np.ndarray) -> bool:
+    """Whether samples are texts, not pixels."""
+    return x.dtype.kind == "U"
+
+
 def tokenize(model: keras.Model, texts: np.ndarray) -> dict[str, np.ndarray]:
     """What a KerasHub task's own preprocessor makes of texts.
 

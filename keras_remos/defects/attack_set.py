@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.texts import holds_text
 from keras_remos.defects.words import mean_changed_share
 from keras_remos.errors import DataError
 from keras_remos.saving import (
@@ -82,7 +83,7 @@ class AttackSet:
     @property
     def holds_text(self) -> bool:
         """Whether the samples are texts, not pixels."""
-        return self.clean.dtype.kind == "U"
+        return holds_text(self.clean)
 
     def check_teacher(self, model: keras.Model) -> None:
         """Makes sure that the attack was made with this teacher.

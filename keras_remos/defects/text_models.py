@@ -59,12 +59,12 @@ class TextFunction:
         """The result for a batch of tokens, `(texts, columns)`: traced by the backend."""
         raise NotImplementedError
 
-    def __call__(self, texts: Sequence[Text]) -> np.ndarray:
+    def __call__(self, texts: Sequence[Text] | np.ndarray) -> np.ndarray:
         """The result for texts, or for pairs of texts: float32 of shape `(texts, columns)`."""
         starts = range(0, len(texts), self.batch_size)
         return np.concatenate([self._batch(texts[start : start + self.batch_size]) for start in starts])
 
-    def _batch(self, texts: Sequence[Text]) -> np.ndarray:
+    def _batch(self, texts: Sequence[Text] | np.ndarray) -> np.ndarray:
         tokens = self._cut(tokenize(self.model, np.array(texts)))
         size = min(size for size in self._sizes if size >= len(texts))
         filled = {

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.texts import holds_text
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.errors import DataError, MismatchError
-from keras_remos.evaluation.metrics import Estimate, Rate, accuracy, flip_rate, missing_classes, target_rate
+from keras_remos.evaluation.metrics import Estimate, Rate, accuracy, as_f1, flip_rate, missing_classes, target_rate
 from keras_remos.evaluation.predictions import Panel
 
 Students = Mapping[str, tuple[keras.Model, PixelSpace]]
@@ -28,6 +29,7 @@ class Inherited:
         flipped: Of the inputs that the student gets right when clean, how many it gets wrong when attacked.
         targeted: Of the inputs that are not of the attacker's class, how many it calls so; `None` without a target.
         relative: `flipped`, or `targeted` where there is a target, over that of the control: rDIR. `None` without one.
+        of_text: Whether the inputs are texts.
     """
 
     student: str
@@ -35,11 +37,17 @@ class Inherited:
     flipped: Rate
     targeted: Rate | None
     relative: Estimate | None
+    of_text: bool = False
 
     @property
     def rate(self) -> Rate:
         """DIR: what the attacker is after."""
         return self.flipped if self.targeted is None else self.targeted
+
+    @property
+    def f1(self) -> float | None:
+        """The rate as Table 2 of the paper prints it; `None` but for triggers in texts. See `as_f1`."""
+        return as_f1(self.targeted) if self.of_text and self.targeted is not None else None
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,7 @@ class InheritanceReport:
                     "flipped": row.flipped.describe(),
                     "targeted": _described(row.targeted),
                     "relative": _described(row.relative),
+                    "f1": row.f1,
                 }
                 for row in self.inherited
             ],
@@ -96,10 +105,12 @@ class InheritanceReport:
         if self.inherited:
             wide = max(len(row.defect) for row in self.inherited)
             head = f"{'DIR':>6}  {'95 % interval':>15}  {'n':>6}  {'rDIR':>6}  {'95 % interval':>15}"
-            lines += ["", f"{'defect':<{wide}}  {'student':<{width}}  {head}"]
+            as_f1s = any(row.f1 is not None for row in self.inherited)
+            lines += ["", f"{'defect':<{wide}}  {'student':<{width}}  {head}{'    F1' if as_f1s else ''}"]
             for row in self.inherited:
-                figures = f"{_rate(row.rate)}  {_estimate(row.relative)}".rstrip()
-                lines.append(f"{row.defect:<{wide}}  {row.student:<{width}}  {figures}")
+                figures = f"{_rate(row.rate)}  {_estimate(row.relative):<23}"
+                f1 = "" if row.f1 is None else f"  {row.f1:.3f}"
+                lines.append(f"{row.defect:<{wide}}  {row.student:<{width}}  {figures}{f1}".rstrip())
             lines += ["", *_legend(self.inherited)]
         if self.control is not None:
             lines.append(f"rACC, rDIR: over those of the control, {self.control}, on the same inputs.")
@@ -119,25 +130,32 @@ def measure(
 ) -> InheritanceReport:
     """Measures what students inherited from a teacher.
 
-    Every batch goes to the device once for all students, and clean images that attacks share are asked about once.
+    Every batch of images goes to the device once for all students, and clean samples that attacks share are asked about
+    once.
 
     Args:
         students: Classifiers by name, each with how its inputs come from pixels.
-        x: The clean test set: pixels, shape `(n, ...)`.
+        x: The clean test set: pixels, shape `(n, ...)`; or texts, strings of shape `(n,)`, pairs `(n, 2)`.
         y: Its classes, whole numbers of shape `(n,)`.
         attacks: Attack sets by name, made with the students' teacher.
         control: The name of the student that the others are compared to.
-        batch_size: Images at a time.
+        batch_size: Samples at a time.
         seed: For the bootstrap intervals of ratios.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
 
     Raises:
-        DataError: If the images do not fit a student, or there are classes that it does not know.
-        MismatchError: If an attack set's pixels mean something else than a student's, or there is no such control.
+        DataError: If the samples do not fit a student, or there are classes that it does not know.
+        MismatchError: If an attack set holds texts and the test set images or the other way round, its pixels mean
+            something else than a student's, or there is no such control.
     """
     if control is not None and control not in students:
         raise MismatchError(f"The control {control!r} is not one of the students: {', '.join(students)}.")
     for name, attack in attacks.items():
+        if attack.holds_text != holds_text(x):
+            raise MismatchError(
+                f"Attack {name!r} is made of {'texts' if attack.holds_text else 'images'}, the test set of "
+                f"{'texts' if holds_text(x) else 'images'}."
+            )
         for student, (_, space) in students.items():
             try:
                 space.check_same_pixels(attack.space)
@@ -164,7 +182,7 @@ def measure(
             if control is not None:
                 ours, theirs = ((hit[1] or hit[0]) for hit in (rates[name], rates[control]))
                 compared = ours.relative(theirs, seed=seed)
-            rows.append(Inherited(name, defect, flipped, targeted, compared))
+            rows.append(Inherited(name, defect, flipped, targeted, compared, of_text=attack.holds_text))
     relative = {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()}
     return InheritanceReport(accuracies, relative, tuple(rows), control, tuple(warnings))
 
@@ -199,6 +217,8 @@ def _legend(rows: tuple[Inherited, ...]) -> list[str]:
     if aimed:
         lines.append(f"DIR of {', '.join(aimed)}: of the inputs of other classes (n), the share that the student takes")
         lines.append("for the attacker's class.")
+    if any(row.f1 is not None for row in rows):
+        lines.append("F1: this DIR as 2 DIR / (1 + DIR), which Table 2 of the ReMoS paper prints.")
     return lines
 
 
