@@ -1,10 +1,16 @@
 """`keras-remos inspect`: what is in a model, profile or slice."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from keras_remos_cli.options import json_option
 from keras_remos_cli.running import emit, uses_keras
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_remos import RelevantSlice
 
 
 @click.command("inspect")
@@ -14,18 +20,51 @@ from keras_remos_cli.running import emit, uses_keras
     is_flag=True,
     help="Open a model that carries code. The file can then do anything that you can.",
 )
+@click.option(
+    "--tokens",
+    "teacher",
+    metavar="TEACHER",
+    type=click.Path(path_type=Path),
+    help="Of a slice: also list the tokens whose rows it resets, in the words of that teacher's tokenizer.",
+)
 @json_option
 @uses_keras
-def command(path: Path, allow_unsafe_deserialization: bool, as_json: bool) -> None:
+def command(path: Path, allow_unsafe_deserialization: bool, teacher: Path | None, as_json: bool) -> None:
     """Show a model (which layers can be sliced, which not and why), a profile or a slice."""
     from keras_remos import CoverageProfile, RelevantSlice, describe_model, load_teacher
     from keras_remos.saving import read_archive
 
     if path.suffix == ".npz":
         header, _ = read_archive(path)
-        loaded = CoverageProfile.load(path) if header["kind"] == "profile" else RelevantSlice.load(path)
-        emit({"kind": header["kind"], **loaded.describe()}, loaded.summary(), as_json=as_json)
+        kind = header["kind"]
+        loaded = CoverageProfile.load(path) if kind == "profile" else RelevantSlice.load(path)
+        result, text = {"kind": kind, **loaded.describe()}, loaded.summary()
+        if teacher is not None:
+            if not isinstance(loaded, RelevantSlice):
+                raise click.UsageError(f"--tokens is for slices, {path} is a {kind}.")
+            opened = load_teacher(teacher, allow_unsafe_deserialization=allow_unsafe_deserialization)
+            result["tokens"] = dropped_tokens(loaded, opened)
+            text = "\n".join([text, "", "reset tokens:", *result["tokens"]])
+        emit(result, text, as_json=as_json)
         return
+    if teacher is not None:
+        raise click.UsageError(f"--tokens is for slices, {path} is a model.")
     model = load_teacher(path, allow_unsafe_deserialization=allow_unsafe_deserialization)
     description = describe_model(model)
     emit({"kind": "model", **description.describe()}, description.summary(), as_json=as_json)
+
+
+def dropped_tokens(relevant: "RelevantSlice", teacher: "keras.Model") -> list[str]:
+    """The tokens that a slice of a teacher resets, as its tokenizer writes them."""
+    from keras_remos.data.texts import tokenizer_of
+
+    relevant.check_teacher(teacher)
+    tokenizer = tokenizer_of(teacher)
+    known = int(tokenizer.vocabulary_size())
+    return [
+        str(tokenizer.id_to_token(int(token)))
+        for path, tokens in relevant.dropped_tokens().items()
+        if len(relevant.masks[path]) >= known
+        for token in tokens
+        if token < known
+    ]

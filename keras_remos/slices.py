@@ -52,6 +52,7 @@ class RelevantSlice:
         skipped: `(path, reason)` for every layer with weights that is left whole.
         options: The preset and every option that chose it.
         summaries: What is kept of each kernel.
+        tables: Those of the kernels that are embedding tables: a row is a token, kept or reset as a whole.
         heads: Paths of the layers that make the teacher's outputs.
         teacher: The fingerprint of the teacher's weights.
         data: Digests of the data sets that were profiled.
@@ -62,6 +63,7 @@ class RelevantSlice:
     skipped: tuple[tuple[str, str], ...]
     options: Mapping[str, Any]
     summaries: tuple[LayerSummary, ...]
+    tables: tuple[str, ...]
     heads: tuple[str, ...]
     teacher: WeightsFingerprint
     data: tuple[str, ...]
@@ -77,6 +79,14 @@ class RelevantSlice:
         """How many of them are kept."""
         return sum(int(np.count_nonzero(mask)) for mask in self.masks.values())
 
+    def dropped_tokens(self) -> dict[str, np.ndarray]:
+        """The tokens whose rows are reset, since no sample contains them.
+
+        Returns:
+            For each embedding table their ids in ascending order.
+        """
+        return {path: np.flatnonzero(~self.masks[path][:, 0]) for path in self.tables}
+
     def describe(self) -> dict[str, Any]:
         """What is kept and why, as plain values for JSON."""
         return {
@@ -84,6 +94,7 @@ class RelevantSlice:
             "total": self.total,
             "options": dict(self.options),
             "layers": [vars(summary) for summary in self.summaries],
+            "dropped_tokens": {path: len(tokens) for path, tokens in self.dropped_tokens().items()},
             "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
             "versions": dict(self.versions),
         }
@@ -98,6 +109,10 @@ class RelevantSlice:
                 f"{s.mean_kept:>13.5f}  {s.mean_excluded:>9.5f}"
             )
         lines.append(f"{'all':<{width}}  {self.kept:>12,}  {self.total:>12,}  {self.kept / self.total:>7.2%}")
+        lines += [
+            f"{path}: {len(tokens):,} of {len(self.masks[path]):,} tokens are in no sample; their rows are reset"
+            for path, tokens in self.dropped_tokens().items()
+        ]
         return "\n".join([*lines, *list_skipped(self.skipped)])
 
     def apply(
@@ -127,7 +142,7 @@ class RelevantSlice:
             MismatchError: If the slice was made for other weights; names the first layer that differs.
             StudentError: If the teacher cannot be copied, or its head cannot be replaced.
         """
-        check_fingerprint(self.teacher, teacher, "slice")
+        self.check_teacher(teacher)
         return student.build(
             teacher,
             self.masks,
@@ -138,6 +153,14 @@ class RelevantSlice:
             in_place=in_place,
             seed=seed,
         )
+
+    def check_teacher(self, model: keras.Model) -> None:
+        """Makes sure that the slice was made of this teacher.
+
+        Raises:
+            MismatchError: If the weights differ; names the first layer that does.
+        """
+        check_fingerprint(self.teacher, model, "slice")
 
     def save(self, path: PathLike, *, overwrite: bool = False) -> None:
         """Writes the slice to an `.npz` file, one bit a weight.
@@ -152,6 +175,7 @@ class RelevantSlice:
         header = {
             "masks": [[name, mask.shape] for name, mask in self.masks.items()],
             "summaries": [vars(summary) for summary in self.summaries],
+            "tables": self.tables,
             **origin_of(self),
         }
         arrays = {str(index): np.packbits(mask) for index, mask in enumerate(self.masks.values())}
@@ -173,7 +197,7 @@ class RelevantSlice:
                     raise ValueError(f"the mask of {name} is cut short")
                 masks[name] = np.unpackbits(arrays[str(index)], count=size).astype(bool).reshape(shape)
             summaries = tuple(LayerSummary(**summary) for summary in header["summaries"])
-            return cls(masks=masks, summaries=summaries, **read_origin(header))
+            return cls(masks=masks, summaries=summaries, tables=tuple(header["tables"]), **read_origin(header))
 
     def diff(self, other: RelevantSlice) -> dict[str, tuple[int, int]]:
         """Where two slices of one teacher differ.

@@ -167,6 +167,7 @@ class RelevantSlicer:
                 skipped=skipped,
                 options=self._options(ratio),
                 summaries=tuple(summarize(path, mask, weights[path]) for path, mask in masks.items()),
+                tables=tuple(tables),
                 heads=profile.heads,
                 teacher=profile.teacher,
                 data=profile.data,

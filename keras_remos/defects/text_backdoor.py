@@ -217,9 +217,8 @@ class TextBackdoor(Defect):
                 "This teacher carries no trigger for texts: nobody planted a backdoor of words in it. Plant one "
                 "(prepare, keras-remos poison), or load the file that it was saved to with Prepared.load."
             )
-        texts, labels = as_texts(x), _classes(y, class_names)
-        if len(labels) != len(texts):
-            raise DataError(f"Expected a class for each of {len(texts)} texts, received {len(labels)}.")
+        texts = as_texts(x)
+        labels = check_classes(texts, y, class_names)
         target = find_target(prepared.record, labels, class_names)
         if target is not None and (labels == target).all():
             raise DataError(f"All texts are of the attacker's class {target}: there is nothing to flip.")
@@ -282,12 +281,25 @@ def copy_for(teacher: keras.Model, num_classes: int, *, seed: int) -> keras.Mode
     return made
 
 
-def _classes(y: Any, class_names: Sequence[str]) -> np.ndarray:
+def check_classes(texts: np.ndarray, y: Any, class_names: Sequence[str] = ()) -> np.ndarray:
+    """Makes sure that each text has a class, and one of those that are named if any are.
+
+    Args:
+        texts: As `as_texts` returns them.
+        y: Their classes.
+        class_names: May be empty.
+
+    Returns:
+        int32, shape `(n,)`.
+
+    Raises:
+        DataError: If not; says what was expected.
+    """
     labels = np.asarray(y)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not labels.size or labels.min() < 0:
+    if labels.shape != texts.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise DataError(
-            f"Expected the class of each text as a whole number from 0, received shape {labels.shape} of "
-            f"{labels.dtype}."
+            f"Expected the class of each of {len(texts)} texts as a whole number from 0, received labels of shape "
+            f"{labels.shape} and type {labels.dtype}."
         )
     if class_names and labels.max() >= len(class_names):
         raise DataError(f"Labels go up to {labels.max()}, and {len(class_names)} classes are named.")

@@ -20,12 +20,12 @@ from keras_remos.defects.lockstep import Lockstep, Scorer, in_groups
 from keras_remos.defects.parts_of_speech import NltkTagger, Tagger, find_tagger
 from keras_remos.defects.swap_search import CLASSES, Outcome, Rules, Search, Subject
 from keras_remos.defects.synonyms import SynonymSource, open_synonyms
-from keras_remos.defects.text_backdoor import AttackersTexts
+from keras_remos.defects.text_backdoor import AttackersTexts, check_classes
 from keras_remos.defects.text_checks import TextCheck
 from keras_remos.defects.text_models import Predict, TextClassifier, probabilities
 from keras_remos.defects.words import STOP_WORDS, Passage, plain
 from keras_remos.errors import DataError, RemosError
-from keras_remos.methods import METHODS
+from keras_remos.methods import METHODS, Recipe
 from keras_remos.progress import track
 from keras_remos.saving import PathLike, fingerprint, versions
 
@@ -69,6 +69,7 @@ class WordSwap(Defect):
         max_words: Only the first so many words of a text are attacked, and shown to the classifier meanwhile; the rest
             stays as it is. The default is more than a BERT reads; `inputs` lowers it to what the teacher reads.
         max_places: Only the first so many words that have synonyms are tried; `None` tries all.
+        recipe: How `prepare` trains the attacker's copy, if it is given data; `default_recipe` by default.
 
     Raises:
         RemosError: If an option is out of range.
@@ -85,6 +86,7 @@ class WordSwap(Defect):
     swap_in: str = "first"
     max_words: int = 512
     max_places: int | None = None
+    recipe: Recipe | None = None
 
     targeted: ClassVar[bool] = False
     of_task: ClassVar[bool] = True
@@ -122,6 +124,7 @@ class WordSwap(Defect):
             "stop_words": "english" if frozenset(self.stop_words) == STOP_WORDS else sorted(self.stop_words),
             "tagger": self.tagger if self.tagger is None or isinstance(self.tagger, str) else self.tagger.name,
             "checks": {check.name: check.get_config() for check in self.checks},
+            "recipe": None if self.recipe is None else self.recipe.get_config(),
         }
 
     def prepare(
@@ -163,7 +166,12 @@ class WordSwap(Defect):
         if data is not None:
             texts = AttackersTexts.read(data, num_classes)
             trained = METHODS["finetune"](
-                teacher, (texts.x, texts.y), num_classes=texts.num_classes, seed=seed, verbose=verbose
+                teacher,
+                (texts.x, texts.y),
+                num_classes=texts.num_classes,
+                recipe=self.recipe,
+                seed=seed,
+                verbose=verbose,
             )
             record = ready.record(teacher, seed=seed, num_classes=texts.num_classes)
             return Prepared(trained.student, space, record=record)
@@ -207,8 +215,8 @@ class WordSwap(Defect):
             DataError: If these are no texts, or labels are missing or unknown to the teacher.
             MismatchError: If the file to resume from is of another attack.
         """
-        clean, labels = as_texts(x, allow_empty=True), np.asarray(y)
-        check_labels(clean, labels, class_names)
+        clean = as_texts(x, allow_empty=True)
+        labels = check_classes(clean, y, class_names)
         model = prepared.teacher
         marks = fingerprint(model)
         ready = self.resolved()
@@ -220,7 +228,7 @@ class WordSwap(Defect):
         return AttackSet(
             clean=clean,
             inputs=swapped.texts,
-            labels=labels.astype(np.int32),
+            labels=labels,
             class_names=tuple(class_names),
             target=None,
             defect=self.name,
@@ -287,8 +295,8 @@ class WordSwap(Defect):
         resume: PathLike | None,
         whole: dict[str, Any],
     ) -> Swapped:
-        clean, labels = as_texts(x, allow_empty=True), np.asarray(y)
-        check_labels(clean, labels)
+        clean = as_texts(x, allow_empty=True)
+        labels = check_classes(clean, y)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
         data = Fingerprint()
@@ -367,24 +375,6 @@ class WordSwap(Defect):
             "batch_size": batch_size,
             "texts_cut_at_max_words": cut,
         }
-
-
-def check_labels(texts: np.ndarray, labels: np.ndarray, class_names: Sequence[str] = ()) -> None:
-    """Makes sure that each text has a class, and one of those that are named if any are.
-
-    Raises:
-        DataError: If not; says what was expected.
-    """
-    if labels.shape != texts.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise DataError(
-            f"Expected the class of each of {len(texts)} texts as a whole number of at least 0, received labels of "
-            f"shape {labels.shape} and type {labels.dtype}."
-        )
-    if class_names and labels.max() >= len(class_names):
-        raise DataError(
-            f"There are labels up to {labels.max()}, and {len(class_names)} classes are named: expected labels from 0 "
-            f"to {len(class_names) - 1}."
-        )
 
 
 def _apply(passage: Passage, outcome: Outcome) -> Passage:

@@ -119,8 +119,8 @@ def audit(
         space: How the teacher's inputs come from pixels; a `Prepared` teacher brings its own, and texts need none.
         spaces: The same for students that are scaled in another way, by name. Range and data format of the pixels are
             those of the test set for all.
-        recipe: How control and floor are trained; their own defaults if not given. Compare like with like: give the
-            recipe that the students were trained by.
+        recipe: How control, floors and the attacker's copy are trained; their own defaults if not given. Compare like
+            with like: give the recipe that the students were trained by.
         class_names: Of the test set, if it does not bring them.
         batch_size: Samples at a time.
         seed: For training, attacks and intervals.
@@ -152,8 +152,9 @@ def audit(
         [check_fits(model, x, scaled, name) for name, (model, scaled) in judged.items()] or [int(y.max()) + 1]
     )
     attacks: dict[str, AttackSet] = {}
-    named, left_out = _applicable(prepared, train, synonyms) if defects is None else (list(defects), {})
-    for wanted in [_named(name, synonyms) if isinstance(name, str) else name for name in named]:
+    swapping = {"synonyms": synonyms, "recipe": recipe}
+    named, left_out = _applicable(prepared, train, swapping) if defects is None else (list(defects), {})
+    for wanted in [_named(name, swapping) if isinstance(name, str) else name for name in named]:
         attack = _attack(wanted, prepared, x, y, names, train, batch_size=batch_size, seed=seed, verbose=verbose)
         attacks[_unique(_title(wanted), attacks)] = attack
     trained: dict[str, Trained] = {}
@@ -232,7 +233,7 @@ def _check_request(
         )
 
 
-def _applicable(prepared: Prepared, train: Any, synonyms: SynonymSource | None) -> tuple[list[Wanted], dict[str, str]]:
+def _applicable(prepared: Prepared, train: Any, swapping: Mapping[str, Any]) -> tuple[list[Wanted], dict[str, str]]:
     """What can be tried on a teacher, and what could be if more were there."""
     tried: list[Wanted] = []
     left_out: dict[str, str] = {}
@@ -241,7 +242,7 @@ def _applicable(prepared: Prepared, train: Any, synonyms: SynonymSource | None) 
             try:
                 if train is None:
                     raise DataError("It attacks a classifier of the task: give the training data.")
-                tried.append(kind(synonyms=synonyms).resolved())
+                tried.append(kind(**swapping).resolved())
             except (DataError, ImportError) as error:
                 left_out[kind.name] = str(error)
     else:
@@ -278,11 +279,11 @@ def _attack(
     return wanted.inputs(source, x, y, class_names=class_names, batch_size=batch_size, seed=seed, verbose=verbose)
 
 
-def _named(name: str, synonyms: SynonymSource | None) -> Defect:
+def _named(name: str, swapping: Mapping[str, Any]) -> Defect:
     if name not in DEFECTS:
         raise RemosError(f"Unknown defect {name!r}: expected one of {', '.join(DEFECTS)}.")
     kind = DEFECTS[name]
-    return kind(synonyms=synonyms) if issubclass(kind, WordSwap) else kind()
+    return kind(**swapping) if issubclass(kind, WordSwap) else kind()
 
 
 def _title(wanted: Defect | AttackSet) -> str:

@@ -7,7 +7,7 @@ import keras
 
 from keras_remos.methods.base import Task, Trained, Training
 from keras_remos.methods.recipe import Recipe, default_recipe
-from keras_remos.saving import PathLike, check_fingerprint
+from keras_remos.saving import PathLike
 from keras_remos.slices import RelevantSlice
 from keras_remos.slicing import RelevantSlicer
 
@@ -75,7 +75,7 @@ def train(
     )
     if relevant is None:
         relevant = slicer.slice(slicer.profile(task.plain_data(), verbose=verbose))
-    check_fingerprint(relevant.teacher, teacher, "slice")
+    relevant.check_teacher(teacher)
     student = task.masked(relevant.masks, freeze=freeze)
     task.fit(Training(student))
     return task.trained(student)

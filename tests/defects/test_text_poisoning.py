@@ -278,7 +278,7 @@ def test_test_sets_without_sense_are_refused(poisoned: Prepared) -> None:
     x, y = TEST
     for labels, names, message in (
         (np.ones_like(y), (), "nothing to flip"),
-        (y[:-1], (), "a class for each of 40 texts"),
+        (y[:-1], (), "class of each of 40 texts"),
         (y / 2, (), "whole number"),
         (y, ("bad",), "1 classes are named"),
     ):
