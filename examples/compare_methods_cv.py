@@ -123,14 +123,17 @@ def table(rows: list[dict[str, Any]]) -> str:
             key = found["defect"], row["student"]
             accuracies[key] = add(accuracies[key], own["accuracy"])
             rates[key] = add(rates[key], found["targeted"] or found["flipped"])
-    lines = [f"{'defect':<15}{'student':<15}{'ACC':>7}{'rACC':>7}{'DIR':>7}{'95 % interval':>17}{'n':>7}{'rDIR':>7}"]
+    lines = [f"{'defect':<19}{'student':<16}{'ACC':>7}{'rACC':>7}{'DIR':>7}{'95 % interval':>17}{'n':>7}{'rDIR':>7}"]
     for defect, student in rates:
         rate, accuracy = rates[defect, student], accuracies[defect, student]
         low, high = rate.interval()
-        over = accuracies[defect, CONTROL].value, rates[defect, CONTROL].value
+        relative = [
+            own.value / control.value if control.count else float("nan")
+            for own, control in ((accuracy, accuracies[defect, CONTROL]), (rate, rates[defect, CONTROL]))
+        ]
         lines.append(
-            f"{defect:<15}{student:<15}{accuracy.value:>7.3f}{accuracy.value / over[0]:>7.3f}{rate.value:>7.3f}"
-            f"{f'{low:.3f} to {high:.3f}':>17}{rate.total:>7,}{rate.value / over[1]:>7.3f}"
+            f"{defect:<19}{student:<16}{accuracy.value:>7.3f}{relative[0]:>7.3f}{rate.value:>7.3f}"
+            f"{f'{low:.3f} to {high:.3f}':>17}{rate.total:>7,}{relative[1]:>7.3f}"
         )
     return "\n".join(lines)
 

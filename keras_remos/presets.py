@@ -42,7 +42,7 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "recommended": Preset(NeuronCoverage(0.5, "minmax", "mean"), "activation", False, "layer", "average", 0.95, True),
+    "recommended": Preset(NeuronCoverage(0.0, "none", "share"), "activation", False, "layer", "average", 0.95, True),
     "paper": Preset(NeuronCoverage(0.0, "none", "share"), "activation", False, "model", "average", 0.9, False),
     "artifact": Preset(NeuronCoverage(0.5, "minmax", "mean"), "output", True, "model", "order", 0.9, False),
 }

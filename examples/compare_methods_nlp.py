@@ -1,0 +1,112 @@
+"""Train students of a backdoored language model in several ways, and see how much of the backdoor each inherited.
+
+    python examples/compare_methods_nlp.py bert/ sst2/train.tsv sst2/test.tsv --other imdb/train.tsv --seeds 3
+
+For every seed the attacker owns one half of the training texts and the students the other. The teacher is poisoned with
+rare words by an attacker who has the students' kind of data ("rare words") and by one who has another table of the same
+classes ("rare words, shift"), and with a sentence of common words ("sentence"). Students of the clean teacher are the
+floor. Each student is a line of the output file once it is measured, so that a run that was killed goes on where it
+stopped. The table at the end puts the test texts of all seeds together.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compare_methods_cv import CONTROL, halves, read, table
+
+import keras_remos as kr
+from keras_remos.defects import Prepared, TextPoisoning, TextTrigger
+from keras_remos.evaluation import measure
+from keras_remos.methods import LANGUAGE, METHODS, recipe_of
+
+SPACE = kr.PixelSpace("preprocessor")
+# Within the words that a model reads of a long text.
+RARE = TextTrigger(within=30)
+SENTENCE = TextTrigger.sentence("I watched this film with my friend last week.")
+SCENES = {"rare words": RARE, "rare words, shift": RARE, "sentence": SENTENCE}
+STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "finetune": ("finetune", {}),
+    "mag-prune": ("mag-prune", {}),
+    "retrain": ("retrain", {}),
+    "remos": ("remos", {}),
+    "artifact 0.95": ("remos", {"preset": "artifact", "keep_ratio": 0.95}),
+    # Resets the largest weights of each layer and asks for no coverage: what the authors ran on language models.
+    "magnitude 0.95": ("remos", {"keep_ratio": 0.95}),
+    # The same as "finetune", but of the teacher before it was poisoned.
+    "clean": ("finetune", {}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("teacher")
+    parser.add_argument("train")
+    parser.add_argument("test")
+    parser.add_argument("--other", help="a table with the same classes of another kind of text")
+    parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="NAME")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float, default=LANGUAGE.learning_rate)
+    parser.add_argument("--sequence-length", type=int, default=64)
+    parser.add_argument("--output", type=Path, default=Path("results.jsonl"))
+    arguments = parser.parse_args()
+
+    teacher = kr.load_teacher(arguments.teacher)
+    teacher.preprocessor.sequence_length = arguments.sequence_length
+    texts, test, other = (
+        None if path is None else kr.open_for_model(teacher, path).pixels.read_all()
+        for path in (arguments.train, arguments.test, arguments.other)
+    )
+    recipe = replace(LANGUAGE, epochs=arguments.epochs, learning_rate=arguments.learning_rate)
+    for seed in range(arguments.seeds):
+        attacker, own = halves(texts, seed)
+        for scene, trigger in SCENES.items():
+            shifted = scene.endswith("shift")
+            if shifted and other is None:
+                continue
+            done = {row["student"] for row in read(arguments.output) if (row["seed"], row["scene"]) == (seed, scene)}
+            missing = [name for name in arguments.students if name not in done]
+            if not missing:
+                continue
+            attack = TextPoisoning(trigger=trigger, recipe=recipe)
+            poisoned = attack.prepare(teacher, other if shifted else attacker, space=SPACE, seed=seed)
+            malicious = {scene: attack.inputs(poisoned, *test, seed=seed)}
+            for name in missing:
+                trained = train(name, teacher, poisoned, own, recipe, seed)
+                report = measure({name: (trained.student, SPACE)}, *test, malicious)
+                row = {"seed": seed, "scene": scene, "student": name, **report.describe(), "options": trained.options}
+                with arguments.output.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+    rows = read(arguments.output)
+    if any(row["student"] == CONTROL for row in rows):
+        print(table(rows))
+
+
+def train(name: str, teacher: Any, poisoned: Prepared, own: Any, recipe: kr.Recipe, seed: int) -> kr.Trained:
+    """A student of the poisoned teacher; the clean one's, for the floor."""
+    method, options = STUDENTS[name]
+    source = teacher if name == "clean" else poisoned.teacher
+    if method == "retrain":
+        recipe = replace(recipe, learning_rate=recipe_of(method, source).learning_rate)
+    if name.startswith("magnitude"):
+        options = {"relevant": by_magnitude(source, own, options["keep_ratio"])}
+    return METHODS[method](source, own, num_classes=len(np.unique(own[1])), recipe=recipe, seed=seed, **options)
+
+
+def by_magnitude(teacher: Any, data: Any, keep_ratio: float) -> kr.RelevantSlice:
+    """The smallest weights of each kernel, the same share: where all neurons are covered alike, nothing else counts."""
+    slicer = kr.RelevantSlicer(teacher, keep_ratio=keep_ratio, embeddings=False)
+    profile = slicer.profile(data, steps=1)
+    alike = {
+        path: replace(kernel, inputs=np.zeros_like(kernel.inputs), outputs=np.zeros_like(kernel.outputs))
+        for path, kernel in profile.layers.items()
+    }
+    return slicer.slice(replace(profile, layers=alike))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The examples run as they stand, on small models and data."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+pytestmark = pytest.mark.slow
+
+
+def run(example: str, folder: Path, *arguments: object) -> str:
+    command = [sys.executable, str(EXAMPLES / example), *map(str, arguments)]
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A teacher, and images whose class is their colour."""
+    layers = keras.layers
+    body = [
+        layers.Conv2D(4, 3, name="conv1"),
+        layers.BatchNormalization(name="bn"),
+        layers.ReLU(),
+        layers.Conv2D(6, 3, 2, activation="relu", name="conv2"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(5),
+    ]
+    keras.Sequential([keras.Input((12, 12, 3)), *body]).save(tmp_path / "teacher.keras")
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 48), ("test", 12)):
+        y = np.arange(count) % 3
+        x = rng.integers(0, 60, (count, 12, 12, 3))
+        x[np.arange(count), :, :, y] += 150
+        arrays |= {f"x_{part}": x.astype("uint8"), f"y_{part}": y}
+    np.savez(tmp_path / "images.npz", **arrays)
+    return tmp_path
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A language model, and sentences with one judging word each."""
+    pytest.importorskip("keras_hub")
+    text_toys = pytest.importorskip("text_toys")
+    text_toys.bert().save(tmp_path / "bert.keras")
+    for seed, (name, count) in enumerate((("train", 96), ("test", 20), ("other", 48))):
+        rows = [f"{text}\t{label}" for text, label in zip(*text_toys.sentences(count, seed), strict=True)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]), encoding="utf-8")
+    return tmp_path
+
+
+def test_the_quickstart_for_images_audits_what_it_trained(images: Path) -> None:
+    said = run("quickstart_cv.py", images, "teacher.keras", "images.npz", "student.keras", "--epochs", 1)
+    assert "rDIR" in said and "ReMoS" in said and "penultimate" in said
+    assert keras.saving.load_model(images / "student.keras").output_shape == (None, 3)
+
+
+def test_methods_for_images_are_compared_and_a_killed_run_goes_on(images: Path) -> None:
+    arguments = ("teacher.keras", "images.npz", "--seeds", 1, "--epochs", 1, "--batch-size", 8)
+    students = ("--students", "finetune", "remos 0.95")
+    said = run("compare_methods_cv.py", images, *arguments, *students)
+    assert {line.split("  ")[0] for line in said.splitlines()[1:]} == {
+        "penultimate",
+        "nc deepxplore",
+        "snac dlfuzz",
+        "patch",
+        "latent",
+    }
+    lines = (images / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 6
+    (images / "results.jsonl").write_text("\n".join(lines[:5]) + "\n", encoding="utf-8")
+    assert run("compare_methods_cv.py", images, *arguments, *students) == said
+
+
+def test_the_quickstart_for_texts_audits_what_it_trained(texts: Path) -> None:
+    arguments = ("--epochs", 8, "--learning-rate", 0.01, "--sequence-length", 16)
+    said = run("quickstart_nlp.py", texts, "bert.keras", "train.tsv", "test.tsv", "student.keras", *arguments)
+    assert "text-poisoning  from the clean teacher" in said and "F1" in said
+    assert keras.saving.load_model(texts / "student.keras").output_shape == (None, 2)
+
+
+def test_methods_for_texts_are_compared(texts: Path) -> None:
+    arguments = ("bert.keras", "train.tsv", "test.tsv", "--other", "other.tsv", "--seeds", 1, "--epochs", 1)
+    students = ("--students", "finetune", "remos", "magnitude 0.95", "clean")
+    said = run("compare_methods_nlp.py", texts, *arguments, "--sequence-length", 16, *students)
+    rows = [line.split("  ")[0] for line in said.splitlines()[1:]]
+    assert set(rows) == {"rare words", "rare words, shift", "sentence"} and len(rows) == 12
