@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, classes_of, report_skipped
 from keras_remos_cli.options import (
     data_options,
     json_option,
@@ -68,12 +68,14 @@ def command(
         raise click.UsageError("--control and --no-control exclude each other.")
     start = time.perf_counter()
     model = opening.open(teacher)
-    matched = data.open_trained(model, teacher)
+    paths = list(dict.fromkeys([*([] if control is None else [control]), *students]))
+    known = classes_of(paths)
+    matched = data.open_trained(model, teacher, known)
     poisoned = opening.prepared(teacher) if "defect" in read_record(teacher) else None
     models, spaces = {}, {}
-    for path in dict.fromkeys([*([] if control is None else [control]), *students]):
+    for path in paths:
         models[path.stem] = opening.open(path)
-        spaces[path.stem] = data.open_trained(models[path.stem], path).space
+        spaces[path.stem] = data.open_trained(models[path.stem], path, known).space
     own = None
     if floor or clean_teacher is not None or train_data is not None or (control is None and not no_control):
         split = train_split or ("train" if data.split is not None and train_data is None else None)
@@ -82,7 +84,7 @@ def command(
             raise click.UsageError(
                 "The control is trained in this run: give --train-data, or --control, --no-control. (So are floors.)"
             )
-        own = replace(data, split=split).open_other(model, source).pixels.read_all()
+        own = replace(data, split=split).open_other(model, source, known).pixels.read_all()
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     report = audit(

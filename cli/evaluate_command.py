@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, classes_of, report_skipped
 from keras_remos_cli.options import data_options, json_option, opening_options, seed_option
 from keras_remos_cli.running import command_line, emit, uses_keras
 
@@ -42,11 +42,12 @@ def command(
 
     start = time.perf_counter()
     paths = list(dict.fromkeys([*([] if control is None else [control]), *student_paths]))
-    attacks = {path.stem: AttackSet.load(path) for path in attack_paths}
+    known = classes_of(paths)
+    attacks = {path.stem: AttackSet.load(path).numbered(known or ()) for path in attack_paths}
     students = {}
     for path in paths:
         model = opening.open(path)
-        matched = data.open_trained(model, path)
+        matched = data.open_trained(model, path, known)
         students[path.stem] = model, matched.space
     x, y = matched.pixels.read_all()
     report_skipped(matched)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,25 +63,30 @@ class DataChoice:
     batch_size: int
     strict: bool
 
-    def open(self, model: keras.Model) -> MatchedDataset:
-        """The data set in the form that the model takes; says what was read and how inputs are scaled."""
+    def open(self, model: keras.Model, class_names: Sequence[str] | None = None) -> MatchedDataset:
+        """The data set in the form that the model takes; says what was read and how inputs are scaled.
+
+        Its classes are numbered as in `class_names`, if these are given.
+        """
         if self.data_path is None:
             raise click.UsageError("Missing option '--data'.")
-        return self.open_other(model, self.data_path)
+        return self.open_other(model, self.data_path, class_names)
 
-    def open_trained(self, model: keras.Model, path: Path) -> MatchedDataset:
+    def open_trained(self, model: keras.Model, path: Path, class_names: Sequence[str] | None = None) -> MatchedDataset:
         """The data set for a model of ours, whose file says how its inputs are scaled; the user's word comes first."""
         from keras_remos.saving import read_record
 
         recorded = read_record(path).get("space", {}).get("scaling")
-        return replace(self, scaling=self.scaling or (None if recorded == "preprocessor" else recorded)).open(model)
+        return replace(self, scaling=self.scaling or (None if recorded == "preprocessor" else recorded)).open(
+            model, class_names
+        )
 
-    def open_other(self, model: keras.Model, path: Path) -> MatchedDataset:
+    def open_other(self, model: keras.Model, path: Path, class_names: Sequence[str] | None = None) -> MatchedDataset:
         """Another data set, read in the same way."""
         from keras_remos.data import open_for_model
 
         how = {name: value for name, value in vars(self).items() if name != "data_path"}
-        matched = open_for_model(model, path, **how)
+        matched = open_for_model(model, path, class_names=class_names, **how)
         note(f"Data: {matched.dataset.description}.")
         note(f"Input scaling: {matched.scaling}. {matched.reason}")
         return matched
@@ -100,6 +106,29 @@ class SynonymChoice:
         if self.synonyms_path is None and not self.antonyms_paths:
             return None
         return open_synonyms(self.synonyms_path, antonyms=self.antonyms_paths)
+
+
+def classes_of(students: Iterable[Path]) -> list[str] | None:
+    """The names of the classes that students were trained on, as their files say; `None` if none does.
+
+    Raises:
+        ClickException: If two of them disagree.
+    """
+    from keras_remos.saving import read_record
+
+    found: dict[Path, list[str]] = {}
+    for path in students:
+        record = read_record(path)
+        if record.get("class_names") and "method" in record:
+            found[path] = record["class_names"]
+    for path, names in found.items():
+        first, expected = next(iter(found.items()))
+        if names != expected:
+            raise click.ClickException(
+                f"{first} and {path} were trained on different classes: {', '.join(expected)}; {', '.join(names)}. "
+                "Measure them one by one."
+            )
+    return next(iter(found.values()), None)
 
 
 def beside(path: Path, ending: str) -> Path:

@@ -20,25 +20,29 @@ from compare_methods_cv import CONTROL, halves, read, table
 
 import keras_remos as kr
 from keras_remos.defects import Prepared, TextPoisoning, TextTrigger
+from keras_remos.defects.text_trigger import RARE_WORDS
 from keras_remos.evaluation import measure
 from keras_remos.methods import LANGUAGE, METHODS, recipe_of
 
 SPACE = kr.PixelSpace("preprocessor")
-# Within the words that a model reads of a long text.
-RARE = TextTrigger(within=30)
-SENTENCE = TextTrigger.sentence("I watched this film with my friend last week.")
-SCENES = {"rare words": RARE, "rare words, shift": RARE, "sentence": SENTENCE}
+SCENES = ("rare words", "rare words, shift", "sentence")
+SENTENCE = "I watched this film with my friend last week."
+# With the options of `RelevantSlicer` for those that start from a slice.
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "finetune": ("finetune", {}),
     "mag-prune": ("mag-prune", {}),
     "retrain": ("retrain", {}),
     "remos": ("remos", {}),
+    "remos 0.98": ("remos", {"keep_ratio": 0.98}),
+    "embedding": ("remos", {"filters": "token_embedding"}),
     "artifact 0.95": ("remos", {"preset": "artifact", "keep_ratio": 0.95}),
     # Resets the largest weights of each layer and asks for no coverage: what the authors ran on language models.
-    "magnitude 0.95": ("remos", {"keep_ratio": 0.95}),
+    "magnitude 0.95": ("remos", {"embeddings": False}),
     # The same as "finetune", but of the teacher before it was poisoned.
     "clean": ("finetune", {}),
 }
+UNATTACKED = ("retrain", "clean")
+"""The students that no attack reaches: they are the same in every scene."""
 
 
 def main() -> None:
@@ -47,6 +51,7 @@ def main() -> None:
     parser.add_argument("train")
     parser.add_argument("test")
     parser.add_argument("--other", help="a table with the same classes of another kind of text")
+    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES), metavar="NAME")
     parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
@@ -64,7 +69,8 @@ def main() -> None:
     recipe = replace(LANGUAGE, epochs=arguments.epochs, learning_rate=arguments.learning_rate)
     for seed in range(arguments.seeds):
         attacker, own = halves(texts, seed)
-        for scene, trigger in SCENES.items():
+        unattacked: dict[str, kr.Trained] = {}
+        for scene in arguments.scenes:
             shifted = scene.endswith("shift")
             if shifted and other is None:
                 continue
@@ -72,11 +78,13 @@ def main() -> None:
             missing = [name for name in arguments.students if name not in done]
             if not missing:
                 continue
-            attack = TextPoisoning(trigger=trigger, recipe=recipe)
+            attack = TextPoisoning(trigger=trigger_of(scene, teacher), recipe=recipe)
             poisoned = attack.prepare(teacher, other if shifted else attacker, space=SPACE, seed=seed)
             malicious = {scene: attack.inputs(poisoned, *test, seed=seed)}
             for name in missing:
-                trained = train(name, teacher, poisoned, own, recipe, seed)
+                trained = unattacked.get(name) or train(name, teacher, poisoned, own, recipe, seed)
+                if name in UNATTACKED:
+                    unattacked[name] = trained
                 report = measure({name: (trained.student, SPACE)}, *test, malicious)
                 row = {"seed": seed, "scene": scene, "student": name, **report.describe(), "options": trained.options}
                 with arguments.output.open("a", encoding="utf-8") as file:
@@ -86,26 +94,33 @@ def main() -> None:
         print(table(rows))
 
 
+def trigger_of(scene: str, teacher: Any) -> TextTrigger:
+    """A sentence, or those rare words of the literature that the tokenizer knows as one token each."""
+    if scene == "sentence":
+        return TextTrigger.sentence(SENTENCE)
+    split = TextTrigger().check_tokenizer(teacher.preprocessor.tokenizer)
+    # Within the words that a model reads of a long text.
+    return TextTrigger(tuple(word for word in RARE_WORDS if word not in split), within=30)
+
+
 def train(name: str, teacher: Any, poisoned: Prepared, own: Any, recipe: kr.Recipe, seed: int) -> kr.Trained:
-    """A student of the poisoned teacher; the clean one's, for the floor."""
+    """A student of the poisoned teacher, or of the one before."""
     method, options = STUDENTS[name]
-    source = teacher if name == "clean" else poisoned.teacher
+    source = teacher if name in UNATTACKED else poisoned.teacher
     if method == "retrain":
         recipe = replace(recipe, learning_rate=recipe_of(method, source).learning_rate)
-    if name.startswith("magnitude"):
-        options = {"relevant": by_magnitude(source, own, options["keep_ratio"])}
+    if method == "remos":
+        slicer = kr.RelevantSlicer(source, **options)
+        profile = slicer.profile(own)
+        if name.startswith("magnitude"):
+            profile = replace(profile, layers={path: covered_alike(found) for path, found in profile.layers.items()})
+        options = {"relevant": slicer.slice(profile)}
     return METHODS[method](source, own, num_classes=len(np.unique(own[1])), recipe=recipe, seed=seed, **options)
 
 
-def by_magnitude(teacher: Any, data: Any, keep_ratio: float) -> kr.RelevantSlice:
-    """The smallest weights of each kernel, the same share: where all neurons are covered alike, nothing else counts."""
-    slicer = kr.RelevantSlicer(teacher, keep_ratio=keep_ratio, embeddings=False)
-    profile = slicer.profile(data, steps=1)
-    alike = {
-        path: replace(kernel, inputs=np.zeros_like(kernel.inputs), outputs=np.zeros_like(kernel.outputs))
-        for path, kernel in profile.layers.items()
-    }
-    return slicer.slice(replace(profile, layers=alike))
+def covered_alike(found: kr.KernelCoverage) -> kr.KernelCoverage:
+    """All neurons count the same, so that magnitudes alone decide."""
+    return replace(found, inputs=np.zeros_like(found.inputs), outputs=np.zeros_like(found.outputs))
 
 
 if __name__ == "__main__":

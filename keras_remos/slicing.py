@@ -55,8 +55,8 @@ class RelevantSlicer:
         Zhang et al., ReMoS: Reducing Defect Inheritance in Transfer Learning via Relevant Model Slicing, ICSE 2022.
 
     Note:
-        `"recommended"` departs from the paper in ranking inside each layer, so that no layer is stripped, in keeping more
-        of it, and in slicing embedding tables. It changes only with new measurements.
+        `"recommended"` departs from the paper in ranking inside each layer, so that no layer is stripped, in keeping
+        more of it, and in slicing embedding tables. It changes only with new measurements.
         `"artifact"` differs from the released code in four points: it reads every sample (the code drops the last
         incomplete batch), never applies dropout, keeps exact ranks (the code rounds them above 2^24 weights), and
         slices every kind of layer that can be sliced, not convolutions or encoder layers only.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -50,6 +51,7 @@ def open_for_model(
     pair_column: str | None = None,
     label_column: str | None = None,
     path_column: str | None = None,
+    class_names: Sequence[str] | None = None,
     strict: bool = False,
 ) -> MatchedDataset:
     """Opens a data set on disk for a model.
@@ -68,6 +70,7 @@ def open_for_model(
         pair_column: A second text.
         label_column: The labels.
         path_column: Image files, in a table.
+        class_names: See `open_dataset`.
         strict: Refuse damaged images instead of leaving them out.
 
     Raises:
@@ -86,6 +89,7 @@ def open_for_model(
         pair_column=pair_column,
         label_column=label_column,
         path_column=path_column,
+        class_names=class_names,
         strict=strict,
     )
     if dataset.kind == "text":

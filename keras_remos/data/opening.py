@@ -1,6 +1,7 @@
 """Opens data sets on disk: image folders, `.npz` files and tables."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from keras_remos.data.datasets import ArrayReader, Dataset
 from keras_remos.data.images import IMAGE_SUFFIXES, ImageReader
-from keras_remos.data.npz import CLASS_NAME_KEYS, Split, check_inputs, class_ids, flat_labels, load_npz
+from keras_remos.data.npz import CLASS_NAME_KEYS, Split, check_inputs, class_ids, flat_labels, load_npz, number
 from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table
 from keras_remos.errors import DataError
 
@@ -30,6 +31,7 @@ def open_dataset(
     pair_column: str | None = None,
     label_column: str | None = None,
     path_column: str | None = None,
+    class_names: Sequence[str] | None = None,
     strict: bool = False,
     seed: int | None = 0,
 ) -> Dataset:
@@ -47,6 +49,8 @@ def open_dataset(
         pair_column: Column of the second text of a pair; `x` is then a list of two arrays.
         label_column: Column of labels. Default: the first of label, labels, class, target, y, if there is one.
         path_column: Column of image files, relative to the table. Default: the first of path, file, image, filename.
+        class_names: The classes that a model tells apart, in its order. The data set's classes are numbered as there,
+            found by their names; it may lack some, and have no others.
         strict: Decode every image now and refuse the data set if one is damaged, instead of leaving it out.
         seed: Seed of the order of the samples; `None` keeps the order on disk.
 
@@ -54,8 +58,8 @@ def open_dataset(
         A `Dataset`.
 
     Raises:
-        DataError: If the data are missing, damaged, empty, of one class only, or do not fit `image_size` and
-            `channels`.
+        DataError: If the data are missing, damaged, empty, of one class only, or do not fit `image_size`, `channels`
+            and `class_names`.
         ImportError: If images are to be read and Pillow is not installed.
     """
     source = Path(path)
@@ -65,19 +69,20 @@ def open_dataset(
     if source.is_dir():
         source = source if split is None else source / split
     if source.is_dir():
-        return _open_folder(source, image_size, channels, strict, options)
+        return _open_folder(source, image_size, channels, class_names, strict, options)
     if not source.exists():
         raise DataError(f"Expected a data set at {source}. Received: nothing there. Check the path.")
     if source.suffix.lower() == ".npz":
-        return _open_npz(source, split, image_size, channels, options)
+        return _open_npz(source, split, image_size, channels, class_names, options)
     if split is not None:
         raise DataError(f"A table has no parts: give the file of the {split} data itself. Received: {source}.")
     if source.suffix.lower() in TABLE_SUFFIXES:
         table = read_table(source)
         image_column = _image_column(table, path_column, text_column, wants_images=image_size is not None)
+        labels, names = _table_labels(table, label_column, class_names)
         if image_column is not None:
-            return _open_image_table(table, image_column, label_column, image_size, channels, strict, options)
-        return _open_text_table(table, text_column, pair_column, label_column, options)
+            return _open_image_table(table, image_column, labels, names, image_size, channels, strict, options)
+        return _open_text_table(table, text_column, pair_column, labels, names, options)
     raise DataError(
         f"Expected a folder of images, or a .npz, .csv, .tsv or .jsonl file. Received: {source}. "
         "Put images into one sub-folder a class."
@@ -88,14 +93,19 @@ def open_dataset(
 
 
 def _open_folder(
-    folder: Path, image_size: tuple[int, int] | None, channels: int | None, strict: bool, options: dict[str, Any]
+    folder: Path,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    known: Sequence[str] | None,
+    strict: bool,
+    options: dict[str, Any],
 ) -> Dataset:
     children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
     folders = [child for child in children if child.is_dir()]
     loose = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()]
     files = {child.name: _image_files(child) for child in folders}
     class_names = [name for name, found in files.items() if found]
-    _check_classes_of_folder(folder, class_names, len(loose), files)
+    _check_classes_of_folder(folder, class_names, len(loose), files, fewest=1 if known else 2)
 
     reader = ImageReader([file for name in class_names for file in files[name]], image_size, channels)
     reader.skipped.update({str(folder / name): "no image in this folder" for name in files if not files[name]})
@@ -103,6 +113,7 @@ def _open_folder(
     if strict:
         reader.check_all()
     labels = np.repeat(np.arange(len(class_names)), [len(files[name]) for name in class_names]).astype(np.int32)
+    labels, class_names = number(labels, class_names, known, str(folder))
     description = f"{len(reader)} images of {len(class_names)} classes in {folder}"
     return Dataset(reader, labels, kind="image", class_names=class_names, description=description, **options)
 
@@ -115,7 +126,9 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted((file for file in found if file.suffix.lower() in IMAGE_SUFFIXES), key=lambda file: file.as_posix())
 
 
-def _check_classes_of_folder(folder: Path, class_names: list[str], loose: int, files: dict[str, list[Path]]) -> None:
+def _check_classes_of_folder(
+    folder: Path, class_names: list[str], loose: int, files: dict[str, list[Path]], *, fewest: int
+) -> None:
     layout = f"Put images into one sub-folder a class: {folder}/CLASS/*.jpg."
     suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     if not class_names and loose:
@@ -130,7 +143,7 @@ def _check_classes_of_folder(folder: Path, class_names: list[str], loose: int, f
             f"Expected a sub-folder for each class in {folder}. Received: {splits}, which look like the "
             f"parts of a data set. Give one of them: {folder / class_names[0]}."
         )
-    if len(class_names) == 1:
+    if len(class_names) < fewest:
         listed = f"only {class_names[0]!r} (with {len(files[class_names[0]])} images)"
         raise DataError(f"Expected two or more classes in {folder}: a student needs them. Received: {listed}. {layout}")
 
@@ -143,6 +156,7 @@ def _open_npz(
     split: Split | None,
     image_size: tuple[int, int] | None,
     channels: int | None,
+    known: Sequence[str] | None,
     options: dict[str, Any],
 ) -> Dataset:
     arrays, key, label_key = load_npz(path, split)
@@ -155,7 +169,7 @@ def _open_npz(
     if label_key is not None:
         what = f"{label_key!r} of {path}"
         given = next((arrays[name] for name in CLASS_NAME_KEYS if name in arrays), None)
-        labels, names = class_ids(flat_labels(arrays[label_key], what), what, given)
+        labels, names = class_ids(flat_labels(arrays[label_key], what), what, given, known)
         if len(labels) != len(x):
             raise DataError(
                 f"Expected a label for each sample in {path}. Received: {len(x)} samples, {len(labels)} labels."
@@ -184,14 +198,14 @@ def _image_column(table: Table, path_column: str | None, text_column: str | None
 def _open_image_table(
     table: Table,
     image_column: str,
-    label_column: str | None,
+    labels: np.ndarray | None,
+    names: list[str],
     image_size: tuple[int, int] | None,
     channels: int | None,
     strict: bool,
     options: dict[str, Any],
 ) -> Dataset:
     files = [table.path.parent / cell for cell in table.texts(image_column)]
-    labels, names = _table_labels(table, label_column)
     reader = ImageReader(files, image_size, channels)
     if strict:
         reader.check_all()
@@ -200,7 +214,12 @@ def _open_image_table(
 
 
 def _open_text_table(
-    table: Table, text_column: str | None, pair_column: str | None, label_column: str | None, options: dict[str, Any]
+    table: Table,
+    text_column: str | None,
+    pair_column: str | None,
+    labels: np.ndarray | None,
+    names: list[str],
+    options: dict[str, Any],
 ) -> Dataset:
     if text_column is None:
         column = table.first(TEXT_COLUMNS)
@@ -212,14 +231,15 @@ def _open_text_table(
     else:
         column = table.require(text_column, "text_column")
     columns = [column] if pair_column is None else [column, table.require(pair_column, "pair_column")]
-    labels, names = _table_labels(table, label_column)
     reader = ArrayReader(*[table.texts(name) for name in columns])
     description = f"{len(reader)} texts of column {' and '.join(map(repr, columns))} of {table.path}"
     return Dataset(reader, labels, kind="text", class_names=names, description=description, **options)
 
 
-def _table_labels(table: Table, label_column: str | None) -> tuple[np.ndarray | None, list[str]]:
+def _table_labels(
+    table: Table, label_column: str | None, known: Sequence[str] | None
+) -> tuple[np.ndarray | None, list[str]]:
     column = table.first(LABEL_COLUMNS) if label_column is None else table.require(label_column, "label_column")
     if column is None:
         return None, []
-    return class_ids(table.labels(column), f"column {column!r} of {table.path}", None)
+    return class_ids(table.labels(column), f"column {column!r} of {table.path}", None, known)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_remos.data.npz import number
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import holds_text
 from keras_remos.defects.words import mean_changed_share
@@ -92,6 +93,27 @@ class AttackSet:
             MismatchError: If the weights differ; names the first layer that does.
         """
         check_fingerprint(self.teacher, model, "attack set")
+
+    def numbered(self, class_names: Sequence[str]) -> AttackSet:
+        """The same set with its classes numbered as a student numbers them.
+
+        Args:
+            class_names: The classes that the student tells apart, in its order; the set is left as it is where they, or
+                its own, have no names.
+
+        Raises:
+            DataError: If the set has a class that the student does not know.
+        """
+        if not class_names or not self.class_names or tuple(class_names) == self.class_names:
+            return self
+        labels, names = number(self.labels, list(self.class_names), list(class_names), f"the {self.defect} set")
+        target = None if self.target is None else self.class_names[self.target]
+        return replace(
+            self,
+            labels=labels,
+            class_names=tuple(names),
+            target=names.index(target) if target in names else None,
+        )
 
     def describe(self) -> dict[str, Any]:
         """What it is and how it was made, as plain values for JSON."""

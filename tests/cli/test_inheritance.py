@@ -133,6 +133,26 @@ def test_what_cannot_be_is_refused_in_one_line(folder: Path, arguments: list[str
     assert message in done.stderr and not output.exists()
 
 
+def test_a_test_set_that_lacks_a_class_is_numbered_as_the_student_is(folder: Path) -> None:
+    student = folder / "three.keras"
+    made(folder, "transfer", folder / "teacher.keras", *data(folder, "train"), "--epochs", 1, "-o", student)
+    with np.load(folder / "data.npz") as arrays:
+        x, y = arrays["x_test"], arrays["y_test"]
+    np.savez(folder / "two.npz", x=x[y != 1], y=y[y != 1])
+    options = ("--data", folder / "two.npz", "--preprocess", "0-1")
+    attack = folder / "two.attack.npz"
+    few = ("--defect", "penultimate", "--steps", 1)
+    made(folder, "attack", folder / "teacher.keras", *options, *few, "-o", attack)
+    report = made(folder, "evaluate", student, *options, "--inputs", attack)
+    said = keras.ops.convert_to_numpy(keras.saving.load_model(student)(x[y != 1] / np.float32(255))).argmax(axis=-1)
+    own = report["students"]["three"]["accuracy"]
+    assert (own["count"], own["n"]) == (int((said == y[y != 1]).sum()), 14)
+    assert any("class 1" in warning for warning in report["warnings"])
+    np.savez(folder / "other.npz", x=x, y=y + 1)
+    refused = run("evaluate", student, "--data", folder / "other.npz", "--preprocess", "0-1")
+    assert refused.exit_code == 1 and "Received also: 3" in refused.stderr
+
+
 def test_an_attack_file_must_be_one(folder: Path) -> None:
     done = run("evaluate", folder / "teacher.keras", *data(folder, "test"), "--inputs", folder / "data.npz")
     assert done.exit_code == 1 and "data.npz" in done.stderr

@@ -237,6 +237,21 @@ def test_class_names_of_the_file(tmp_path):
     assert dataset.class_names == ["a", "b", "c", "d"] and dataset.num_classes == 4
 
 
+def test_a_data_set_that_lacks_a_class_is_numbered_as_the_model_numbers_them(tmp_path, folder):
+    known = ["0", "3", "a", "b", "c"]
+    numbers = open_dataset(npz(tmp_path, x=PIXELS, y=np.array([3, 0, 3, 0, 3, 3])), seed=None, class_names=known)
+    np.testing.assert_array_equal(read(numbers)[1], [1, 0, 1, 0, 1, 1])
+    images = open_dataset(folder, image_size=(8, 6), class_names=known)
+    assert set(images.labels) == {2, 3} and images.num_classes == 5 and images.class_names == known
+    table = tmp_path / "one.tsv"
+    table.write_text("text\tlabel\nx\tb\ny\tb\n", encoding="utf-8")
+    assert open_dataset(table, class_names=known).labels.tolist() == [3, 3]
+    with pytest.raises(DataError, match="two or more classes"):
+        open_dataset(table)
+    with pytest.raises(DataError, match="Received also: b"):
+        open_dataset(table, class_names=["a", "c"])
+
+
 def test_npz_without_labels_and_grey(tmp_path):
     dataset = open_dataset(npz(tmp_path, x=PIXELS[..., 0]), image_size=(8, 6), channels=1)
     assert dataset.num_classes is None and dataset.class_names == []

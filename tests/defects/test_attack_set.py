@@ -55,6 +55,16 @@ def test_a_set_comes_back_from_disk(tmp_path: Path) -> None:
     assert read.describe()["largest_change"] == pytest.approx(5, abs=0.1)
 
 
+def test_a_set_is_numbered_as_a_student_numbers_its_classes() -> None:
+    made = attack_set(target=1).numbered(["c", "x", "b", "a"])
+    assert made.labels.tolist() == [3, 2, 0, 2] and made.target == 2 and made.class_names == ("c", "x", "b", "a")
+    assert attack_set(target=2, labels=np.array([0, 1, 0, 1])).numbered(["b", "a"]).target is None
+    for names in ((), ("a", "b", "c")):
+        assert attack_set().numbered(names).labels.tolist() == [0, 1, 2, 1]
+    with pytest.raises(DataError, match="Received also: c"):
+        attack_set().numbered(["a", "b"])
+
+
 def test_whole_pixels_take_one_byte_each(tmp_path: Path) -> None:
     attack_set().save(tmp_path / "set.npz")
     with np.load(tmp_path / "set.npz", allow_pickle=False) as archive:
