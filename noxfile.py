@@ -46,9 +46,15 @@ def tests(session: nox.Session, backend: str) -> None:
 
 @nox.session
 def parity(session: nox.Session) -> None:
-    """All backends side by side: the same files from each, and the real teachers of ../shared through the CLI."""
+    """All backends side by side: the same files from each, and the real teachers of ../shared through the CLI.
+
+    Language models are tested here on PyTorch and JAX: KerasHub brings TensorFlow along.
+    """
     _install(session, "torch", "jax", "tensorflow", hub=True)
     session.run("pytest", *WORKERS, "tests/parity", *session.posargs, env=_environment(session, "jax"))
+    for backend in ("torch", "jax"):
+        texts = ("-m", "text", "--ignore=tests/parity", "tests")
+        session.run("pytest", *WORKERS, *texts, *session.posargs, env=_environment(session, backend))
 
 
 @nox.session

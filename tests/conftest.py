@@ -15,4 +15,13 @@ with contextlib.suppress(ImportError):
     # TF32 would round activations on a GPU to ten bits, and counts to near misses.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
+import pytest
+
 import keras_remos  # noqa: F401 (takes the backend that is installed, before a test imports Keras)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs KerasHub, which brings TensorFlow's text library: `-m text` runs it on any backend."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item.module, "text_toys"):
+            item.add_marker("text")

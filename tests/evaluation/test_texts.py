@@ -18,7 +18,8 @@ from keras_remos.defects.text_backdoor import ATTACKERS_RECIPE
 from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.evaluation import AuditReport, audit, measure, predict_classes
 from keras_remos.evaluation.metrics import as_f1
-from keras_remos.methods import LANGUAGE
+from keras_remos.layers import weight_holders
+from keras_remos.methods import LANGUAGE, train
 
 SPACE = PixelSpace("preprocessor")
 TRAIN, TEST = text_toys.sentences(96), text_toys.sentences(41, seed=1)
@@ -106,6 +107,22 @@ def test_word_swaps_are_made_with_the_attackers_own_copy(clean_teacher: keras.Mo
     made.check_teacher(clean_teacher)
     with pytest.raises(MismatchError):
         made.check_teacher(prepared.teacher)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", text_toys.CLASSIFIERS)
+def test_every_architecture_goes_from_the_attack_to_the_measured_student(name: str) -> None:
+    teacher = text_toys.CLASSIFIERS[name]()
+    once = replace(LANGUAGE, epochs=1, batch_size=24, learning_rate=1e-3)
+    poisoned = replace(ATTACK, recipe=once).prepare(teacher, TRAIN, space=SPACE, verbose=False)
+    trained = train("remos", poisoned.teacher, TRAIN, num_classes=2, recipe=once, verbose=False)
+    before = dict(weight_holders(poisoned.teacher))
+    assert all(path in before for path, _ in weight_holders(trained.student))
+    attack = ATTACK.inputs(poisoned, *TEST)
+    found = measure({"remos": (trained.student, SPACE)}, *TEST, {"trigger": attack}, verbose=False)
+    assert found.accuracies["remos"].total == 41
+    (row,) = found.inherited
+    assert row.targeted is not None and row.targeted.total == int((TEST[1] == 0).sum())
 
 
 def test_texts_and_images_are_not_mixed(poisoned: Prepared, clean_teacher: keras.Model) -> None:

@@ -82,6 +82,36 @@ def _share_of_kernels(answer: dict) -> float:
 
 
 @pytest.mark.skipif(find_spec("keras_hub") is None, reason="needs KerasHub")
+def test_a_real_language_model_goes_from_the_attack_to_the_measured_student(tmp_path: Path) -> None:
+    for name, first, last in (("attackers", 0, 192), ("own", 192, 384), ("test", 384, 448)):
+        header, *rows = (TEXT / "sst2" / "train.tsv").read_text(encoding="utf-8").splitlines()
+        (tmp_path / f"{name}.tsv").write_text("\n".join([header, *rows[first:last]]), encoding="utf-8")
+    poisoned, attack = tmp_path / "poisoned.keras", tmp_path / "attack.npz"
+    data = {
+        name: ("--data", tmp_path / f"{name}.tsv", "--sequence-length", 32) for name in ("attackers", "own", "test")
+    }
+    short = ("--epochs", 1, "--learning-rate", 1e-4, "--json")
+    students = {method: tmp_path / f"{method}.keras" for method in ("remos", "finetune")}
+    commands = [
+        ("poison", TEACHERS / "minilm_l6", *data["attackers"], "--trigger", "cf", *short, "-o", poisoned),
+        *[
+            ("transfer", poisoned, *data["own"], "--method", method, *short, "-o", path)
+            for method, path in students.items()
+        ],
+        ("attack", poisoned, *data["test"], "--defect", "text-poisoning", "--json", "-o", attack),
+    ]
+    for command in commands:
+        done = keras_remos("torch" if "torch" in BACKENDS else BACKENDS[0], tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+    wanted = ("--inputs", attack, "--control", students["finetune"], "--json")
+    done = keras_remos(BACKENDS[0], tmp_path, "evaluate", students["remos"], *data["test"], *wanted)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["students"]["remos"]["accuracy"]["n"] == 64
+    assert {row["student"]: row["f1"] is not None for row in report["defects"]} == {"finetune": True, "remos": True}
+
+
+@pytest.mark.skipif(find_spec("keras_hub") is None, reason="needs KerasHub")
 def test_a_saved_text_student_reads_raw_text_in_a_process_of_its_own(tmp_path: Path) -> None:
     student = tmp_path / "student.keras"
     options = ["--steps", 2, "--sequence-length", 32, "-o", student]
