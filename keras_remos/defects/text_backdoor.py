@@ -302,5 +302,8 @@ def check_classes(texts: np.ndarray, y: Any, class_names: Sequence[str] = ()) ->
             f"{labels.shape} and type {labels.dtype}."
         )
     if class_names and labels.max() >= len(class_names):
-        raise DataError(f"Labels go up to {labels.max()}, and {len(class_names)} classes are named.")
+        raise DataError(
+            f"There are labels up to {labels.max()}, and {len(class_names)} classes are named: expected labels from 0 "
+            f"to {len(class_names) - 1}."
+        )
     return labels.astype(np.int32)
