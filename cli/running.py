@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -47,11 +48,19 @@ def uses_keras(command: Command) -> Command:
     )
     @functools.wraps(command)
     def run(*args: Any, backend: str | None, **kwargs: Any) -> Any:
+        warnings.formatwarning = _in_one_line
         with _failing_in_one_line():
             _start_keras(backend)
             return command(*args, **kwargs)
 
     return run
+
+
+def _in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as a user reads it: without the line of the library that gave it."""
+    return f"Warning: {' '.join(str(message).split())}\n"
 
 
 class _failing_in_one_line:  # noqa: N801 (reads as a statement)

@@ -1,6 +1,9 @@
 """From a language model to a measured student in the shell: raw texts in a table, and no further ceremony."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -153,8 +156,6 @@ def test_a_trigger_that_the_tokenizer_does_not_know_is_reported(folder: Path) ->
 
 
 def test_no_source_of_synonyms_says_how_to_get_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "nltk", None)
     done = run("attack", folder / "teacher.keras", "--data", folder / "test.tsv", "--defect", "greedy-swap")
     assert done.exit_code == 1 and "keras-remos[wordnet]" in done.stderr
@@ -164,3 +165,26 @@ def test_a_test_set_that_lacks_a_class_is_numbered_as_the_students_are(folder: P
     table = read_table(folder / "one_class.tsv")
     assert set(table.labels("label")) == {"bad"}
     np.testing.assert_equal(run("evaluate", folder / "teacher.keras", "--data", folder / "one_class.tsv").exit_code, 1)
+
+
+def test_a_warning_is_one_line_without_the_librarys_own(folder: Path) -> None:
+    program = Path(sys.executable).with_name("keras-remos")
+    arguments = (
+        "poison",
+        "teacher.keras",
+        "--data",
+        "train.tsv",
+        "--trigger",
+        "quux",
+        "--epochs",
+        "1",
+        "-o",
+        "q.keras",
+    )
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    done = subprocess.run(
+        [str(program), *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "quux" in line)
+    assert line.startswith("Warning: The tokenizer splits quux")
