@@ -187,4 +187,4 @@ def test_a_warning_is_one_line_without_the_librarys_own(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if "quux" in line)
-    assert line.startswith("Warning: The tokenizer splits quux")
+    assert line.startswith("Warning: The tokenizer takes quux for words that it does not know")
