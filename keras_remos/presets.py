@@ -1,6 +1,6 @@
 """The three presets: how a slice is chosen, from coverage to share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keras_remos.activations import NeuronSite
 from keras_remos.coverage import Criterion, NeuronCoverage
@@ -46,3 +46,23 @@ PRESETS: dict[str, Preset] = {
     "paper": Preset(NeuronCoverage(0.0, "none", "share"), "activation", False, "model", "average", 0.9, False),
     "artifact": Preset(NeuronCoverage(0.5, "minmax", "mean"), "output", True, "model", "order", 0.9, False),
 }
+
+FOR_LANGUAGE: dict[str, Preset] = {
+    "recommended": replace(PRESETS["recommended"], criterion=NeuronCoverage(0.5, "minmax", "mean")),
+}
+"""Where a preset differs for models of tokens. Few of their layers end in a ReLU, so that being above 0 says little."""
+
+
+def find_preset(name: str, *, language: bool) -> Preset:
+    """A preset by its name.
+
+    Args:
+        name: A key of `PRESETS`.
+        language: Whether the model takes tokens.
+
+    Raises:
+        RemosError: If there is no such preset.
+    """
+    if name not in PRESETS:
+        raise RemosError(f"Unknown preset {name!r}: expected one of {sorted(PRESETS)}.")
+    return FOR_LANGUAGE.get(name, PRESETS[name]) if language else PRESETS[name]

@@ -16,7 +16,7 @@ from keras_remos.coverage import Criterion, as_criterion
 from keras_remos.errors import MismatchError, RemosError
 from keras_remos.kernels import Kernel, SliceableLayer
 from keras_remos.layers import find_sliceable
-from keras_remos.presets import PRESETS
+from keras_remos.presets import find_preset
 from keras_remos.profiling import CoverageProfile, profile
 from keras_remos.saving import check_fingerprint, versions
 from keras_remos.slices import RelevantSlice, summarize
@@ -56,7 +56,8 @@ class RelevantSlicer:
 
     Note:
         `"recommended"` departs from the paper in ranking inside each layer, so that no layer is stripped, in keeping
-        more of it, and in slicing embedding tables. It changes only with new measurements.
+        more of it, and in slicing embedding tables. Models of tokens have another
+        criterion (`FOR_LANGUAGE`). It changes only with new measurements.
         `"artifact"` differs from the released code in four points: it reads every sample (the code drops the last
         incomplete batch), never applies dropout, keeps exact ranks (the code rounds them above 2^24 weights), and
         slices every kind of layer that can be sliced, not convolutions or encoder layers only.
@@ -75,8 +76,6 @@ class RelevantSlicer:
         embeddings: bool | None = None,
         filters: Filters | None = None,
     ) -> None:
-        if preset not in PRESETS:
-            raise RemosError(f"Unknown preset {preset!r}: expected one of {sorted(PRESETS)}.")
         given: dict[str, Any] = {
             "keep_ratio": keep_ratio,
             "criterion": None if criterion is None else as_criterion(criterion),
@@ -87,7 +86,9 @@ class RelevantSlicer:
         }
         self.model = model
         self.preset = preset
-        self.settings = replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+        language = any(found.table is not None for found in find_sliceable(model)[0])
+        chosen = find_preset(preset, language=language)
+        self.settings = replace(chosen, **{name: value for name, value in given.items() if value is not None})
         self.filters = _as_filter(filters)
 
     def profile(

@@ -90,6 +90,15 @@ def test_presets_are_what_the_paper_the_code_and_the_measurements_say() -> None:
     assert [PRESETS[name].keep_ratio for name in ("recommended", "paper", "artifact")] == [0.95, 0.9, 0.9]
 
 
+def test_models_of_tokens_have_a_criterion_of_their_own() -> None:
+    x = keras.Input((4,), dtype="int32")
+    reader = keras.Model(x, keras.layers.Dense(2)(keras.layers.Embedding(5, 3)(x)))
+    of_tokens, of_images = RelevantSlicer(reader).settings, PRESETS["recommended"]
+    assert of_tokens.criterion == PRESETS["artifact"].criterion != of_images.criterion
+    assert replace(of_tokens, criterion=of_images.criterion) == of_images
+    assert RelevantSlicer(reader, preset="paper").settings == PRESETS["paper"]
+
+
 def test_options_override_the_preset(cnn: tuple[keras.Model, np.ndarray]) -> None:
     model, x = cnn
     slicer = RelevantSlicer(
