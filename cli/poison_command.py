@@ -101,7 +101,8 @@ def command(
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     if of_text:
-        attack = replace(attack, trigger=replace(attack.trigger, **{"phrases": triggers} if triggers else {}, **looks))
+        phrases = {"phrases": triggers} if triggers else {}
+        attack = replace(attack, trigger=replace(attack.trigger, **phrases, **looks))
     elif triggers or looks:
         image_shape = x.shape[1:] if matched.space.data_format == "channels_last" else (*x.shape[2:], x.shape[1])
         attack = replace(attack, trigger=_stamp(triggers, image_shape, matched.space, looks))
