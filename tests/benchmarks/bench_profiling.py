@@ -19,7 +19,7 @@ import numpy as np
 
 from keras_remos.activations import plan_readings
 from keras_remos.counting import CoverageModel
-from keras_remos.presets import PRESETS
+from keras_remos.presets import find_preset
 
 TARGETS = {"jax": 1.20, "torch": 1.25, "tensorflow": 1.30}
 
@@ -57,7 +57,7 @@ def timed(function: Callable[[], Any]) -> float:
 
 
 def measure(name: str, preset: str, model: keras.Model, x: Any, batches: int) -> dict[str, Any]:
-    settings = PRESETS[preset]
+    settings = find_preset(preset, language=name == "bert")
     start = time.perf_counter()
     plan = plan_readings(model, x, on=settings.on)
     watched = CoverageModel(model, plan, settings.criterion, settings.count_padding)
