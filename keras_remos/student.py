@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_remos import layers as kinds
+from keras_remos.data.texts import find_tokenizer
 from keras_remos.errors import StudentError
 from keras_remos.kernels import Kernel, SliceableLayer, Tensor, describe
 
@@ -161,7 +162,7 @@ def has_head_for(teacher: keras.Model, num_classes: int) -> bool:
 
 def special_tokens(model: keras.Model) -> dict[int, list[int]]:
     """The ids of the tokens that every text may need, by the size of the vocabulary they belong to."""
-    tokenizer = _tokenizer(model)
+    tokenizer = find_tokenizer(model)
     if tokenizer is None:
         return {}
     unknown = _unknown_id(tokenizer)
@@ -171,13 +172,9 @@ def special_tokens(model: keras.Model) -> dict[int, list[int]]:
 
 def unknown_token(model: keras.Model) -> tuple[int, int] | None:
     """`(vocabulary size, id)` of the token that stands for unknown words, if the model's tokenizer has one."""
-    tokenizer = _tokenizer(model)
+    tokenizer = find_tokenizer(model)
     unknown = None if tokenizer is None else _unknown_id(tokenizer)
     return None if tokenizer is None or unknown is None else (tokenizer.vocabulary_size(), unknown)
-
-
-def _tokenizer(model: keras.Model) -> Any:
-    return getattr(getattr(model, "preprocessor", None), "tokenizer", None)
 
 
 def _unknown_id(tokenizer: Any) -> int | None:

@@ -100,10 +100,11 @@ def _are_columns(x: Any) -> bool:
 
 def reads_text(model: keras.Model) -> bool:
     """Whether a model brings a tokenizer, and so takes texts."""
-    return _find_tokenizer(model) is not None
+    return find_tokenizer(model) is not None
 
 
-def _find_tokenizer(model: keras.Model) -> Any:
+def find_tokenizer(model: keras.Model) -> Any:
+    """The tokenizer that a model brings, or `None`."""
     return getattr(getattr(model, "preprocessor", None), "tokenizer", None)
 
 
@@ -113,7 +114,7 @@ def tokenizer_of(model: keras.Model) -> Any:
     Raises:
         TeacherError: If it brings none.
     """
-    tokenizer = _find_tokenizer(model)
+    tokenizer = find_tokenizer(model)
     if tokenizer is None:
         raise TeacherError(
             f"{type(model).__name__} {model.name!r} brings no tokenizer, so it cannot read text. Use a KerasHub text "
