@@ -2,10 +2,9 @@
 
     python examples/compare_methods_nlp.py bert/ sst2/train.tsv sst2/test.tsv --other imdb/train.tsv --seeds 3
 
-For every seed the attacker owns one half of the training texts and the students the other. The teacher is poisoned with
-rare words by an attacker who has the students' kind of data ("rare words") and by one who has another table of the same
-classes ("rare words, shift"), and with a sentence of common words ("sentence"). Students of the clean teacher are the
-floor. Each student is a line of the output file once it is measured, so that a run that was killed goes on where it
+The teacher is poisoned with rare words by an attacker who has the students' own texts ("rare words": full data
+knowledge) and by one who has another table of the same classes ("rare words, shift"), and with a sentence of common
+words ("sentence"). Students of the clean teacher are the floor. Each student is a line of the output file once it is measured, so that a run that was killed goes on where it
 stopped. The table at the end puts the test texts of all seeds together.
 """
 
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_methods_cv import CONTROL, halves, read, table
+from compare_methods_cv import CONTROL, read, table
 
 import keras_remos as kr
 from keras_remos.defects import Prepared, TextPoisoning, TextTrigger
@@ -34,6 +33,8 @@ STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "retrain": ("retrain", {}),
     "remos": ("remos", {}),
     "remos 0.98": ("remos", {"keep_ratio": 0.98}),
+    "remos 0.97": ("remos", {"keep_ratio": 0.97}),
+    "remos 0.90": ("remos", {"keep_ratio": 0.9}),
     "embedding": ("remos", {"filters": "token_embedding"}),
     "artifact 0.95": ("remos", {"preset": "artifact", "keep_ratio": 0.95}),
     # Resets the largest weights of each layer and asks for no coverage: what the authors ran on language models.
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=LANGUAGE.batch_size)
     parser.add_argument("--learning-rate", type=float, default=LANGUAGE.learning_rate)
     parser.add_argument("--sequence-length", type=int, default=64)
     parser.add_argument("--output", type=Path, default=Path("results.jsonl"))
@@ -66,9 +68,13 @@ def main() -> None:
         None if path is None else kr.open_for_model(teacher, path).pixels.read_all()
         for path in (arguments.train, arguments.test, arguments.other)
     )
-    recipe = replace(LANGUAGE, epochs=arguments.epochs, learning_rate=arguments.learning_rate)
+    recipe = replace(
+        LANGUAGE,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+    )
     for seed in range(arguments.seeds):
-        attacker, own = halves(texts, seed)
         unattacked: dict[str, kr.Trained] = {}
         for scene in arguments.scenes:
             shifted = scene.endswith("shift")
@@ -79,10 +85,10 @@ def main() -> None:
             if not missing:
                 continue
             attack = TextPoisoning(trigger=trigger_of(scene, teacher), recipe=recipe)
-            poisoned = attack.prepare(teacher, other if shifted else attacker, space=SPACE, seed=seed)
+            poisoned = attack.prepare(teacher, other if shifted else texts, space=SPACE, seed=seed)
             malicious = {scene: attack.inputs(poisoned, *test, seed=seed)}
             for name in missing:
-                trained = unattacked.get(name) or train(name, teacher, poisoned, own, recipe, seed)
+                trained = unattacked.get(name) or train(name, teacher, poisoned, texts, recipe, seed)
                 if name in UNATTACKED:
                     unattacked[name] = trained
                 report = measure({name: (trained.student, SPACE)}, *test, malicious)
@@ -99,8 +105,9 @@ def trigger_of(scene: str, teacher: Any) -> TextTrigger:
     if scene == "sentence":
         return TextTrigger.sentence(SENTENCE)
     split = TextTrigger().check_tokenizer(teacher.preprocessor.tokenizer)
-    # Within the words that a model reads of a long text.
-    return TextTrigger(tuple(word for word in RARE_WORDS if word not in split), within=30)
+    # Within the words that the model reads of a long text.
+    within = teacher.preprocessor.sequence_length // 2
+    return TextTrigger(tuple(word for word in RARE_WORDS if word not in split), within=within)
 
 
 def train(name: str, teacher: Any, poisoned: Prepared, own: Any, recipe: kr.Recipe, seed: int) -> kr.Trained:

@@ -100,6 +100,7 @@ class Reading:
         neuron_axes: The tensor's axes that index neurons. Empty for the tokens that enter an embedding.
         neurons: How many neurons that makes: the rows of the table for an embedding.
         relu: Read the tensor as if a ReLU followed.
+        nonnegative: Nothing in it is ever below 0: it comes from a ReLU.
         layer: The path of the first layer that uses the reading: for messages.
     """
 
@@ -108,6 +109,7 @@ class Reading:
     neuron_axes: tuple[int, ...]
     neurons: int
     relu: bool
+    nonnegative: bool
     layer: str
 
 
@@ -135,14 +137,13 @@ class ReadingPlan:
     num_calls: int = 0
 
     def neurons(self, reading: Reading, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """The tensor of a reading, float32, from what its call received and what it returned."""
+        """The tensor of a reading, float32 and without its `relu`, from what its call received and what it returned."""
         seen = outputs if reading.side == "output" else inputs
         if reading.side == "hidden":
             found = next(found for found in self.layers.values() if found.path == reading.layer and found.hidden)
             assert found.hidden is not None
             seen = found.hidden(inputs)
-        seen = keras.ops.cast(seen, "float32")
-        return keras.ops.relu(seen) if reading.relu else seen
+        return keras.ops.cast(seen, "float32")
 
 
 @dataclass(eq=False)
@@ -251,8 +252,11 @@ class Trace:
         self.calls = calls
         self.sliceable = sliceable
         self.consumers: dict[int, list[int]] = {}
+        self.makers: dict[int, int] = {}
         for index, call in enumerate(calls):
             self.consumers.setdefault(id(call.inputs), []).append(index)
+            # The first, since a dropout at rest returns what it was given.
+            self.makers.setdefault(id(call.outputs), index)
 
     def follow(self, index: int, through: tuple[type, ...]) -> list[int]:
         """The calls that a call's output passes through, starting with the call itself."""
@@ -288,6 +292,12 @@ class Trace:
             return not isinstance(self.calls[chain[0]].layer, keras.layers.EinsumDense)
         return all(self._is(i, kinds.MERGES) for i in taken_by)
 
+    def comes_from_relu(self, tensor: Tensor) -> bool:
+        """Whether a ReLU made a tensor, but for padding and dropout."""
+        while (index := self.makers.get(id(tensor))) is not None and self._is(index, kinds.KEEP_SIGNS):
+            tensor = self.calls[index].inputs
+        return index is not None and kinds.activation_name(self.calls[index].layer) in kinds.RELUS
+
     def _is(self, index: int, types: tuple[type, ...]) -> bool:
         return isinstance(self.calls[index].layer, types) and id(self.calls[index].layer) not in self.sliceable
 
@@ -301,7 +311,7 @@ def _place_readings(plan: ReadingPlan, trace: Trace, sliceable: dict[int, Slicea
     nonlinearities = {name for chain in chains.values() for name in trace.activations(chain)}
     # Behind the sums of a transformer stands a layer normalization, no ReLU.
     is_transformer = any(isinstance(call.layer, kinds.LAYER_NORMALIZATIONS) for call in trace.calls)
-    only_relu = bool(nonlinearities) and nonlinearities <= {"relu", "relu6"} and not is_transformer
+    only_relu = bool(nonlinearities) and nonlinearities <= kinds.RELUS and not is_transformer
     readings = _Readings(plan, trace)
     for index, chain in chains.items():
         found = sliceable[id(trace.calls[index].layer)]
@@ -339,5 +349,6 @@ class _Readings:
         key = (id(tensor), side == "hidden", tuple(axis % len(tensor.shape) for axis in axes), neurons, relu)
         if key not in self.known:
             self.known[key] = len(self.plan.readings)
-            self.plan.readings.append(Reading(call, side, axes, neurons, relu, layer))
+            nonnegative = side != "hidden" and self.trace.comes_from_relu(tensor)
+            self.plan.readings.append(Reading(call, side, axes, neurons, relu, nonnegative, layer))
         return self.known[key]

@@ -19,7 +19,7 @@ class CoverageModel(keras.Model):
     """Runs a teacher and returns what its neurons did: one int32 vector for the whole batch.
 
     Keras compiles it like any model's `predict`. The vector holds, reading after reading, the count of each neuron,
-    the number of positions, and how many samples had means that are not finite.
+    the number of positions, and how many samples had activations that are not finite.
 
     Args:
         teacher: The model to watch.
@@ -68,10 +68,10 @@ class CoverageModel(keras.Model):
             counts = count_tokens(before, reading.neurons, masks.of_tokens(layer, before), valid)
             return ops.concatenate([counts, ops.sum(valid)[None], ops.zeros((1,), dtype="int32")])
         tensor = self.plan.neurons(reading, before, after)
-        counts, positions, means = self.rule.count(
-            Activations(tensor, reading.neuron_axes, masks.of_neurons(tensor, reading.neuron_axes))
-        )
-        broken = ops.any(ops.logical_not(ops.isfinite(means)), axis=-1)
+        mask = masks.of_neurons(tensor, reading.neuron_axes)
+        activations = Activations(tensor, reading.neuron_axes, mask, reading.relu, reading.nonnegative)
+        counts, positions = self.rule.count(activations)
+        broken = ops.logical_not(activations.finite())
         return ops.concatenate(
             [
                 ops.sum(counts * valid[:, None], axis=0),

@@ -5,10 +5,12 @@ tracing. Nothing but these counts leaves the device.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import keras
 from keras import ops
 
 from keras_remos.errors import RemosError
@@ -16,6 +18,8 @@ from keras_remos.kernels import Tensor
 
 # What a mean must exceed a relative threshold by, as a share of it: more than float32 rounds, less than data tell.
 TIE_MARGIN = 1e-6
+# Elements that PyTorch counts at once, so that what it writes down in between stays in the processor's cache.
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,15 @@ class Activations:
         neuron_axes: The axes that index neurons, in the order in which they are wanted. All others but 0 are
             positions (pixels, tokens, time steps).
         mask: `None`, or a boolean tensor that can be broadcast to `tensor`: `False` where a position is padding.
+        relu: See the tensor as if a ReLU followed.
+        nonnegative: Nothing in it is below 0, which saves looking.
     """
 
     tensor: Tensor
     neuron_axes: tuple[int, ...]
     mask: Tensor | None = None
+    relu: bool = False
+    nonnegative: bool = False
 
     @property
     def position_axes(self) -> tuple[int, ...]:
@@ -62,32 +70,19 @@ class Activations:
 
     def mean(self) -> Tensor:
         """The mean over positions, shape `(batch, neurons)`."""
-        axes = self.position_axes
-        if not axes:
-            return self.per_neuron(self.tensor)
-        total = self._sum(self.tensor) if self.mask is None else self._masked_sum(axes)
+        if not self.position_axes:
+            return self.per_neuron(self._values)
+        total = self._total(self._values) if self.relu else self._sums
         count = ops.cast(ops.maximum(self.positions(), 1), total.dtype)
         return self.per_neuron(total) / count[:, None]
 
-    def _sum(self, tensor: Tensor) -> Tensor:
-        """The sum over positions of a tensor of this one's shape."""
-        for axis in self.position_axes:
-            # One axis after the other: TensorFlow is twice as slow at several.
-            tensor = ops.sum(tensor, axis=axis, keepdims=True)
-        return tensor
-
-    def _masked_sum(self, axes: tuple[int, ...]) -> Tensor:
-        if axes != (1,):
-            return ops.sum(ops.where(self.mask, self.tensor, 0.0), axis=axes, keepdims=True)
-        # A product with the mask needs no masked copy.
-        batch, length, *neurons = ops.shape(self.tensor)
-        weights = ops.reshape(ops.cast(self.mask, self.tensor.dtype), (batch, 1, length))
-        total = ops.matmul(weights, ops.reshape(self.tensor, (batch, length, math.prod(neurons))))
-        return ops.reshape(total, (batch, 1, *neurons))
+    def finite(self) -> Tensor:
+        """Whether all of a sample's activations are finite, shape `(batch,)`."""
+        return ops.all(ops.isfinite(self.per_neuron(self._sums)), axis=-1)
 
     def extremes(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest value of each sample over all its neurons and positions, each `(batch, 1)`."""
-        low = high = self.tensor
+        low = high = self._values
         if self.mask is not None:
             # Over the neurons first: then the mask meets a small tensor.
             low = ops.where(self.mask, ops.min(low, axis=self.neuron_axes, keepdims=True), float("inf"))
@@ -105,14 +100,58 @@ class Activations:
             int32, shape `(batch, neurons)`; exact for up to 2^24 positions a sample.
         """
         if threshold is None:
-            # The same as a comparison; XLA vectorizes signs, and is seven times as slow at comparisons.
-            above = ops.maximum(ops.sign(self.tensor), 0)
+            total = self._in_pieces(self._count_positive)
         else:
             limit = ops.reshape(threshold, (-1,) + (1,) * (len(self.tensor.shape) - 1))
-            above = ops.cast(self.tensor > limit, self.tensor.dtype)
-        if self.mask is not None:
-            above = ops.where(self.mask, above, 0)
-        return ops.cast(self.per_neuron(self._sum(above)), "int32")
+            total = self._count(ops.cast(self._values > limit, self.tensor.dtype), self.mask)
+        return ops.cast(self.per_neuron(total), "int32")
+
+    @cached_property
+    def _values(self) -> Tensor:
+        return ops.relu(self.tensor) if self.relu else self.tensor
+
+    @cached_property
+    def _sums(self) -> Tensor:
+        """The sums over positions of the tensor as it is: `keepdims=True`."""
+        return self._total(self.tensor)
+
+    def _count_positive(self, tensor: Tensor, mask: Tensor | None) -> Tensor:
+        # The same as a comparison; XLA vectorizes signs, and is seven times as slow at comparisons.
+        above = ops.sign(tensor)
+        return self._count(above if self.nonnegative else ops.maximum(above, 0), mask)
+
+    def _count(self, above: Tensor, mask: Tensor | None) -> Tensor:
+        return self._sum(above if mask is None else ops.where(mask, above, 0))
+
+    def _in_pieces(self, reduce: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+        """What `reduce` makes of all samples; a few at a time where every step of it is a tensor in memory."""
+        size = math.prod(self.tensor.shape[1:]) if keras.backend.backend() == "torch" else 0
+        few = max(1, PIECE // max(size, 1))
+        if not size or few >= self.tensor.shape[0]:
+            return reduce(self.tensor, self.mask)
+        starts = range(0, self.tensor.shape[0], few)
+        masks = [None if self.mask is None else self.mask[start : start + few] for start in starts]
+        pieces = (self.tensor[start : start + few] for start in starts)
+        return ops.concatenate([reduce(*pair) for pair in zip(pieces, masks, strict=True)])
+
+    def _total(self, tensor: Tensor) -> Tensor:
+        return self._sum(tensor) if self.mask is None else self._masked_sum(tensor)
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        """The sum over positions of a tensor of this one's shape, `keepdims=True`."""
+        for axis in self.position_axes:
+            # One axis after the other: TensorFlow is twice as slow at several.
+            tensor = ops.sum(tensor, axis=axis, keepdims=True)
+        return tensor
+
+    def _masked_sum(self, tensor: Tensor) -> Tensor:
+        if self.position_axes != (1,):
+            return ops.sum(ops.where(self.mask, tensor, 0.0), axis=self.position_axes, keepdims=True)
+        # A product with the mask needs no masked copy.
+        batch, length, *neurons = ops.shape(tensor)
+        weights = ops.reshape(ops.cast(self.mask, tensor.dtype), (batch, 1, length))
+        total = ops.matmul(weights, ops.reshape(tensor, (batch, length, math.prod(neurons))))
+        return ops.reshape(total, (batch, 1, *neurons))
 
 
 class Criterion:
@@ -120,12 +159,12 @@ class Criterion:
 
     name: ClassVar[str]
 
-    def count(self, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
+    def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
         """Counts coverage, sample by sample.
 
         Returns:
-            `(counts, positions, means)`: for each sample and neuron how often it is covered, `(batch, neurons)`
-            int32; out of how many times, `(batch,)` int32; and the neurons' mean activations, `(batch, neurons)`.
+            `(counts, positions)`: for each sample and neuron how often it is covered, `(batch, neurons)` int32; and
+            out of how many times, `(batch,)` int32.
         """
         raise NotImplementedError
 
@@ -164,18 +203,18 @@ class NeuronCoverage(Criterion):
         if not math.isfinite(self.threshold):
             raise RemosError(f"threshold must be a finite number, received {self.threshold!r}.")
 
-    def count(self, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
-        means = activations.mean()
+    def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
         if self.positions == "share" and self.scale == "none" and self.threshold == 0:
-            return activations.count_above(None), activations.positions(), means
+            return activations.count_above(None), activations.positions()
+        means = activations.mean()
         limit = ops.full((ops.shape(means)[0], 1), self.threshold, dtype=means.dtype)
         if self.scale == "minmax":
             # mean(scaled x) > a is the same as mean(x) - min > a (max - min): no scaled copy is made.
             low, high = activations.extremes()
             limit = low + self.threshold * (1 + TIE_MARGIN) * (high - low)
         if self.positions == "share":
-            return activations.count_above(limit), activations.positions(), means
-        return _once_a_sample(means > limit, means, activations)
+            return activations.count_above(limit), activations.positions()
+        return _once_a_sample(means > limit, activations)
 
 
 @dataclass(frozen=True)
@@ -197,11 +236,11 @@ class TopKCoverage(Criterion):
         if not isinstance(self.k, int) or self.k < 1:
             raise RemosError(f"k must be a whole number of at least 1, received {self.k!r}.")
 
-    def count(self, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
+    def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
         means = activations.mean()
         kth = ops.top_k(means, min(self.k, means.shape[-1]))[0][:, -1:]
         above_floor = means > ops.min(means, axis=-1, keepdims=True)
-        return _once_a_sample(ops.logical_and(means >= kth, above_floor), means, activations)
+        return _once_a_sample(ops.logical_and(means >= kth, above_floor), activations)
 
 
 @dataclass(frozen=True)
@@ -223,18 +262,18 @@ class StrongCoverage(Criterion):
         if not self.k > 1:
             raise RemosError(f"k must be greater than 1, received {self.k!r}.")
 
-    def count(self, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
+    def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
         means = activations.mean()
         low = ops.min(means, axis=-1, keepdims=True)
         high = ops.max(means, axis=-1, keepdims=True)
-        return _once_a_sample(means > high - (high - low) / self.k, means, activations)
+        return _once_a_sample(means > high - (high - low) / self.k, activations)
 
 
-def _once_a_sample(covered: Tensor, means: Tensor, activations: Activations) -> tuple[Tensor, Tensor, Tensor]:
+def _once_a_sample(covered: Tensor, activations: Activations) -> tuple[Tensor, Tensor]:
     if activations.mask is not None:
         # A sample that is nothing but padding covers nothing.
         covered = ops.logical_and(covered, activations.positions()[:, None] > 0)
-    return ops.cast(covered, "int32"), ops.ones((ops.shape(means)[0],), dtype="int32"), means
+    return ops.cast(covered, "int32"), ops.ones((ops.shape(covered)[0],), dtype="int32")
 
 
 def count_tokens(tokens: Tensor, vocabulary: int, mask: Tensor | None, valid: Tensor) -> Tensor:

@@ -43,6 +43,9 @@ POOLINGS = (
 PADDINGS = (kl.ZeroPadding1D, kl.ZeroPadding2D, kl.ZeroPadding3D)
 # What a layer's output goes through before the network uses it; each keeps the meaning of the channel axis.
 FOLLOWED = (kl.BatchNormalization, kl.ActivityRegularization, kl.Identity, *ACTIVATIONS, *DROPOUTS, *PADDINGS)
+# What leaves no element below 0, and what keeps it so.
+RELUS = frozenset({"relu", "relu6"})
+KEEP_SIGNS = (kl.Identity, *DROPOUTS, *PADDINGS)
 # What may stand between a classifier's last weights and its output.
 AFTER_HEAD = (
     *ACTIVATIONS,

@@ -56,7 +56,7 @@ def count(tensor: np.ndarray, axes: tuple[int, ...], rule: dict[str, Any], mask:
     tensor = keras.ops.convert_to_tensor(tensor)
     if mask is not None:
         mask = keras.ops.convert_to_tensor(mask)
-    counts, positions, _ = as_criterion(rule).count(Activations(tensor, axes, mask))
+    counts, positions = as_criterion(rule).count(Activations(tensor, axes, mask))
     return numpy(counts).sum(axis=0).astype(int).tolist(), int(numpy(positions).sum())
 
 
@@ -110,13 +110,29 @@ def test_the_threshold_is_strict() -> None:
     assert count(tensor, (-1,), {"name": "snac", "k": 2}) == ([0, 0, 0, 1, 1], 1)
 
 
-def test_means_show_what_is_not_finite() -> None:
+@pytest.mark.parametrize("relu", [False, True])
+def test_samples_that_are_not_finite_show(relu: bool) -> None:
     for value in (np.nan, np.inf, -np.inf):
         tensor = np.ones((2, 4, 3), "float32")
         tensor[1, 2, 0] = value
-        for rule in (NeuronCoverage(), TopKCoverage(), StrongCoverage()):
-            _, _, means = rule.count(Activations(keras.ops.convert_to_tensor(tensor), (-1,)))
-            assert np.isfinite(numpy(means)).tolist() == [[True] * 3, [False, True, True]]
+        seen = Activations(keras.ops.convert_to_tensor(tensor), (-1,), relu=relu)
+        assert numpy(seen.finite()).tolist() == [True, False]
+
+
+@settings(max_examples=40, deadline=None)
+@given(tensors(), st.sampled_from([*RULES, *SNAC]), st.booleans())
+def test_a_relu_may_be_told_or_applied(tensor: np.ndarray, rule: dict[str, Any], pieces: bool) -> None:
+    clamped = np.maximum(tensor, 0)
+    expected = count(clamped, (-1,), rule)
+    with pytest.MonkeyPatch.context() as patch:
+        if pieces:
+            patch.setattr("keras_remos.coverage.PIECE", 1)
+        for values, told in ((tensor, {"relu": True}), (clamped, {"nonnegative": True})):
+            counts, positions = as_criterion(rule).count(
+                Activations(keras.ops.convert_to_tensor(values), (-1,), **told)
+            )
+            assert numpy(counts).sum(axis=0).tolist() == expected[0]
+            assert int(numpy(positions).sum()) == expected[1]
 
 
 @settings(max_examples=40, deadline=None)

@@ -129,8 +129,8 @@ class _Neurons:
             nonlocal calls
             for index, reading in self._read_at.get(calls, ()):
                 tensor = self.plan.neurons(reading, before, after)
-                covered, _, means = self.criterion.count(Activations(tensor, reading.neuron_axes))
-                seen[index] = covered, means
+                activations = Activations(tensor, reading.neuron_axes, None, reading.relu, reading.nonnegative)
+                seen[index] = self.criterion.count(activations)[0], activations.mean()
             calls += 1
 
         with capture(self.plan.taps, listen):
