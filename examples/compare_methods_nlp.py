@@ -4,8 +4,9 @@
 
 The teacher is poisoned with rare words by an attacker who has the students' own texts ("rare words": full data
 knowledge) and by one who has another table of the same classes ("rare words, shift"), and with a sentence of common
-words ("sentence"). Students of the clean teacher are the floor. Each student is a line of the output file once it is measured, so that a run that was killed goes on where it
-stopped. The table at the end puts the test texts of all seeds together.
+words ("sentence"). Students of the clean teacher are the floor. Each student is a line of the output file once it is
+measured, so that a run that was killed goes on where it stopped. The table at the end puts the test texts of all seeds
+together.
 """
 
 import argparse

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from keras_remos.activations import NeuronSite
 from keras_remos.coverage import Criterion, NeuronCoverage
 from keras_remos.errors import RemosError
-from keras_remos.scoring import Scope, Ties, check_keep_ratio
+from keras_remos.scoring import Scope, Ties, check_keep_ratio, check_layer_limit
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Preset:
         scope: `"layer"` ranks the weights of each kernel among themselves, `"model"` all together.
         ties: `"average"` gives equal values the average rank; `"order"` ranks them as the released code does.
         keep_ratio: The paper's theta: the share of weights kept.
+        layer_limit: With scope `"model"`, no kernel loses a larger share of its weights than so many times
+            `1 - keep_ratio`. `None` sets no limit.
         embeddings: Whether the rows of tokens that no sample contains are reset.
     """
 
@@ -28,10 +30,12 @@ class Preset:
     scope: Scope
     ties: Ties
     keep_ratio: float
+    layer_limit: float | None
     embeddings: bool
 
     def __post_init__(self) -> None:
         check_keep_ratio(self.keep_ratio)
+        check_layer_limit(self.layer_limit)
         for option, choices in (
             ("on", ("activation", "output")),
             ("scope", ("layer", "model")),
@@ -41,14 +45,17 @@ class Preset:
                 raise RemosError(f"{option} must be one of {choices}, received {getattr(self, option)!r}.")
 
 
+_POSITIVE = NeuronCoverage(0.0, "none", "share")
+_SCALED_MEAN = NeuronCoverage(0.5, "minmax", "mean")
+
 PRESETS: dict[str, Preset] = {
-    "recommended": Preset(NeuronCoverage(0.0, "none", "share"), "activation", False, "layer", "average", 0.95, True),
-    "paper": Preset(NeuronCoverage(0.0, "none", "share"), "activation", False, "model", "average", 0.9, False),
-    "artifact": Preset(NeuronCoverage(0.5, "minmax", "mean"), "output", True, "model", "order", 0.9, False),
+    "recommended": Preset(_POSITIVE, "activation", False, "model", "average", 0.95, 2.0, True),
+    "paper": Preset(_POSITIVE, "activation", False, "model", "average", 0.9, None, False),
+    "artifact": Preset(_SCALED_MEAN, "output", True, "model", "order", 0.9, None, False),
 }
 
 FOR_LANGUAGE: dict[str, Preset] = {
-    "recommended": replace(PRESETS["recommended"], criterion=NeuronCoverage(0.5, "minmax", "mean")),
+    "recommended": replace(PRESETS["recommended"], criterion=_SCALED_MEAN, scope="layer", layer_limit=None),
 }
 """Where a preset differs for models of tokens. Few of their layers end in a ReLU, so that being above 0 says little."""
 

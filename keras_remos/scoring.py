@@ -12,6 +12,7 @@ Reference:
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Literal, get_args
 
 import numpy as np
@@ -27,7 +28,7 @@ from keras_remos.ranking import (
     subtract_from_coverage_ranks,
 )
 
-__all__ = ["CoveredKernel", "OrdinalScores", "Scope", "Ties", "check_keep_ratio", "score"]
+__all__ = ["CoveredKernel", "OrdinalScores", "Scope", "Ties", "check_keep_ratio", "check_layer_limit", "score"]
 
 Ties = Literal["average", "order"]
 Scope = Literal["layer", "model"]
@@ -49,19 +50,21 @@ class OrdinalScores:
         """
         return {p.name: p.unflatten(self._flat[p.start : p.stop]) for r in self._rankings for p in r.parts}
 
-    def select(self, keep_ratio: float) -> dict[str, np.ndarray]:
+    def select(self, keep_ratio: float, *, layer_limit: float | None = None) -> dict[str, np.ndarray]:
         """Keep the highest-scored weights (Eq. 11).
 
         Args:
             keep_ratio: The paper's theta, the share of weights to keep, above 0 and at most 1. Per layer or over the
                 whole model, as the `scope` of the scores says.
+            layer_limit: At least 1. No kernel loses a larger share of its weights than so many times `1 - keep_ratio`;
+                others lose more in its place. `None` sets no limit.
 
         Returns:
             One bool array per kernel, in the kernel's shape: True = kept. The masks of a smaller ratio lie inside those
             of a larger one.
 
         Raises:
-            RemosError: `keep_ratio` is not a real number above 0 and at most 1.
+            RemosError: `keep_ratio` is not a real number above 0 and at most 1, or `layer_limit` is less than 1.
 
         Note:
             With `ties="average"`, weights tied at the threshold are all kept, so at most the share `1 - keep_ratio`
@@ -69,6 +72,7 @@ class OrdinalScores:
             the share.
         """
         check_keep_ratio(keep_ratio)
+        check_layer_limit(layer_limit)
         # Rounded, because 1 - 0.9 is a little less than 0.1 and would lose a weight whenever 0.1 * n is whole.
         removed = round(1 - float(keep_ratio), 12)
         is_kept = np.greater_equal if self._ties == "average" else np.greater
@@ -79,7 +83,44 @@ class OrdinalScores:
             threshold = np.partition(flat, k)[k]
             return {p.name: p.unflatten(is_kept(self._flat[p.start : p.stop], threshold)) for p in ranking.parts}
 
-        return {name: mask for masks in run_all(select_one, self._rankings) for name, mask in masks.items()}
+        def select_within(ranking: Ranking) -> dict[str, np.ndarray]:
+            thresholds = self._limited_thresholds(ranking, Fraction(str(removed)), Fraction(str(layer_limit)))
+            return {
+                p.name: p.unflatten(self._flat[p.start : p.stop] >= threshold)
+                for p, threshold in zip(ranking.parts, thresholds, strict=True)
+            }
+
+        if layer_limit is None or math.isinf(layer_limit):
+            return {name: mask for masks in run_all(select_one, self._rankings) for name, mask in masks.items()}
+        return {name: mask for ranking in self._rankings for name, mask in select_within(ranking).items()}
+
+    def _limited_thresholds(self, ranking: Ranking, removed: Fraction, limit: Fraction) -> list[int]:
+        """For each kernel the score below which its weights go.
+
+        That is the largest score below which lie no more weights than are to go, those of each kernel counted up to its
+        limit; or the kernel's own, below which no more of its weights lie than it may lose, if that is less. Both can
+        only rise with the share, so that masks are nested.
+        """
+        most = [min(limit * removed, Fraction(1)) * (part.stop - part.start) for part in ranking.parts]
+
+        def lowest(job: tuple[Part, Fraction]) -> np.ndarray:
+            part, allowed = job
+            scores = self._flat[part.start : part.stop]
+            k = min(int(allowed), scores.size - 1)
+            return np.sort(np.partition(scores, k)[: k + 1])
+
+        lows = run_all(lowest, list(zip(ranking.parts, most, strict=True)))
+        wanted = removed * sum(part.stop - part.start for part in ranking.parts)
+
+        def below(score: int) -> Fraction:
+            counts = (int(np.searchsorted(low, score)) for low in lows)
+            return sum((min(allowed, Fraction(n)) for allowed, n in zip(most, counts, strict=True)), Fraction(0))
+
+        low, high = (int(pick(self._flat[ranking.span])) for pick in (np.min, np.max))
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if below(middle) <= wanted else (low, middle - 1)
+        return [min(low, int(found[-1])) for found in lows]
 
 
 def check_keep_ratio(keep_ratio: float) -> None:
@@ -89,6 +130,16 @@ def check_keep_ratio(keep_ratio: float) -> None:
         raise RemosError(
             "`keep_ratio` must be a number above 0 and at most 1, the share of weights to keep; "
             f"received {keep_ratio!r}. Pass for example 0.9 to keep 90 % of the weights."
+        )
+
+
+def check_layer_limit(layer_limit: float | None) -> None:
+    """Raise a RemosError unless `layer_limit` is `None` or a real number of at least 1."""
+    is_number = isinstance(layer_limit, numbers.Real) and not isinstance(layer_limit, bool)
+    if layer_limit is not None and not (is_number and float(layer_limit) >= 1):
+        raise RemosError(
+            "`layer_limit` must be a number of at least 1, or None: how many times the share that all layers lose one "
+            f"of them may lose; received {layer_limit!r}."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,8 @@ class RelevantSlicer:
         on: Where neurons are read: `"activation"` or `"output"`.
         scope: Rank weights inside each `"layer"` or over the whole `"model"`.
         ties: `"average"` or `"order"`.
+        layer_limit: With scope `"model"`: no kernel loses a larger share of its weights than so many times
+            `1 - keep_ratio`; at least 1, `math.inf` for no limit.
         embeddings: Whether rows of embedding tables whose tokens never occur are reset.
         filters: Which layers are sliced: a regular expression or several, searched for in the layer's path, or a
             callable of path and layer. The others are left whole.
@@ -55,9 +58,9 @@ class RelevantSlicer:
         Zhang et al., ReMoS: Reducing Defect Inheritance in Transfer Learning via Relevant Model Slicing, ICSE 2022.
 
     Note:
-        `"recommended"` departs from the paper in ranking inside each layer, so that no layer is stripped, in keeping
-        more of it, and in slicing embedding tables. Models of tokens have another
-        criterion (`FOR_LANGUAGE`). It changes only with new measurements.
+        `"recommended"` departs from the paper in limiting what one layer may lose, so that none is stripped, in keeping
+        more of the teacher, and in slicing embedding tables. Models of tokens have another criterion, and ranks inside
+        each layer (`FOR_LANGUAGE`). It changes only with new measurements.
         `"artifact"` differs from the released code in four points: it reads every sample (the code drops the last
         incomplete batch), never applies dropout, keeps exact ranks (the code rounds them above 2^24 weights), and
         slices every kind of layer that can be sliced, not convolutions or encoder layers only.
@@ -73,6 +76,7 @@ class RelevantSlicer:
         on: NeuronSite | None = None,
         scope: scoring.Scope | None = None,
         ties: scoring.Ties | None = None,
+        layer_limit: float | None = None,
         embeddings: bool | None = None,
         filters: Filters | None = None,
     ) -> None:
@@ -82,6 +86,7 @@ class RelevantSlicer:
             "on": on,
             "scope": scope,
             "ties": ties,
+            "layer_limit": layer_limit,
             "embeddings": embeddings,
         }
         self.model = model
@@ -89,6 +94,8 @@ class RelevantSlicer:
         language = any(found.table is not None for found in find_sliceable(model)[0])
         chosen = find_preset(preset, language=language)
         self.settings = replace(chosen, **{name: value for name, value in given.items() if value is not None})
+        if self.settings.layer_limit == math.inf:
+            self.settings = replace(self.settings, layer_limit=None)
         self.filters = _as_filter(filters)
 
     def profile(
@@ -161,7 +168,7 @@ class RelevantSlicer:
             skipped += tuple((found.path, "embeddings are off") for found, _ in kernels.values() if found.table)
         slices = {}
         for ratio in ratios:
-            chosen = {**(scores.select(ratio) if scores else {}), **tables}
+            chosen = {**(scores.select(ratio, layer_limit=self.settings.layer_limit) if scores else {}), **tables}
             masks = {path: chosen[path] for path in kernels if path in chosen}
             slices[ratio] = RelevantSlice(
                 masks=masks,

@@ -102,3 +102,24 @@ def select(kernels, keep_ratio, ties, scope):
         weights += ranking
         kept += [s > threshold if ties == "order" else s >= threshold for s in scores]
     return to_arrays(kernels, weights, kept, bool)
+
+
+def select_within(kernels, keep_ratio, scope, limit):
+    """The average rule where no kernel may lose more than `limit` times the share: tries every threshold."""
+    removed = Fraction(str(round(1 - keep_ratio, 12)))
+    weights, kept = [], []
+    for ranking in rankings(kernels, scope):
+        scores = score_ranking(ranking, "average")
+        per_kernel = {
+            w.kernel: [s for v, s in zip(ranking, scores, strict=True) if v.kernel == w.kernel] for w in ranking
+        }
+        most = {name: min(limit * removed, 1) * len(own) for name, own in per_kernel.items()}
+
+        def lost(score, name, per_kernel=per_kernel):
+            return sum(s < score for s in per_kernel[name])
+
+        common = max(t for t in scores if sum(min(lost(t, name), most[name]) for name in most) <= removed * len(scores))
+        own = {name: max(t for t in per_kernel[name] if lost(t, name) <= most[name]) for name in most}
+        weights += ranking
+        kept += [s >= min(common, own[w.kernel]) for w, s in zip(ranking, scores, strict=True)]
+    return to_arrays(kernels, weights, kept, bool)

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import ml_dtypes
 import numpy as np
@@ -128,6 +129,48 @@ class TestAgainstOracle:
         weights = rng.permutation(304).astype(np.uint32).view(np.float32).reshape(19, 16)
         kernels = {"a": replace(make_kernel(rng, sizes=(19, 16, 1, 1)), weights=weights)}
         assert_same(scoring.score(kernels, ties=ties, scope=scope).arrays(), oracle.score(kernels, ties, scope))
+
+
+class TestLayerLimit:
+    @settings(max_examples=120, deadline=None)
+    @given(
+        kernels=models(),
+        ratio=st.floats(0.001, 1) | st.sampled_from([0.5, 0.7, 0.9, 1]),
+        limit=st.sampled_from([1, 1.5, 2, 7]),
+    )
+    @pytest.mark.parametrize("scope", SCOPES)
+    def test_against_the_oracle(self, scope, kernels, ratio, limit):
+        masks = scoring.score(kernels, scope=scope).select(ratio, layer_limit=limit)
+        assert_same(masks, oracle.select_within(kernels, ratio, scope, Fraction(limit)))
+
+    @settings(max_examples=60, deadline=None)
+    @given(kernels=models(), ratios=st.lists(st.floats(0.001, 1), min_size=2, max_size=4))
+    def test_masks_are_nested_and_no_layer_is_stripped(self, kernels, ratios):
+        scores = scoring.score(kernels, scope="model")
+        masks = {ratio: scores.select(ratio, layer_limit=2) for ratio in sorted(ratios)}
+        for smaller, larger in itertools.pairwise(masks.values()):
+            assert all((larger[name] | ~mask).all() for name, mask in smaller.items())
+        for ratio, found in masks.items():
+            removed = round(1 - ratio, 12)
+            lost = {name: np.count_nonzero(~mask) for name, mask in found.items()}
+            assert all(count <= 2 * removed * found[name].size for name, count in lost.items())
+            assert sum(lost.values()) <= removed * sum(mask.size for mask in found.values())
+
+    def test_the_share_goes_where_nothing_ties(self):
+        rng = np.random.default_rng(0)
+        kernels = {name: make_kernel(rng, sizes=(40, 30, 1, 1), levels=0) for name in "abc"}
+        kernels["a"] = replace(kernels["a"], weights=kernels["a"].weights * 9)
+        scores = scoring.score(kernels, scope="model")
+        free, limited = (scores.select(0.9, layer_limit=limit) for limit in (None, 1.5))
+        assert np.count_nonzero(~free["a"]) > 180 == np.count_nonzero(~limited["a"])
+        assert sum(np.count_nonzero(~mask) for mask in limited.values()) == 360
+        assert_same(scores.select(0.9, layer_limit=float("inf")), free)
+
+    @pytest.mark.parametrize("limit", [0, 0.99, -1, float("nan"), True, "2"])
+    def test_a_wrong_limit_is_refused(self, limit):
+        scores = scoring.score({"a": make_kernel(np.random.default_rng(0))})
+        with pytest.raises(RemosError, match="`layer_limit` must be a number of at least 1"):
+            scores.select(0.9, layer_limit=limit)
 
 
 class TestLaws:

@@ -61,8 +61,12 @@ def test_masks_equal_the_oracle_under_every_preset(name: str, preset: str) -> No
     slicer = RelevantSlicer(model, preset=preset, keep_ratio=0.8)
     found = slicer.profile(x)
     made = slicer.slice(found)
-    settings = PRESETS[preset]
-    expected = oracle_scoring.select(covered(model, found), 0.8, settings.ties, settings.scope)
+    counted = covered(model, found)
+    if slicer.settings.layer_limit is None:
+        settings = slicer.settings
+        expected = oracle_scoring.select(counted, 0.8, settings.ties, settings.scope)
+    else:
+        expected = oracle_scoring.select_within(counted, 0.8, "model", 2)
     assert set(made.masks) - set(expected) <= {"table/embeddings"}
     for path, mask in expected.items():
         np.testing.assert_array_equal(made.masks[path], mask, err_msg=path)
@@ -86,7 +90,8 @@ def test_presets_are_what_the_paper_the_code_and_the_measurements_say() -> None:
     }
     recommended = PRESETS["recommended"]
     assert recommended.criterion == PRESETS["paper"].criterion
-    assert (recommended.on, recommended.scope, recommended.ties) == ("activation", "layer", "average")
+    assert (recommended.on, recommended.scope, recommended.ties) == ("activation", "model", "average")
+    assert [PRESETS[name].layer_limit for name in ("recommended", "paper", "artifact")] == [2, None, None]
     assert [PRESETS[name].keep_ratio for name in ("recommended", "paper", "artifact")] == [0.95, 0.9, 0.9]
 
 
@@ -95,7 +100,10 @@ def test_models_of_tokens_have_a_criterion_of_their_own() -> None:
     reader = keras.Model(x, keras.layers.Dense(2)(keras.layers.Embedding(5, 3)(x)))
     of_tokens, of_images = RelevantSlicer(reader).settings, PRESETS["recommended"]
     assert of_tokens.criterion == PRESETS["artifact"].criterion != of_images.criterion
-    assert replace(of_tokens, criterion=of_images.criterion) == of_images
+    assert (of_tokens.scope, of_tokens.layer_limit) == ("layer", None)
+    assert replace(of_tokens, criterion=of_images.criterion, scope="model", layer_limit=2) == of_images
+    assert RelevantSlicer(reader, scope="model", layer_limit=3).settings.layer_limit == 3
+    assert RelevantSlicer(reader, layer_limit=float("inf")).settings.layer_limit is None
     assert RelevantSlicer(reader, preset="paper").settings == PRESETS["paper"]
 
 
