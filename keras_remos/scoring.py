@@ -83,16 +83,17 @@ class OrdinalScores:
             threshold = np.partition(flat, k)[k]
             return {p.name: p.unflatten(is_kept(self._flat[p.start : p.stop], threshold)) for p in ranking.parts}
 
-        def select_within(ranking: Ranking) -> dict[str, np.ndarray]:
-            thresholds = self._limited_thresholds(ranking, Fraction(str(removed)), Fraction(str(layer_limit)))
-            return {
-                p.name: p.unflatten(self._flat[p.start : p.stop] >= threshold)
-                for p, threshold in zip(ranking.parts, thresholds, strict=True)
-            }
+        def keep_from(job: tuple[Part, int]) -> tuple[str, np.ndarray]:
+            part, threshold = job
+            return part.name, part.unflatten(self._flat[part.start : part.stop] >= threshold)
 
         if layer_limit is None or math.isinf(layer_limit):
             return {name: mask for masks in run_all(select_one, self._rankings) for name, mask in masks.items()}
-        return {name: mask for ranking in self._rankings for name, mask in select_within(ranking).items()}
+        jobs: list[tuple[Part, int]] = []
+        for ranking in self._rankings:
+            thresholds = self._limited_thresholds(ranking, Fraction(str(removed)), Fraction(str(layer_limit)))
+            jobs += zip(ranking.parts, thresholds, strict=True)
+        return dict(run_all(keep_from, jobs))
 
     def _limited_thresholds(self, ranking: Ranking, removed: Fraction, limit: Fraction) -> list[int]:
         """For each kernel the score below which its weights go.
@@ -116,7 +117,8 @@ class OrdinalScores:
             counts = (int(np.searchsorted(low, score)) for low in lows)
             return sum((min(allowed, Fraction(n)) for allowed, n in zip(most, counts, strict=True)), Fraction(0))
 
-        low, high = (int(pick(self._flat[ranking.span])) for pick in (np.min, np.max))
+        # Above every kernel's own threshold the common one makes no difference.
+        low, high = min(int(found[0]) for found in lows), max(int(found[-1]) for found in lows)
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if below(middle) <= wanted else (low, middle - 1)
