@@ -87,7 +87,8 @@ class OrdinalScores:
             part, threshold = job
             return part.name, part.unflatten(self._flat[part.start : part.stop] >= threshold)
 
-        if layer_limit is None or math.isinf(layer_limit):
+        alone = all(len(ranking.parts) == 1 for ranking in self._rankings)
+        if alone or layer_limit is None or math.isinf(layer_limit):
             return {name: mask for masks in run_all(select_one, self._rankings) for name, mask in masks.items()}
         jobs: list[tuple[Part, int]] = []
         for ranking in self._rankings:
