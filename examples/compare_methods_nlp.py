@@ -34,7 +34,6 @@ STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "retrain": ("retrain", {}),
     "remos": ("remos", {}),
     "remos 0.98": ("remos", {"keep_ratio": 0.98}),
-    "remos 0.97": ("remos", {"keep_ratio": 0.97}),
     "remos 0.90": ("remos", {"keep_ratio": 0.9}),
     "embedding": ("remos", {"filters": "token_embedding"}),
     "artifact 0.95": ("remos", {"preset": "artifact", "keep_ratio": 0.95}),

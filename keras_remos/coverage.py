@@ -5,7 +5,7 @@ tracing. Nothing but these counts leaves the device.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -100,7 +100,7 @@ class Activations:
             int32, shape `(batch, neurons)`; exact for up to 2^24 positions a sample.
         """
         if threshold is None:
-            total = self._in_pieces(self._count_positive)
+            total = ops.concatenate([self._count(self._positive(part), mask) for part, mask in self._pieces()])
         else:
             limit = ops.reshape(threshold, (-1,) + (1,) * (len(self.tensor.shape) - 1))
             total = self._count(ops.cast(self._values > limit, self.tensor.dtype), self.mask)
@@ -115,24 +115,24 @@ class Activations:
         """The sums over positions of the tensor as it is: `keepdims=True`."""
         return self._total(self.tensor)
 
-    def _count_positive(self, tensor: Tensor, mask: Tensor | None) -> Tensor:
+    def _positive(self, tensor: Tensor) -> Tensor:
         # The same as a comparison; XLA vectorizes signs, and is seven times as slow at comparisons.
         above = ops.sign(tensor)
-        return self._count(above if self.nonnegative else ops.maximum(above, 0), mask)
+        return above if self.nonnegative else ops.maximum(above, 0)
 
     def _count(self, above: Tensor, mask: Tensor | None) -> Tensor:
         return self._sum(above if mask is None else ops.where(mask, above, 0))
 
-    def _in_pieces(self, reduce: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
-        """What `reduce` makes of all samples; a few at a time where every step of it is a tensor in memory."""
-        size = math.prod(self.tensor.shape[1:]) if keras.backend.backend() == "torch" else 0
-        few = max(1, PIECE // max(size, 1))
-        if not size or few >= self.tensor.shape[0]:
-            return reduce(self.tensor, self.mask)
-        starts = range(0, self.tensor.shape[0], few)
-        masks = [None if self.mask is None else self.mask[start : start + few] for start in starts]
-        pieces = (self.tensor[start : start + few] for start in starts)
-        return ops.concatenate([reduce(*pair) for pair in zip(pieces, masks, strict=True)])
+    def _pieces(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """All samples with their mask; a few at a time where every step of a count is a tensor in memory."""
+        if keras.backend.backend() != "torch" or math.prod(self.tensor.shape) <= PIECE:
+            yield self.tensor, self.mask
+            return
+        samples, *each = self.tensor.shape
+        few = max(1, PIECE // math.prod(each))
+        for start in range(0, samples, few):
+            chosen = slice(start, start + few)
+            yield self.tensor[chosen], None if self.mask is None else self.mask[chosen]
 
     def _total(self, tensor: Tensor) -> Tensor:
         return self._sum(tensor) if self.mask is None else self._masked_sum(tensor)

@@ -69,7 +69,7 @@ class OrdinalScores:
         Note:
             With `ties="average"`, weights tied at the threshold are all kept, so at most the share `1 - keep_ratio`
             goes. With `ties="order"` they all go, as in the released code: with distinct scores one more weight than
-            the share.
+            the share. A limit that bears on several kernels keeps the tied whatever `ties` says.
         """
         check_keep_ratio(keep_ratio)
         check_layer_limit(layer_limit)
@@ -87,6 +87,7 @@ class OrdinalScores:
             part, threshold = job
             return part.name, part.unflatten(self._flat[part.start : part.stop] >= threshold)
 
+        # A kernel that is ranked alone loses the share, which no limit is below.
         alone = all(len(ranking.parts) == 1 for ranking in self._rankings)
         if alone or layer_limit is None or math.isinf(layer_limit):
             return {name: mask for masks in run_all(select_one, self._rankings) for name, mask in masks.items()}

@@ -154,6 +154,27 @@ def test_a_chain_of_a_relu_network_that_ends_at_a_merge_is_clamped(activation: s
     assert [reading.relu for reading in readings(model, x, on="output")["second/kernel"]] == [False]
 
 
+def test_what_comes_from_a_relu_is_known_not_to_be_negative() -> None:
+    """Through dropout, which returns the very tensor that it was given, and padding, but not through a batch norm."""
+    x = keras.Input((6, 6, 3))
+    h = kl.ReLU(name="relu")(kl.Conv2D(4, 3, name="first")(x))
+    h = kl.Conv2D(4, 3, name="second")(kl.ZeroPadding2D(1)(kl.Dropout(0.5)(h)))
+    h = kl.BatchNormalization()(kl.ReLU()(h))
+    h = kl.LeakyReLU()(kl.Conv2D(4, 1, name="third")(h))
+    h = kl.Conv2D(4, 1, activation="relu", name="fourth")(h)
+    model = toys.fill(keras.Model(x, kl.Dense(2, name="head")(kl.Flatten()(h))))
+    plan = plan_readings(model, np.ones((2, 6, 6, 3), "float32"))
+    found = {
+        path: tuple(plan.readings[sites[0]].nonnegative for sites in kernel) for path, kernel in plan.kernels.items()
+    }
+    assert found == {
+        "first/kernel": (False, True),
+        "second/kernel": (True, False),
+        "third/kernel": (False, False),
+        "fourth/kernel": (False, True),
+    }
+
+
 def test_attention_in_a_relu_network_is_not_clamped() -> None:
     """Queries, keys and values go into a product, not into a sum that a ReLU follows."""
     x = keras.Input((5, 8))
