@@ -255,8 +255,9 @@ class Trace:
         self.makers: dict[int, int] = {}
         for index, call in enumerate(calls):
             self.consumers.setdefault(id(call.inputs), []).append(index)
-            # The first, since a dropout at rest returns what it was given.
-            self.makers.setdefault(id(call.outputs), index)
+            # A dropout at rest returns what it was given: it made nothing. Of calls inside calls the inner one did.
+            if call.outputs is not call.inputs:
+                self.makers.setdefault(id(call.outputs), index)
 
     def follow(self, index: int, through: tuple[type, ...]) -> list[int]:
         """The calls that a call's output passes through, starting with the call itself."""

@@ -175,6 +175,16 @@ def test_what_comes_from_a_relu_is_known_not_to_be_negative() -> None:
     }
 
 
+def test_dropout_behind_an_operator_that_no_tap_sees() -> None:
+    x = keras.Input((4,))
+    h = kl.Dense(4, activation="relu", name="first")(x)
+    h = kl.Dense(4, name="second")(kl.Dropout(0.5)(h + x))
+    model = toys.fill(keras.Model(x, kl.Dense(2, name="head")(h)))
+    plan = plan_readings(model, np.ones((2, 4), "float32"))
+    [read], _ = plan.kernels["second/kernel"]
+    assert not plan.readings[read].nonnegative
+
+
 def test_attention_in_a_relu_network_is_not_clamped() -> None:
     """Queries, keys and values go into a product, not into a sum that a ReLU follows."""
     x = keras.Input((5, 8))
