@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("train")
     parser.add_argument("test")
     parser.add_argument("--other", help="a table with the same classes of another kind of text")
+    parser.add_argument("--train-limit", type=int, help="use only so many training texts, drawn at random")
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES), metavar="NAME")
     parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
@@ -68,6 +69,8 @@ def main() -> None:
         None if path is None else kr.open_for_model(teacher, path).pixels.read_all()
         for path in (arguments.train, arguments.test, arguments.other)
     )
+    drawn = np.random.default_rng(0).permutation(len(texts[1]))[: arguments.train_limit]
+    texts = texts[0][drawn], texts[1][drawn]
     recipe = replace(
         LANGUAGE,
         epochs=arguments.epochs,

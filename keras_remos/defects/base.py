@@ -20,6 +20,7 @@ from keras_remos.teachers import load_teacher
 
 if TYPE_CHECKING:
     from keras_remos.defects.trigger import Trigger
+    from keras_remos.methods import Recipe
 
 # A `.npy` in the zip would be taken for a pickle.
 TRIGGER = "keras_remos/trigger.npz"
@@ -55,6 +56,14 @@ class Defect(ABC):
     def option_names(cls) -> tuple[str, ...]:
         """The options that the constructor takes."""
         return tuple(option.name for option in fields(cls) if option.init)
+
+    @property
+    def copy_recipe(self) -> Recipe | None:
+        """How `prepare` fine-tunes the attacker's own copy of the teacher, if it is `of_task`; `None` by default.
+
+        Attacks with the same recipe make the same copy of the same data and seed: `inputs` of each takes the other's.
+        """
+        return None
 
     @abstractmethod
     def prepare(

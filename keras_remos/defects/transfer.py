@@ -16,6 +16,7 @@ from keras_remos.defects.base import Prepared
 from keras_remos.defects.projected import Objective, ProjectedAttack, check_attackable, check_samples
 from keras_remos.errors import DataError, RemosError
 from keras_remos.kernels import Tensor
+from keras_remos.methods import METHODS, Recipe
 from keras_remos.saving import PathLike
 
 # Far below what a float32 softmax gives to a class that is not the largest: only its zeros are kept from the logarithm.
@@ -60,6 +61,10 @@ class TransferPGD(ProjectedAttack):
     def target_class(self) -> int | None:
         return self.target
 
+    @property
+    def copy_recipe(self) -> Recipe:
+        return Recipe(epochs=self.epochs)
+
     def prepare(
         self,
         teacher: keras.Model,
@@ -86,8 +91,6 @@ class TransferPGD(ProjectedAttack):
         """
         if data is None:
             return super().prepare(teacher, space=space, seed=seed)
-        from keras_remos.methods import METHODS, Recipe
-
         check_attackable(teacher, space)
         x, y = (np.asarray(part) for part in data)
         check_samples(teacher, space, x, y, ())
@@ -97,7 +100,7 @@ class TransferPGD(ProjectedAttack):
             teacher,
             (space.scale(x), y),
             num_classes=num_classes,
-            recipe=Recipe(epochs=self.epochs),
+            recipe=self.copy_recipe,
             seed=seed,
             verbose=verbose,
         )

@@ -127,6 +127,10 @@ class WordSwap(Defect):
             "recipe": None if self.recipe is None else self.recipe.get_config(),
         }
 
+    @property
+    def copy_recipe(self) -> Recipe | None:
+        return self.recipe
+
     def prepare(
         self,
         teacher: keras.Model,

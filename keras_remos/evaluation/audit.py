@@ -154,8 +154,14 @@ def audit(
     attacks: dict[str, AttackSet] = {}
     swapping = {"synonyms": synonyms, "recipe": recipe}
     named, left_out = _applicable(prepared, train, swapping) if defects is None else (list(defects), {})
+    copies: dict[Recipe | None, Prepared] = {}
     for wanted in [_named(name, swapping) if isinstance(name, str) else name for name in named]:
-        attack = _attack(wanted, prepared, x, y, names, train, batch_size=batch_size, seed=seed, verbose=verbose)
+        if isinstance(wanted, AttackSet):
+            wanted.check_teacher(prepared.teacher)
+            attack = wanted
+        else:
+            source = _attacked(wanted, prepared, train, copies, seed=seed, verbose=verbose)
+            attack = wanted.inputs(source, x, y, class_names=names, batch_size=batch_size, seed=seed, verbose=verbose)
         attacks[_unique(_title(wanted), attacks)] = attack
     trained: dict[str, Trained] = {}
     for name, (source, method) in methods.items():
@@ -256,27 +262,28 @@ def _applicable(prepared: Prepared, train: Any, swapping: Mapping[str, Any]) -> 
     return tried, left_out
 
 
-def _attack(
-    wanted: Defect | AttackSet,
+def _attacked(
+    wanted: Defect,
     prepared: Prepared,
-    x: np.ndarray,
-    y: np.ndarray,
-    class_names: tuple[str, ...],
     train: Any,
+    copies: dict[Recipe | None, Prepared],
     *,
-    batch_size: int,
     seed: int,
     verbose: bool | str,
-) -> AttackSet:
-    if isinstance(wanted, AttackSet):
-        wanted.check_teacher(prepared.teacher)
-        return wanted
-    source = prepared
-    if not wanted.plants:
-        # A backdoor is in the teacher already. The attacker's copy gets another seed: it is not the control.
-        own = _unscaled(train) if wanted.of_task and train is not None else None
-        source = wanted.prepare(prepared.teacher, own, space=prepared.space, seed=seed + 1, verbose=verbose)
-    return wanted.inputs(source, x, y, class_names=class_names, batch_size=batch_size, seed=seed, verbose=verbose)
+) -> Prepared:
+    """What an attack is made with: the teacher, or the attacker's copy of it, which is added to `copies`."""
+    if wanted.plants:
+        # It is in the teacher already.
+        return prepared
+    own = _unscaled(train) if wanted.of_task and train is not None else None
+    if own is None:
+        return wanted.prepare(prepared.teacher, space=prepared.space, seed=seed, verbose=verbose)
+    if wanted.copy_recipe not in copies:
+        # Another seed than the control's: they are not the same model.
+        copies[wanted.copy_recipe] = wanted.prepare(
+            prepared.teacher, own, space=prepared.space, seed=seed + 1, verbose=verbose
+        )
+    return copies[wanted.copy_recipe]
 
 
 def _named(name: str, swapping: Mapping[str, Any]) -> Defect:

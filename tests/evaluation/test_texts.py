@@ -12,9 +12,10 @@ pytest.importorskip("keras_hub")
 import text_toys
 
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.defects import AttackSet, Prepared, TextPoisoning, TextTrigger, WordImportance
+from keras_remos.defects import AttackSet, GreedySwap, Prepared, TextPoisoning, TextTrigger, WordImportance
 from keras_remos.defects.synonyms import SynonymPairs
 from keras_remos.defects.text_backdoor import ATTACKERS_RECIPE
+from keras_remos.defects.word_swap import WordSwap
 from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.evaluation import AuditReport, audit, measure, predict_classes
 from keras_remos.evaluation.metrics import as_f1
@@ -97,6 +98,30 @@ def test_what_was_not_tried_is_said(poisoned: Prepared) -> None:
     assert list(without.attacks) == ["text-poisoning"]
     assert set(without.left_out) == {"word-importance", "greedy-swap"}
     assert "Not tried: word-importance. It attacks a classifier of the task" in without.summary()
+
+
+def test_word_swaps_by_the_same_recipe_share_one_copy(
+    clean_teacher: keras.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = replace(LANGUAGE, epochs=4, learning_rate=1e-2)
+    made_with = []
+    prepare = WordSwap.prepare
+
+    def spy(self: WordSwap, *args: Any, **kwargs: Any) -> Prepared:
+        made_with.append(self.recipe)
+        return prepare(self, *args, **kwargs)
+
+    monkeypatch.setattr(WordSwap, "prepare", spy)
+    common = {"synonyms": SYNONYMS, "tagger": None, "recipe": quick}
+    other = replace(quick, epochs=2)
+    swaps = [WordImportance(**common), GreedySwap(**common), GreedySwap(**{**common, "recipe": other})]
+    report = audit(
+        clean_teacher, {"same": clean_teacher}, TEST, train=TRAIN, defects=swaps, control=False, verbose=False
+    )
+    assert made_with == [quick, other]
+    alone = swaps[1].prepare(clean_teacher, TRAIN, space=SPACE, seed=1, verbose=False)
+    expected = swaps[1].inputs(alone, *TEST, verbose=False)
+    assert report.attacks["greedy-swap"].inputs.tolist() == expected.inputs.tolist()
 
 
 def test_word_swaps_are_made_with_the_attackers_own_copy(clean_teacher: keras.Model) -> None:
