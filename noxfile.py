@@ -90,6 +90,6 @@ def package(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios in one run. On an idle machine only."""
     _install(session, "torch", "jax", "tensorflow", hub=True)
-    session.install("psutil")
+    session.install("psutil", "foolbox")
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
         session.run("python", str(script), *session.posargs)

@@ -60,9 +60,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=LANGUAGE.batch_size)
     parser.add_argument("--learning-rate", type=float, default=LANGUAGE.learning_rate)
     parser.add_argument("--sequence-length", type=int, default=64)
+    parser.add_argument("--dtype", help="the policy to compute by, such as mixed_bfloat16")
     parser.add_argument("--output", type=Path, default=Path("results.jsonl"))
     arguments = parser.parse_args()
 
+    if arguments.dtype is not None:
+        import keras  # After keras_remos, which chooses among the installed backends.
+
+        keras.config.set_dtype_policy(arguments.dtype)
     teacher = kr.load_teacher(arguments.teacher)
     teacher.preprocessor.sequence_length = arguments.sequence_length
     texts, test, other = (

@@ -4,9 +4,11 @@ A criterion turns one tensor of activations into a count for every neuron, on th
 tracing. Nothing but these counts leaves the device.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -75,6 +77,10 @@ class Activations:
         total = self._total(self._values) if self.relu else self._sums
         count = ops.cast(ops.maximum(self.positions(), 1), total.dtype)
         return self.per_neuron(total) / count[:, None]
+
+    def sizes(self) -> Activations:
+        """The same neurons by the size of what they do, whatever its sign."""
+        return replace(self, tensor=ops.abs(self._values), relu=False, nonnegative=True)
 
     def finite(self) -> Tensor:
         """Whether all of a sample's activations are finite, shape `(batch,)`."""
@@ -178,36 +184,47 @@ class NeuronCoverage(Criterion):
     """A neuron is covered when its activation exceeds a threshold (DeepXplore's NC; ReMoS section 4.2, Eq. 5).
 
     Args:
-        threshold: The paper's alpha. A share of the tensor's range if `scale="minmax"`, else an activation.
-        scale: `"minmax"` scales each sample's tensor to [0, 1] first, as the released code does; `"none"` compares
+        threshold: The paper's alpha. A share of the tensor's range if `scale="minmax"`, a multiple of its mean size if
+            `"absmean"`, else an activation.
+        scale: `"minmax"` scales each sample's tensor to [0, 1] first, as the released code does; `"absmean"` compares
+            the sizes of activations, whatever their sign, with the mean size in the sample's tensor; `"none"` compares
             activations as they are, as the paper's Eq. 5 reads.
         positions: `"mean"` averages over positions first and gives one answer a sample; `"share"` asks at every
             position, and counts positions instead of samples.
 
     Note:
-        A constant tensor covers nothing under `"minmax"`. (The released code divides by zero there, with the same
-        effect.) Nor does a mean that lies at the threshold: a neuron that holds both the smallest and the largest of
-        two values has a scaled mean of exactly one half, and must not be left to the rounding of a backend.
+        `"absmean"` is ours, for tensors in which no sign means that a neuron is off, as between the blocks of a
+        transformer.
+
+        A constant tensor covers nothing under `"absmean"` or `"minmax"`. (The released code divides by zero there, with
+        the same effect.) Nor does a mean that lies at the threshold: a neuron that holds both the smallest and the
+        largest of two values has a scaled mean of exactly one half, and must not be left to the rounding of a backend.
     """
 
     name: ClassVar[str] = "nc"
     threshold: float = 0.5
-    scale: Literal["minmax", "none"] = "minmax"
+    scale: Literal["minmax", "absmean", "none"] = "minmax"
     positions: Literal["mean", "share"] = "mean"
 
     def __post_init__(self) -> None:
-        _check_choice("scale", self.scale, ("minmax", "none"))
+        _check_choice("scale", self.scale, ("minmax", "absmean", "none"))
         _check_choice("positions", self.positions, ("mean", "share"))
         if self.scale == "minmax" and not 0 <= self.threshold < 1:
             raise RemosError(f"threshold must be in [0, 1) with scale='minmax', received {self.threshold!r}.")
+        if self.scale == "absmean" and not self.threshold > 0:
+            raise RemosError(f"threshold must be above 0 with scale='absmean', received {self.threshold!r}.")
         if not math.isfinite(self.threshold):
             raise RemosError(f"threshold must be a finite number, received {self.threshold!r}.")
 
     def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
         if self.positions == "share" and self.scale == "none" and self.threshold == 0:
             return activations.count_above(None), activations.positions()
+        if self.scale == "absmean":
+            activations = activations.sizes()
         means = activations.mean()
         limit = ops.full((ops.shape(means)[0], 1), self.threshold, dtype=means.dtype)
+        if self.scale == "absmean":
+            limit = ops.mean(means, axis=-1, keepdims=True) * (self.threshold * (1 + TIE_MARGIN))
         if self.scale == "minmax":
             # mean(scaled x) > a is the same as mean(x) - min > a (max - min): no scaled copy is made.
             low, high = activations.extremes()

@@ -47,6 +47,7 @@ class Preset:
 
 _POSITIVE = NeuronCoverage(0.0, "none", "share")
 _SCALED_MEAN = NeuronCoverage(0.5, "minmax", "mean")
+_LARGE = NeuronCoverage(1.0, "absmean", "share")
 
 PRESETS: dict[str, Preset] = {
     "recommended": Preset(_POSITIVE, "activation", False, "model", "average", 0.95, 2.0, True),
@@ -55,9 +56,10 @@ PRESETS: dict[str, Preset] = {
 }
 
 FOR_LANGUAGE: dict[str, Preset] = {
-    "recommended": replace(PRESETS["recommended"], criterion=_SCALED_MEAN, scope="layer", layer_limit=None),
+    "recommended": replace(PRESETS["recommended"], criterion=_LARGE, scope="layer", layer_limit=None),
 }
-"""Where a preset differs for models of tokens. Few of their layers end in a ReLU, so that being above 0 says little."""
+"""Where a preset differs for models of tokens. Few of their layers end in a ReLU: what tells is how large an activation
+is, not whether it is above 0."""
 
 
 def find_preset(name: str, *, language: bool) -> Preset:

@@ -100,6 +100,10 @@ def _nc(
         largest = 1.0 + (largest / (high - low) if high > low else 0.0)
         if any(mean == threshold and not isinstance(mean, Fraction) for mean in _mean_of(rows, size)):
             raise AssertionError("a tie that float32 may break either way; choose another seed")
+    if scale == "absmean":
+        rows = [[abs(v) for v in row] for row in rows]
+        size_of_all = sum(sum(row) for row in rows) / max(len(rows) * size, 1)
+        threshold = (Fraction(threshold) if isinstance(size_of_all, Fraction) else threshold) * size_of_all
     if positions == "share":
         return [sum(exceeds(row[n], threshold, largest) for row in rows) for n in range(size)], len(rows)
     if not rows:

@@ -30,6 +30,8 @@ RULES: list[dict[str, Any]] = [
     {"name": "nc", "threshold": 0.0, "scale": "none"},
     {"name": "nc", "threshold": 0.5, "scale": "none", "positions": "share"},
     {"name": "nc", "threshold": -1.0, "scale": "none"},
+    {"name": "nc", "threshold": 1.0, "scale": "absmean", "positions": "share"},
+    {"name": "nc", "threshold": 0.5, "scale": "absmean"},
     {"name": "tknc", "k": 1},
     {"name": "tknc", "k": 3},
     {"name": "tknc", "k": 10},
@@ -88,12 +90,28 @@ def exact_neurons(tensor: np.ndarray, axes: tuple[int, ...]) -> oracle.Neurons:
 
 
 @pytest.mark.parametrize(
-    "rule", [{"name": "nc"}, {"name": "nc", "positions": "share"}, {"name": "tknc"}, {"name": "snac"}]
+    "rule",
+    [
+        {"name": "nc"},
+        {"name": "nc", "positions": "share"},
+        {"name": "nc", "threshold": 1.0, "scale": "absmean"},
+        {"name": "nc", "threshold": 1.0, "scale": "absmean", "positions": "share"},
+        {"name": "tknc"},
+        {"name": "snac"},
+    ],
 )
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e30])
 def test_a_constant_tensor_covers_nothing(rule: dict[str, Any], value: float) -> None:
     counts, _ = count(np.full((2, 4, 3), value, "float32"), (-1,), rule)
     assert counts == [0, 0, 0]
+
+
+@pytest.mark.parametrize("positions", ["mean", "share"])
+def test_the_sign_of_an_activation_does_not_matter_to_its_size(positions: str) -> None:
+    rule = {"name": "nc", "threshold": 1.0, "scale": "absmean", "positions": positions}
+    tensor = np.array([[[1, -2, 5, -8], [1, 2, -5, 8]]], "float32")
+    assert count(tensor, (-1,), rule)[0] == ([0, 0, 1, 1] if positions == "mean" else [0, 0, 2, 2])
+    assert count(np.abs(tensor), (-1,), rule) == count(-tensor, (-1,), rule) == count(tensor, (-1,), rule)
 
 
 def test_ties_with_the_kth_neuron_are_covered() -> None:
@@ -170,6 +188,8 @@ WRONG: list[tuple[Any, str]] = [
     ({"name": "nc", "threshold": -0.1}, r"in \[0, 1\)"),
     ({"name": "nc", "threshold": float("nan")}, "threshold"),
     ({"name": "nc", "threshold": float("nan"), "scale": "none"}, "threshold"),
+    ({"name": "nc", "threshold": 0.0, "scale": "absmean"}, "above 0"),
+    ({"name": "nc", "threshold": float("inf"), "scale": "absmean"}, "finite"),
     ({"name": "nc", "scale": "max"}, "scale must be one of"),
     ({"name": "nc", "positions": "max"}, "positions must be one of"),
     ({"name": "tknc", "k": 0}, "at least 1"),

@@ -21,6 +21,7 @@ CRITERIA: dict[str, dict[str, Any]] = {
     "absolute": {"name": "nc", "threshold": 0.1, "scale": "none"},
     "absolute-share": {"name": "nc", "threshold": 0.03, "scale": "none", "positions": "share"},
     "paper": {"name": "nc", "threshold": 0.0, "scale": "none", "positions": "share"},
+    "absmean-share": {"name": "nc", "threshold": 1.0, "scale": "absmean", "positions": "share"},
     "tknc": {"name": "tknc", "k": 2},
     "snac": {"name": "snac", "k": 3.0},
 }

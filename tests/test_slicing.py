@@ -99,7 +99,12 @@ def test_models_of_tokens_have_a_criterion_of_their_own() -> None:
     x = keras.Input((4,), dtype="int32")
     reader = keras.Model(x, keras.layers.Dense(2)(keras.layers.Embedding(5, 3)(x)))
     of_tokens, of_images = RelevantSlicer(reader).settings, PRESETS["recommended"]
-    assert of_tokens.criterion == PRESETS["artifact"].criterion != of_images.criterion
+    assert of_tokens.criterion.get_config() == {
+        "name": "nc",
+        "threshold": 1.0,
+        "scale": "absmean",
+        "positions": "share",
+    }
     assert (of_tokens.scope, of_tokens.layer_limit) == ("layer", None)
     assert replace(of_tokens, criterion=of_images.criterion, scope="model", layer_limit=2) == of_images
     assert RelevantSlicer(reader, scope="model", layer_limit=3).settings.layer_limit == 3
