@@ -70,8 +70,9 @@ class CoverageModel(keras.Model):
         tensor = self.plan.neurons(reading, before, after)
         mask = masks.of_neurons(tensor, reading.neuron_axes)
         activations = Activations(tensor, reading.neuron_axes, mask, reading.relu, reading.nonnegative)
-        counts, positions = self.rule.count(activations)
-        broken = ops.logical_not(activations.finite())
+        found = [(*self.rule.count(piece), piece.finite()) for piece in activations.pieces()]
+        counts, positions, finite = (ops.concatenate(parts) for parts in zip(*found, strict=True))
+        broken = ops.logical_not(finite)
         return ops.concatenate(
             [
                 ops.sum(counts * valid[:, None], axis=0),

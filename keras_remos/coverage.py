@@ -105,12 +105,27 @@ class Activations:
         Returns:
             int32, shape `(batch, neurons)`; exact for up to 2^24 positions a sample.
         """
+        # Signs are the same as a comparison, which is slow on the CPU: XLA does not vectorize it, and PyTorch takes a
+        # detour through booleans.
         if threshold is None:
-            total = ops.concatenate([self._count(self._positive(part), mask) for part, mask in self._pieces()])
+            above = ops.sign(self.tensor)
+            above = above if self.nonnegative else ops.maximum(above, 0)
         else:
             limit = ops.reshape(threshold, (-1,) + (1,) * (len(self.tensor.shape) - 1))
-            total = self._count(ops.cast(self._values > limit, self.tensor.dtype), self.mask)
-        return ops.cast(self.per_neuron(total), "int32")
+            above = ops.maximum(ops.sign(self._values - limit), 0)
+        return ops.cast(self.per_neuron(self._total(above)), "int32")
+
+    def pieces(self) -> Iterator[Activations]:
+        """All samples; a few at a time where each step of a count is a tensor in memory, best kept in a cache."""
+        if keras.backend.backend() != "torch" or math.prod(self.tensor.shape) <= PIECE:
+            yield self
+            return
+        samples, *each = self.tensor.shape
+        few = max(1, PIECE // math.prod(each))
+        for start in range(0, samples, few):
+            chosen = slice(start, start + few)
+            mask = None if self.mask is None else self.mask[chosen]
+            yield replace(self, tensor=self.tensor[chosen], mask=mask)
 
     @cached_property
     def _values(self) -> Tensor:
@@ -121,26 +136,8 @@ class Activations:
         """The sums over positions of the tensor as it is: `keepdims=True`."""
         return self._total(self.tensor)
 
-    def _positive(self, tensor: Tensor) -> Tensor:
-        # The same as a comparison; XLA vectorizes signs, and is seven times as slow at comparisons.
-        above = ops.sign(tensor)
-        return above if self.nonnegative else ops.maximum(above, 0)
-
-    def _count(self, above: Tensor, mask: Tensor | None) -> Tensor:
-        return self._sum(above if mask is None else ops.where(mask, above, 0))
-
-    def _pieces(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """All samples with their mask; a few at a time where every step of a count is a tensor in memory."""
-        if keras.backend.backend() != "torch" or math.prod(self.tensor.shape) <= PIECE:
-            yield self.tensor, self.mask
-            return
-        samples, *each = self.tensor.shape
-        few = max(1, PIECE // math.prod(each))
-        for start in range(0, samples, few):
-            chosen = slice(start, start + few)
-            yield self.tensor[chosen], None if self.mask is None else self.mask[chosen]
-
     def _total(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over the positions that count, `keepdims=True`."""
         return self._sum(tensor) if self.mask is None else self._masked_sum(tensor)
 
     def _sum(self, tensor: Tensor) -> Tensor:
@@ -152,7 +149,7 @@ class Activations:
 
     def _masked_sum(self, tensor: Tensor) -> Tensor:
         if self.position_axes != (1,):
-            return ops.sum(ops.where(self.mask, tensor, 0.0), axis=self.position_axes, keepdims=True)
+            return self._sum(ops.where(self.mask, tensor, 0.0))
         # A product with the mask needs no masked copy.
         batch, length, *neurons = ops.shape(tensor)
         weights = ops.reshape(ops.cast(self.mask, tensor.dtype), (batch, 1, length))

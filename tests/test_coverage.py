@@ -58,8 +58,9 @@ def count(tensor: np.ndarray, axes: tuple[int, ...], rule: dict[str, Any], mask:
     tensor = keras.ops.convert_to_tensor(tensor)
     if mask is not None:
         mask = keras.ops.convert_to_tensor(mask)
-    counts, positions = as_criterion(rule).count(Activations(tensor, axes, mask))
-    return numpy(counts).sum(axis=0).astype(int).tolist(), int(numpy(positions).sum())
+    found = [as_criterion(rule).count(piece) for piece in Activations(tensor, axes, mask).pieces()]
+    counts = sum(numpy(counts).sum(axis=0) for counts, _ in found)
+    return counts.astype(int).tolist(), sum(int(numpy(positions).sum()) for _, positions in found)
 
 
 @settings(max_examples=80, deadline=None)
@@ -69,12 +70,17 @@ def test_counts_equal_the_oracle(tensor: np.ndarray, rule: dict[str, Any]) -> No
 
 
 @settings(max_examples=60, deadline=None)
-@given(tensors(), st.sampled_from(RULES), st.data())
-def test_masked_positions_do_not_exist(tensor: np.ndarray, rule: dict[str, Any], data: st.DataObject) -> None:
+@given(tensors(), st.sampled_from(RULES), st.booleans(), st.data())
+def test_masked_positions_do_not_exist(
+    tensor: np.ndarray, rule: dict[str, Any], pieces: bool, data: st.DataObject
+) -> None:
     size = tensor.shape[0] * tensor.shape[1]
     valid = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size))).reshape(tensor.shape[:2])
     garbage = np.where(valid[..., None], tensor, 1e6).astype("float32")
-    assert count(garbage, (-1,), rule, valid[..., None]) == oracle.count(exact(tensor, valid), **rule)
+    with pytest.MonkeyPatch.context() as patch:
+        if pieces:
+            patch.setattr("keras_remos.coverage.PIECE", 1)
+        assert count(garbage, (-1,), rule, valid[..., None]) == oracle.count(exact(tensor, valid), **rule)
 
 
 @pytest.mark.parametrize("rule", RULES + SNAC, ids=str)
@@ -146,11 +152,10 @@ def test_a_relu_may_be_told_or_applied(tensor: np.ndarray, rule: dict[str, Any],
         if pieces:
             patch.setattr("keras_remos.coverage.PIECE", 1)
         for values, told in ((tensor, {"relu": True}), (clamped, {"nonnegative": True})):
-            counts, positions = as_criterion(rule).count(
-                Activations(keras.ops.convert_to_tensor(values), (-1,), **told)
-            )
-            assert numpy(counts).sum(axis=0).tolist() == expected[0]
-            assert int(numpy(positions).sum()) == expected[1]
+            seen = Activations(keras.ops.convert_to_tensor(values), (-1,), **told)
+            found = [as_criterion(rule).count(piece) for piece in seen.pieces()]
+            assert sum(numpy(counts).sum(axis=0) for counts, _ in found).tolist() == expected[0]
+            assert sum(int(numpy(positions).sum()) for _, positions in found) == expected[1]
 
 
 @settings(max_examples=40, deadline=None)
