@@ -59,7 +59,7 @@ def count(tensor: np.ndarray, axes: tuple[int, ...], rule: dict[str, Any], mask:
     if mask is not None:
         mask = keras.ops.convert_to_tensor(mask)
     found = [as_criterion(rule).count(piece) for piece in Activations(tensor, axes, mask).pieces()]
-    counts = sum(numpy(counts).sum(axis=0) for counts, _ in found)
+    counts = np.sum([numpy(counts).sum(axis=0) for counts, _ in found], axis=0)
     return counts.astype(int).tolist(), sum(int(numpy(positions).sum()) for _, positions in found)
 
 
@@ -154,7 +154,7 @@ def test_a_relu_may_be_told_or_applied(tensor: np.ndarray, rule: dict[str, Any],
         for values, told in ((tensor, {"relu": True}), (clamped, {"nonnegative": True})):
             seen = Activations(keras.ops.convert_to_tensor(values), (-1,), **told)
             found = [as_criterion(rule).count(piece) for piece in seen.pieces()]
-            assert sum(numpy(counts).sum(axis=0) for counts, _ in found).tolist() == expected[0]
+            assert np.sum([numpy(counts).sum(axis=0) for counts, _ in found], axis=0).tolist() == expected[0]
             assert sum(int(numpy(positions).sum()) for _, positions in found) == expected[1]
 
 
