@@ -33,6 +33,7 @@ STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "renofeation": ("renofeation", {}),
     "remos 0.95": ("remos", {}),
     "remos 0.90": ("remos", {"keep_ratio": 0.9}),
+    "remos 0.80": ("remos", {"keep_ratio": 0.8}),
     "artifact 0.98": ("remos", {"preset": "artifact", "keep_ratio": 0.98}),
     "artifact 0.95": ("remos", {"preset": "artifact", "keep_ratio": 0.95}),
     "artifact 0.90": ("remos", {"preset": "artifact", "keep_ratio": 0.9}),
