@@ -111,6 +111,8 @@ class Activations:
             above = ops.sign(self.tensor)
             above = above if self.nonnegative else ops.maximum(above, 0)
         else:
+            # A sample that is nothing but padding has no threshold, and nothing exceeds it.
+            threshold = ops.where(ops.isnan(threshold), float("inf"), threshold)
             limit = ops.reshape(threshold, (-1,) + (1,) * (len(self.tensor.shape) - 1))
             above = ops.maximum(ops.sign(self._values - limit), 0)
         return ops.cast(self.per_neuron(self._total(above)), "int32")

@@ -90,6 +90,13 @@ def test_axes_may_lie_in_any_order(rule: dict[str, Any]) -> None:
         assert count(tensor, axes, rule) == oracle.count(exact_neurons(tensor, axes), **rule), axes
 
 
+@pytest.mark.parametrize("rule", RULES + SNAC, ids=str)
+def test_a_sample_of_padding_covers_nothing(rule: dict[str, Any]) -> None:
+    tensor = np.array([[[1.0, 3.0]], [[1e6, 2e6]]], "float32")
+    valid = np.array([[True], [False]])
+    assert count(tensor, (-1,), rule, valid[..., None])[0] == count(tensor[:1], (-1,), rule)[0]
+
+
 def exact_neurons(tensor: np.ndarray, axes: tuple[int, ...]) -> oracle.Neurons:
     seen = oracle.neurons(tensor, axes)
     return exact(seen.values, seen.valid)
