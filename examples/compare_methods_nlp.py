@@ -74,8 +74,9 @@ def main() -> None:
         None if path is None else kr.open_for_model(teacher, path).pixels.read_all()
         for path in (arguments.train, arguments.test, arguments.other)
     )
-    drawn = np.random.default_rng(0).permutation(len(texts[1]))[: arguments.train_limit]
-    texts = texts[0][drawn], texts[1][drawn]
+    if arguments.train_limit is not None:
+        drawn = np.random.default_rng(0).permutation(len(texts[1]))[: arguments.train_limit]
+        texts = texts[0][drawn], texts[1][drawn]
     recipe = replace(
         LANGUAGE,
         epochs=arguments.epochs,

@@ -221,13 +221,14 @@ class NeuronCoverage(Criterion):
         if self.scale == "absmean":
             activations = activations.sizes()
         means = activations.mean()
-        limit = ops.full((ops.shape(means)[0], 1), self.threshold, dtype=means.dtype)
-        if self.scale == "absmean":
-            limit = ops.mean(means, axis=-1, keepdims=True) * (self.threshold * (1 + TIE_MARGIN))
         if self.scale == "minmax":
             # mean(scaled x) > a is the same as mean(x) - min > a (max - min): no scaled copy is made.
             low, high = activations.extremes()
             limit = low + self.threshold * (1 + TIE_MARGIN) * (high - low)
+        elif self.scale == "absmean":
+            limit = self.threshold * (1 + TIE_MARGIN) * ops.mean(means, axis=-1, keepdims=True)
+        else:
+            limit = ops.full((ops.shape(means)[0], 1), self.threshold, dtype=means.dtype)
         if self.positions == "share":
             return activations.count_above(limit), activations.positions()
         return _once_a_sample(means > limit, activations)

@@ -276,14 +276,13 @@ def _attacked(
         # It is in the teacher already.
         return prepared
     own = _unscaled(train) if wanted.of_task and train is not None else None
-    if own is None:
-        return wanted.prepare(prepared.teacher, space=prepared.space, seed=seed, verbose=verbose)
-    if wanted.copy_recipe not in copies:
-        # Another seed than the control's: they are not the same model.
-        copies[wanted.copy_recipe] = wanted.prepare(
-            prepared.teacher, own, space=prepared.space, seed=seed + 1, verbose=verbose
-        )
-    return copies[wanted.copy_recipe]
+    if own is not None and wanted.copy_recipe in copies:
+        return copies[wanted.copy_recipe]
+    # The attacker's copy gets another seed: it is not the control.
+    made = wanted.prepare(prepared.teacher, own, space=prepared.space, seed=seed + 1, verbose=verbose)
+    if own is not None:
+        copies[wanted.copy_recipe] = made
+    return made
 
 
 def _named(name: str, swapping: Mapping[str, Any]) -> Defect:
