@@ -112,4 +112,4 @@ class _Masks:
         mask = keras_mask(tensor)
         if mask is None or len(mask.shape) != 2:
             mask = self.by_length.get(tensor.shape[1])
-        return None if mask is None else ops.reshape(mask, (*ops.shape(mask), *(1,) * (rank - 2)))
+        return None if mask is None else mask[(..., *[None] * (rank - 2))]

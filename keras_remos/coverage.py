@@ -52,39 +52,43 @@ class Activations:
 
     def per_neuron(self, reduced: Tensor) -> Tensor:
         """Brings a tensor reduced over the position axes, `keepdims=True`, to shape `(batch, neurons)`."""
-        rank = len(self.tensor.shape)
-        order = (0, *(axis % rank for axis in self.neuron_axes), *self.position_axes)
-        if order != tuple(range(rank)):
-            reduced = ops.transpose(reduced, order)
-        return ops.reshape(reduced, (ops.shape(reduced)[0], -1))
+        rank, positions = len(self.tensor.shape), self.position_axes
+        neurons = [axis % rank for axis in self.neuron_axes]
+        # By index: `ops.reshape` looks through the shape for symbolic tensors first, which is slow on PyTorch.
+        picked = reduced[tuple(0 if axis in positions else slice(None) for axis in range(rank))]
+        if neurons != sorted(neurons):
+            picked = ops.transpose(picked, (0, *(1 + sorted(neurons).index(axis) for axis in neurons)))
+        return picked if len(neurons) == 1 else ops.reshape(picked, (ops.shape(picked)[0], -1))
 
+    @cached_property
     def positions(self) -> Tensor:
         """How many positions of each sample count, shape `(batch,)`, int32."""
         shape = ops.shape(self.tensor)
-        each = ops.ones((shape[0],), dtype="int32")
         masked = self.mask.shape if self.mask is not None else ()
-        if self.mask is not None:
-            each = ops.sum(ops.reshape(ops.cast(self.mask, "int32"), (shape[0], -1)), axis=1)
-        for axis in self.position_axes:
-            if not masked or masked[axis] == 1:
-                each = each * shape[axis]
-        return each
+        unmasked = [shape[axis] for axis in self.position_axes if not masked or masked[axis] == 1]
+        if self.mask is None:
+            return ops.full((shape[0],), math.prod(unmasked), dtype="int32")
+        each = ops.sum(ops.cast(self.mask, "int32"), axis=tuple(range(1, len(shape))))
+        return each * math.prod(unmasked) if unmasked else each
 
     def mean(self) -> Tensor:
         """The mean over positions, shape `(batch, neurons)`."""
         if not self.position_axes:
             return self.per_neuron(self._values)
         total = self._total(self._values) if self.relu else self._sums
-        count = ops.cast(ops.maximum(self.positions(), 1), total.dtype)
+        count = ops.cast(ops.maximum(self.positions, 1), total.dtype)
         return self.per_neuron(total) / count[:, None]
 
+    @cached_property
     def sizes(self) -> Activations:
         """The same neurons by the size of what they do, whatever its sign."""
         return replace(self, tensor=ops.abs(self._values), relu=False, nonnegative=True)
 
     def finite(self) -> Tensor:
         """Whether all of a sample's activations are finite, shape `(batch,)`."""
-        return ops.all(ops.isfinite(self.per_neuron(self._sums)), axis=-1)
+        # The sums of sizes tell as well, if a criterion has made them; but for what a ReLU hides.
+        seen = self.sizes if "sizes" in vars(self) and not self.relu else self
+        return ops.all(ops.isfinite(seen._sums), axis=tuple(range(1, len(self.tensor.shape))))
 
     def extremes(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest value of each sample over all its neurons and positions, each `(batch, 1)`."""
@@ -111,9 +115,7 @@ class Activations:
             above = ops.sign(self.tensor)
             above = above if self.nonnegative else ops.maximum(above, 0)
         else:
-            # A sample that is nothing but padding has no threshold, and nothing exceeds it.
-            threshold = ops.where(ops.isnan(threshold), float("inf"), threshold)
-            limit = ops.reshape(threshold, (-1,) + (1,) * (len(self.tensor.shape) - 1))
+            limit = threshold[(..., *[None] * (len(self.tensor.shape) - 2))]
             above = ops.maximum(ops.sign(self._values - limit), 0)
         return ops.cast(self.per_neuron(self._total(above)), "int32")
 
@@ -138,14 +140,23 @@ class Activations:
         """The sums over positions of the tensor as it is: `keepdims=True`."""
         return self._total(self.tensor)
 
+    @cached_property
+    def _weights(self) -> Tensor:
+        """The mask as a factor of sequences, `(batch, 1, length)`."""
+        weights = ops.cast(self.mask, self.tensor.dtype)
+        return weights[(slice(None), None, slice(None), *[0] * (len(weights.shape) - 2))]
+
     def _total(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over the positions that count, `keepdims=True`."""
         return self._sum(tensor) if self.mask is None else self._masked_sum(tensor)
 
     def _sum(self, tensor: Tensor) -> Tensor:
         """The sum over positions of a tensor of this one's shape, `keepdims=True`."""
-        for axis in self.position_axes:
-            # One axis after the other: TensorFlow is twice as slow at several.
+        axes = self.position_axes
+        if keras.backend.backend() != "tensorflow":
+            return ops.sum(tensor, axis=axes, keepdims=True) if axes else tensor
+        for axis in axes:
+            # One after the other: TensorFlow is twice as slow at several.
             tensor = ops.sum(tensor, axis=axis, keepdims=True)
         return tensor
 
@@ -153,9 +164,10 @@ class Activations:
         if self.position_axes != (1,):
             return self._sum(ops.where(self.mask, tensor, 0.0))
         # A product with the mask needs no masked copy.
+        if len(self.neuron_axes) == 1:
+            return ops.matmul(self._weights, tensor)
         batch, length, *neurons = ops.shape(tensor)
-        weights = ops.reshape(ops.cast(self.mask, tensor.dtype), (batch, 1, length))
-        total = ops.matmul(weights, ops.reshape(tensor, (batch, length, math.prod(neurons))))
+        total = ops.matmul(self._weights, ops.reshape(tensor, (batch, length, math.prod(neurons))))
         return ops.reshape(total, (batch, 1, *neurons))
 
 
@@ -217,20 +229,22 @@ class NeuronCoverage(Criterion):
 
     def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
         if self.positions == "share" and self.scale == "none" and self.threshold == 0:
-            return activations.count_above(None), activations.positions()
+            return activations.count_above(None), activations.positions
         if self.scale == "absmean":
-            activations = activations.sizes()
+            activations = activations.sizes
         means = activations.mean()
         if self.scale == "minmax":
             # mean(scaled x) > a is the same as mean(x) - min > a (max - min): no scaled copy is made.
             low, high = activations.extremes()
             limit = low + self.threshold * (1 + TIE_MARGIN) * (high - low)
+            # A sample that is nothing but padding has no range, and nothing exceeds it.
+            limit = ops.where(ops.isnan(limit), float("inf"), limit)
         elif self.scale == "absmean":
             limit = self.threshold * (1 + TIE_MARGIN) * ops.mean(means, axis=-1, keepdims=True)
         else:
             limit = ops.full((ops.shape(means)[0], 1), self.threshold, dtype=means.dtype)
         if self.positions == "share":
-            return activations.count_above(limit), activations.positions()
+            return activations.count_above(limit), activations.positions
         return _once_a_sample(means > limit, activations)
 
 
@@ -289,7 +303,7 @@ class StrongCoverage(Criterion):
 def _once_a_sample(covered: Tensor, activations: Activations) -> tuple[Tensor, Tensor]:
     if activations.mask is not None:
         # A sample that is nothing but padding covers nothing.
-        covered = ops.logical_and(covered, activations.positions()[:, None] > 0)
+        covered = ops.logical_and(covered, activations.positions[:, None] > 0)
     return ops.cast(covered, "int32"), ops.ones((ops.shape(covered)[0],), dtype="int32")
 
 

@@ -141,12 +141,15 @@ def test_the_threshold_is_strict() -> None:
     assert count(tensor, (-1,), {"name": "snac", "k": 2}) == ([0, 0, 0, 1, 1], 1)
 
 
+@pytest.mark.parametrize("rule", [None, *RULES], ids=str)
 @pytest.mark.parametrize("relu", [False, True])
-def test_samples_that_are_not_finite_show(relu: bool) -> None:
+def test_samples_that_are_not_finite_show(relu: bool, rule: dict[str, Any] | None) -> None:
     for value in (np.nan, np.inf, -np.inf):
         tensor = np.ones((2, 4, 3), "float32")
         tensor[1, 2, 0] = value
         seen = Activations(keras.ops.convert_to_tensor(tensor), (-1,), relu=relu)
+        if rule is not None:
+            as_criterion(rule).count(seen)
         assert numpy(seen.finite()).tolist() == [True, False]
 
 
