@@ -70,16 +70,12 @@ class CoverageModel(keras.Model):
         tensor = self.plan.neurons(reading, before, after)
         mask = masks.of_neurons(tensor, reading.neuron_axes)
         activations = Activations(tensor, reading.neuron_axes, mask, reading.relu, reading.nonnegative)
-        found = [(*self.rule.count(piece), piece.finite()) for piece in activations.pieces()]
-        counts, positions, finite = (ops.concatenate(parts) for parts in zip(*found, strict=True))
-        broken = ops.logical_not(finite)
-        return ops.concatenate(
-            [
-                ops.sum(counts * valid[:, None], axis=0),
-                ops.sum(positions * valid)[None],
-                ops.sum(ops.cast(broken, "int32") * valid)[None],
-            ]
-        )
+        rows = []
+        for piece in activations.pieces():
+            counts, positions = self.rule.count(piece)
+            broken = ops.cast(ops.logical_not(piece.finite()), "int32")
+            rows.append(ops.concatenate([counts, positions[:, None], broken[:, None]], axis=1))
+        return ops.sum(ops.concatenate(rows) * valid[:, None], axis=0)
 
 
 class _Masks:

@@ -21,7 +21,7 @@ from keras_remos.kernels import Tensor
 # What a mean must exceed a relative threshold by, as a share of it: more than float32 rounds, less than data tell.
 TIE_MARGIN = 1e-6
 # Elements that PyTorch counts at once, so that what it writes down in between stays in the processor's cache.
-PIECE = 1 << 20
+PIECE = 1 << 21
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
     KERAS_BACKEND=jax python tests/benchmarks/bench_profiling.py [--batches 6] [--json]
 
 Each row times the same batches through `teacher.predict_on_batch` and through profiling, in turns, in one process, and
-compares the medians. Compilation and planning come before and are reported on their own. Run it on an idle machine.
+compares the medians. Compilation and planning come before and are reported on their own. Run it on an idle machine. On
+a virtual one, where a fresh page of memory is dear and falls on whoever asks first, let glibc keep what it has:
+
+    GLIBC_TUNABLES=glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184 python ...
 """
 
 import argparse
