@@ -7,8 +7,6 @@ The data folders hold one sub-folder of images a class.
 
 import argparse
 
-import keras
-
 import keras_remos as kr
 
 
@@ -21,6 +19,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=0.005)
     arguments = parser.parse_args()
+
+    import keras  # After keras_remos, which chooses among the installed backends.
 
     teacher = kr.load_teacher(arguments.teacher)
     train = kr.open_for_model(teacher, arguments.train)
