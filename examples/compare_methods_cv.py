@@ -3,7 +3,8 @@
     python examples/compare_methods_cv.py teacher.keras images.npz --seeds 3 --output results.jsonl
 
 The data are an .npz with x_train, y_train, x_test and y_test, or a folder with train/ and test/, each with one
-sub-folder of images a class. For every seed the attacker owns one half of the training data and the students the other.
+sub-folder of images a class. For every seed the attacker owns one half of the training data and the students the other;
+adversarial inputs need none of it, so that with --scenes adversarial --attacker-share 0 the students may have it all.
 Three teachers are attacked: the one given (adversarial inputs made from it), and two copies of it with a backdoor (a
 patch, and a latent one). Every method trains on the same data, in the same order, with the same augmentation, the same
 head and for as many steps. Each student is a line of the output file once it is measured, so that a run that was killed
@@ -12,6 +13,7 @@ goes on where it stopped. The table at the end puts the test images of all seeds
 
 import argparse
 import json
+import math
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ import numpy as np
 import keras_remos as kr
 from keras_remos.defects import CoverageGuidedAttack, Defect, LatentBackdoor, PatchBackdoor, PenultimateAttack
 from keras_remos.evaluation import Rate, measure
-from keras_remos.methods import METHODS, recipe_of
+from keras_remos.methods import FRESH, METHODS, recipe_of
 
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "finetune": ("finetune", {}),
@@ -44,6 +46,7 @@ ADVERSARIAL: dict[str, Defect] = {
     "snac dlfuzz": CoverageGuidedAttack(criterion="snac", strategy="dlfuzz"),
 }
 BACKDOORS: dict[str, Defect] = {"patch": PatchBackdoor(), "latent": LatentBackdoor()}
+SCENES = ("adversarial", *BACKDOORS)
 CONTROL = "finetune"
 
 Labelled = tuple[np.ndarray, np.ndarray]
@@ -54,9 +57,12 @@ def main() -> None:
     parser.add_argument("teacher")
     parser.add_argument("data")
     parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="NAME")
+    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES), metavar="NAME")
+    parser.add_argument("--attacker-share", type=float, default=0.5, help="of the training images")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--learning-rate", type=float, help="of students that start from weights of the teacher's")
     parser.add_argument("--test-limit", type=int, help="use only so many test images")
     parser.add_argument("--output", type=Path, default=Path("results.jsonl"))
     arguments = parser.parse_args()
@@ -66,8 +72,8 @@ def main() -> None:
     test = kr.open_for_model(teacher, arguments.data, split="test", scaling=train.scaling)
     x, y = (part[: arguments.test_limit] for part in test.pixels.read_all())
     for seed in range(arguments.seeds):
-        attacker, own = halves(train.pixels.read_all(), seed)
-        for scene in ("adversarial", *BACKDOORS):
+        attacker, own = divide(train.pixels.read_all(), arguments.attacker_share, seed)
+        for scene in arguments.scenes:
             done = {row["student"] for row in read(arguments.output) if (row["seed"], row["scene"]) == (seed, scene)}
             missing = [name for name in arguments.students if name not in done]
             if not missing:
@@ -76,6 +82,8 @@ def main() -> None:
             for name in missing:
                 method, options = STUDENTS[name]
                 recipe = replace(recipe_of(method, attacked), epochs=arguments.epochs, batch_size=arguments.batch_size)
+                if arguments.learning_rate is not None and method not in FRESH:
+                    recipe = replace(recipe, learning_rate=arguments.learning_rate)
                 trained = METHODS[method](
                     attacked,
                     (train.space.scale(own[0]), own[1]),
@@ -91,11 +99,11 @@ def main() -> None:
     print(table(read(arguments.output)))
 
 
-def halves(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+def divide(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
     """The attacker's images and the student's."""
     x, y = data
     order = np.random.default_rng(seed).permutation(len(x))
-    first, second = np.array_split(order, 2)
+    first, second = np.split(order, [math.ceil(share * len(x))])
     return (x[first], y[first]), (x[second], y[second])
 
 

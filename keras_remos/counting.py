@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_remos.activations import Reading, ReadingPlan, capture
-from keras_remos.coverage import Activations, Criterion, count_tokens
+from keras_remos.coverage import Activations, Criterion, Padding, count_tokens
 from keras_remos.errors import RemosError
 from keras_remos.kernels import Tensor
 from keras_remos.layers import keras_mask
@@ -68,14 +68,14 @@ class CoverageModel(keras.Model):
             counts = count_tokens(before, reading.neurons, masks.of_tokens(layer, before), valid)
             return ops.concatenate([counts, ops.sum(valid)[None], ops.zeros((1,), dtype="int32")])
         tensor = self.plan.neurons(reading, before, after)
-        mask = masks.of_neurons(tensor, reading.neuron_axes)
-        activations = Activations(tensor, reading.neuron_axes, mask, reading.relu, reading.nonnegative)
+        padding = masks.of_neurons(tensor, reading.neuron_axes)
+        activations = Activations(tensor, reading.neuron_axes, padding, reading.relu, reading.nonnegative).merged()
         rows = []
         for piece in activations.pieces():
             counts, positions = self.rule.count(piece)
-            broken = ops.cast(ops.logical_not(piece.finite()), "int32")
+            broken = ops.cast(~piece.finite(), "int32")
             rows.append(ops.concatenate([counts, positions[:, None], broken[:, None]], axis=1))
-        return ops.sum(ops.concatenate(rows) * valid[:, None], axis=0)
+        return ops.sum((rows[0] if len(rows) == 1 else ops.concatenate(rows)) * valid[:, None], axis=0)
 
 
 class _Masks:
@@ -84,6 +84,7 @@ class _Masks:
     def __init__(self, inputs: Any, enabled: bool) -> None:
         self.enabled = enabled
         self.by_length: dict[int | None, Tensor] = {}
+        self._paddings: dict[int, Padding] = {}
         if isinstance(inputs, Mapping):
             for name, tensor in inputs.items():
                 if name.endswith("padding_mask"):
@@ -100,12 +101,13 @@ class _Masks:
         mask = layer.compute_mask(tokens)
         return self.by_length.get(tokens.shape[1]) if mask is None else mask
 
-    def of_neurons(self, tensor: Tensor, neuron_axes: tuple[int, ...]) -> Tensor | None:
-        """The mask of a tensor's positions, shaped to be broadcast to it, if axis 1 is a sequence that has one."""
+    def of_neurons(self, tensor: Tensor, neuron_axes: tuple[int, ...]) -> Padding | None:
+        """The padding of a tensor, if axis 1 is a sequence that has some."""
         rank = len(tensor.shape)
         if not self.enabled or rank < 3 or 1 in {axis % rank for axis in neuron_axes}:
             return None
         mask = keras_mask(tensor)
         if mask is None or len(mask.shape) != 2:
             mask = self.by_length.get(tensor.shape[1])
-        return None if mask is None else mask[(..., *[None] * (rank - 2))]
+        # It holds the mask, so that no other one gets its number.
+        return None if mask is None else self._paddings.setdefault(id(mask), Padding(mask))

@@ -20,8 +20,45 @@ from keras_remos.kernels import Tensor
 
 # What a mean must exceed a relative threshold by, as a share of it: more than float32 rounds, less than data tell.
 TIE_MARGIN = 1e-6
-# Elements that PyTorch counts at once, so that what it writes down in between stays in the processor's cache.
+# Elements that PyTorch counts at once on a processor, so that what it writes down in between stays in its cache.
 PIECE = 1 << 21
+
+
+class Padding:
+    """Which positions of a batch of sequences count. What follows from that is worked out once for all their tensors.
+
+    Args:
+        mask: Shape `(batch, length)`, boolean: `False` where a position is padding.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+        self._weights: dict[str, Tensor] = {}
+        self._divisors: dict[str, Tensor] = {}
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """How many positions of each sample count, shape `(batch,)`, int32."""
+        return ops.sum(ops.cast(self.mask, "int32"), axis=1)
+
+    def weights(self, dtype: str) -> Tensor:
+        """The mask as a factor of sequences, shape `(batch, 1, length)`."""
+        if dtype not in self._weights:
+            self._weights[dtype] = ops.cast(self.mask, dtype)[:, None]
+        return self._weights[dtype]
+
+    def divisor(self, dtype: str) -> Tensor:
+        """What turns a sum over a sample's positions into their mean, shape `(batch, 1)`; 1 if there are none."""
+        if dtype not in self._divisors:
+            self._divisors[dtype] = ops.cast(ops.maximum(self.lengths, 1), dtype)[:, None]
+        return self._divisors[dtype]
+
+    def along(self, tensor: Tensor) -> Tensor:
+        """The mask, shaped to be broadcast to a tensor `(batch, length, ...)`."""
+        return self.mask[(..., *[None] * (len(tensor.shape) - 2))]
+
+    def __getitem__(self, samples: slice) -> Padding:
+        return Padding(self.mask[samples])
 
 
 @dataclass(frozen=True)
@@ -32,23 +69,33 @@ class Activations:
         tensor: Shape `(batch, ...)`, any float dtype.
         neuron_axes: The axes that index neurons, in the order in which they are wanted. All others but 0 are
             positions (pixels, tokens, time steps).
-        mask: `None`, or a boolean tensor that can be broadcast to `tensor`: `False` where a position is padding.
+        padding: `None`, or which positions of axis 1 count.
         relu: See the tensor as if a ReLU followed.
         nonnegative: Nothing in it is below 0, which saves looking.
     """
 
     tensor: Tensor
     neuron_axes: tuple[int, ...]
-    mask: Tensor | None = None
+    padding: Padding | None = None
     relu: bool = False
     nonnegative: bool = False
 
-    @property
+    @cached_property
     def position_axes(self) -> tuple[int, ...]:
         """The axes that index positions."""
         rank = len(self.tensor.shape)
         neurons = {axis % rank for axis in self.neuron_axes}
         return tuple(axis for axis in range(1, rank) if axis not in neurons)
+
+    def merged(self) -> Activations:
+        """The same with one axis of neurons, where theirs are the last ones, in order."""
+        shape = ops.shape(self.tensor)
+        axes = [axis % len(shape) for axis in self.neuron_axes]
+        first = axes[0]
+        if len(axes) == 1 or axes != list(range(first, len(shape))):
+            return self
+        flat = ops.reshape(self.tensor, (*shape[:first], math.prod(shape[first:])))
+        return replace(self, tensor=flat, neuron_axes=(first,))
 
     def per_neuron(self, reduced: Tensor) -> Tensor:
         """Brings a tensor reduced over the position axes, `keepdims=True`, to shape `(batch, neurons)`."""
@@ -64,25 +111,24 @@ class Activations:
     def positions(self) -> Tensor:
         """How many positions of each sample count, shape `(batch,)`, int32."""
         shape = ops.shape(self.tensor)
-        masked = self.mask.shape if self.mask is not None else ()
-        unmasked = [shape[axis] for axis in self.position_axes if not masked or masked[axis] == 1]
-        if self.mask is None:
-            return ops.full((shape[0],), math.prod(unmasked), dtype="int32")
-        each = ops.sum(ops.cast(self.mask, "int32"), axis=tuple(range(1, len(shape))))
-        return each * math.prod(unmasked) if unmasked else each
+        if self.padding is None:
+            return ops.full((shape[0],), math.prod(shape[axis] for axis in self.position_axes), dtype="int32")
+        others = [shape[axis] for axis in self.position_axes if axis != 1]
+        return self.padding.lengths * math.prod(others) if others else self.padding.lengths
 
     def mean(self) -> Tensor:
         """The mean over positions, shape `(batch, neurons)`."""
         if not self.position_axes:
             return self.per_neuron(self._values)
-        total = self._total(self._values) if self.relu else self._sums
-        count = ops.cast(ops.maximum(self.positions, 1), total.dtype)
-        return self.per_neuron(total) / count[:, None]
+        total = self.per_neuron(self._total(self._values) if self.relu else self._sums)
+        if self.padding is not None and self.position_axes == (1,):
+            return total / self.padding.divisor(_dtype(total))
+        return total / ops.cast(ops.maximum(self.positions, 1), total.dtype)[:, None]
 
     @cached_property
     def sizes(self) -> Activations:
         """The same neurons by the size of what they do, whatever its sign."""
-        return replace(self, tensor=ops.abs(self._values), relu=False, nonnegative=True)
+        return replace(self, tensor=abs(self._values), relu=False, nonnegative=True)
 
     def finite(self) -> Tensor:
         """Whether all of a sample's activations are finite, shape `(batch,)`."""
@@ -93,10 +139,11 @@ class Activations:
     def extremes(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest value of each sample over all its neurons and positions, each `(batch, 1)`."""
         low = high = self._values
-        if self.mask is not None:
+        if self.padding is not None:
             # Over the neurons first: then the mask meets a small tensor.
-            low = ops.where(self.mask, ops.min(low, axis=self.neuron_axes, keepdims=True), float("inf"))
-            high = ops.where(self.mask, ops.max(high, axis=self.neuron_axes, keepdims=True), float("-inf"))
+            mask = self.padding.along(self.tensor)
+            low = ops.where(mask, ops.min(low, axis=self.neuron_axes, keepdims=True), float("inf"))
+            high = ops.where(mask, ops.max(high, axis=self.neuron_axes, keepdims=True), float("-inf"))
         axes = tuple(range(1, len(self.tensor.shape)))
         return ops.min(low, axis=axes)[:, None], ops.max(high, axis=axes)[:, None]
 
@@ -113,23 +160,24 @@ class Activations:
         # detour through booleans.
         if threshold is None:
             above = ops.sign(self.tensor)
-            above = above if self.nonnegative else ops.maximum(above, 0)
+            above = above if self.nonnegative else ops.relu(above)
         else:
             limit = threshold[(..., *[None] * (len(self.tensor.shape) - 2))]
-            above = ops.maximum(ops.sign(self._values - limit), 0)
+            above = ops.relu(ops.sign(self._values - limit))
         return ops.cast(self.per_neuron(self._total(above)), "int32")
 
     def pieces(self) -> Iterator[Activations]:
         """All samples; a few at a time where each step of a count is a tensor in memory, best kept in a cache."""
-        if keras.backend.backend() != "torch" or math.prod(self.tensor.shape) <= PIECE:
+        uncompiled = keras.backend.backend() == "torch" and self.tensor.device.type == "cpu"
+        if not uncompiled or math.prod(self.tensor.shape) <= PIECE:
             yield self
             return
         samples, *each = self.tensor.shape
         few = max(1, PIECE // math.prod(each))
         for start in range(0, samples, few):
             chosen = slice(start, start + few)
-            mask = None if self.mask is None else self.mask[chosen]
-            yield replace(self, tensor=self.tensor[chosen], mask=mask)
+            padding = None if self.padding is None else self.padding[chosen]
+            yield replace(self, tensor=self.tensor[chosen], padding=padding)
 
     @cached_property
     def _values(self) -> Tensor:
@@ -140,15 +188,9 @@ class Activations:
         """The sums over positions of the tensor as it is: `keepdims=True`."""
         return self._total(self.tensor)
 
-    @cached_property
-    def _weights(self) -> Tensor:
-        """The mask as a factor of sequences, `(batch, 1, length)`."""
-        weights = ops.cast(self.mask, self.tensor.dtype)
-        return weights[(slice(None), None, slice(None), *[0] * (len(weights.shape) - 2))]
-
     def _total(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over the positions that count, `keepdims=True`."""
-        return self._sum(tensor) if self.mask is None else self._masked_sum(tensor)
+        return self._sum(tensor) if self.padding is None else self._masked_sum(tensor, self.padding)
 
     def _sum(self, tensor: Tensor) -> Tensor:
         """The sum over positions of a tensor of this one's shape, `keepdims=True`."""
@@ -160,15 +202,15 @@ class Activations:
             tensor = ops.sum(tensor, axis=axis, keepdims=True)
         return tensor
 
-    def _masked_sum(self, tensor: Tensor) -> Tensor:
-        if self.position_axes != (1,):
-            return self._sum(ops.where(self.mask, tensor, 0.0))
+    def _masked_sum(self, tensor: Tensor, padding: Padding) -> Tensor:
+        if self.position_axes != (1,) or len(self.neuron_axes) > 1:
+            return self._sum(ops.where(padding.along(tensor), tensor, 0.0))
         # A product with the mask needs no masked copy.
-        if len(self.neuron_axes) == 1:
-            return ops.matmul(self._weights, tensor)
-        batch, length, *neurons = ops.shape(tensor)
-        total = ops.matmul(self._weights, ops.reshape(tensor, (batch, length, math.prod(neurons))))
-        return ops.reshape(total, (batch, 1, *neurons))
+        return padding.weights(_dtype(tensor)) @ tensor
+
+
+def _dtype(tensor: Tensor) -> str:
+    return keras.backend.standardize_dtype(tensor.dtype)
 
 
 class Criterion:
@@ -301,7 +343,7 @@ class StrongCoverage(Criterion):
 
 
 def _once_a_sample(covered: Tensor, activations: Activations) -> tuple[Tensor, Tensor]:
-    if activations.mask is not None:
+    if activations.padding is not None:
         # A sample that is nothing but padding covers nothing.
         covered = ops.logical_and(covered, activations.positions[:, None] > 0)
     return ops.cast(covered, "int32"), ops.ones((ops.shape(covered)[0],), dtype="int32")

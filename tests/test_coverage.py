@@ -17,6 +17,7 @@ from keras_remos.coverage import (
     CRITERIA,
     Activations,
     NeuronCoverage,
+    Padding,
     StrongCoverage,
     TopKCoverage,
     as_criterion,
@@ -56,9 +57,8 @@ def exact(values: np.ndarray, valid: np.ndarray | None = None) -> oracle.Neurons
 
 def count(tensor: np.ndarray, axes: tuple[int, ...], rule: dict[str, Any], mask: Any = None) -> tuple[list[int], int]:
     tensor = keras.ops.convert_to_tensor(tensor)
-    if mask is not None:
-        mask = keras.ops.convert_to_tensor(mask)
-    found = [as_criterion(rule).count(piece) for piece in Activations(tensor, axes, mask).pieces()]
+    padding = None if mask is None else Padding(keras.ops.convert_to_tensor(mask))
+    found = [as_criterion(rule).count(piece) for piece in Activations(tensor, axes, padding).pieces()]
     counts = np.sum([numpy(counts).sum(axis=0) for counts, _ in found], axis=0)
     return counts.astype(int).tolist(), sum(int(numpy(positions).sum()) for _, positions in found)
 
@@ -80,7 +80,7 @@ def test_masked_positions_do_not_exist(
     with pytest.MonkeyPatch.context() as patch:
         if pieces:
             patch.setattr("keras_remos.coverage.PIECE", 1)
-        assert count(garbage, (-1,), rule, valid[..., None]) == oracle.count(exact(tensor, valid), **rule)
+        assert count(garbage, (-1,), rule, valid) == oracle.count(exact(tensor, valid), **rule)
 
 
 @pytest.mark.parametrize("rule", RULES + SNAC, ids=str)
@@ -91,10 +91,29 @@ def test_axes_may_lie_in_any_order(rule: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES + SNAC, ids=str)
+def test_neurons_on_the_last_axes_can_be_merged(rule: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    tensor = keras.ops.convert_to_tensor(rng.integers(-6, 7, (3, 2, 2, 4)).astype("float32") / 2)
+    padding = Padding(keras.ops.convert_to_tensor(np.array([[True, True], [True, False], [False, True]])))
+    for axes, merged in {
+        (2, 3): (2,),
+        (-2, -1): (2,),
+        (1, 2, 3): (1,),
+        (3,): (3,),
+        (3, 2): (3, 2),
+        (1, 2): (1, 2),
+    }.items():
+        seen = Activations(tensor, axes, None if 1 in merged else padding)
+        assert seen.merged().neuron_axes == merged
+        for ours, theirs in zip(as_criterion(rule).count(seen.merged()), as_criterion(rule).count(seen), strict=True):
+            assert np.array_equal(numpy(ours), numpy(theirs)), axes
+
+
+@pytest.mark.parametrize("rule", RULES + SNAC, ids=str)
 def test_a_sample_of_padding_covers_nothing(rule: dict[str, Any]) -> None:
     tensor = np.array([[[1.0, 3.0]], [[1e6, 2e6]]], "float32")
     valid = np.array([[True], [False]])
-    assert count(tensor, (-1,), rule, valid[..., None])[0] == count(tensor[:1], (-1,), rule)[0]
+    assert count(tensor, (-1,), rule, valid)[0] == count(tensor[:1], (-1,), rule)[0]
 
 
 def exact_neurons(tensor: np.ndarray, axes: tuple[int, ...]) -> oracle.Neurons:

@@ -1,5 +1,6 @@
 """The examples run as they stand, on small models and data."""
 
+import json
 import os
 import subprocess
 import sys
@@ -79,6 +80,38 @@ def test_methods_for_images_are_compared_and_a_killed_run_goes_on(images: Path) 
     assert len(lines) == 6
     (images / "results.jsonl").write_text("\n".join(lines[:5]) + "\n", encoding="utf-8")
     assert run("compare_methods_cv.py", images, *arguments, *students) == said
+
+
+def test_the_students_may_have_all_images_where_the_attacker_needs_none(images: Path) -> None:
+    arguments = (
+        "teacher.keras",
+        "images.npz",
+        "--seeds",
+        1,
+        "--epochs",
+        1,
+        "--batch-size",
+        8,
+        "--learning-rate",
+        0.001,
+    )
+    adversarial = ("--students", "finetune", "retrain", "--scenes", "adversarial", "--attacker-share", 0)
+    said = run("compare_methods_cv.py", images, *arguments, *adversarial)
+    assert "patch" not in said and "latent" not in said
+    rows = [json.loads(line) for line in (images / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    rates = {row["student"]: row["options"]["recipe"]["learning_rate"] for row in rows}
+    assert rates == {"finetune": 0.001, "retrain": 0.1}
+
+
+@pytest.mark.parametrize(("share", "attackers"), [(0, 0), (0.5, 4), (0.1, 1), (1, 7)])
+def test_attacker_and_students_share_nothing(share: float, attackers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from compare_methods_cv import divide
+
+    attacker, own = divide((np.arange(7), np.arange(7) + 10), share, seed=0)
+    assert len(attacker[0]) == attackers
+    assert sorted([*attacker[0], *own[0]]) == list(range(7))
+    assert all(np.array_equal(x + 10, y) for x, y in (attacker, own))
 
 
 def test_the_quickstart_for_texts_audits_what_it_trained(texts: Path) -> None:
