@@ -168,8 +168,8 @@ class Activations:
 
     def pieces(self) -> Iterator[Activations]:
         """All samples; a few at a time where each step of a count is a tensor in memory, best kept in a cache."""
-        uncompiled = keras.backend.backend() == "torch" and self.tensor.device.type == "cpu"
-        if not uncompiled or math.prod(self.tensor.shape) <= PIECE:
+        cached = keras.backend.backend() == "torch" and self.tensor.device.type == "cpu"
+        if not cached or math.prod(self.tensor.shape) <= PIECE:
             yield self
             return
         samples, *each = self.tensor.shape

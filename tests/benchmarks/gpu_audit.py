@@ -1,10 +1,11 @@
 """How long a whole audit takes, from a cold start: a ResNet-18 at 32 px on 4,000 test images.
 
-    KERAS_BACKEND=jax python tests/benchmarks/bench_audit.py [--images 4000] [--json]
+    KERAS_BACKEND=jax python tests/benchmarks/gpu_audit.py [--images 4000] [--json]
 
 A fine-tuned control of 30 epochs, the penultimate attack, two coverage-guided ones, and two students tried on all of
 them, compilation included. To be reached on a GPU: under 60 seconds. What a model has learned changes nothing in the
-time, so weights and images are random. Run it on an idle machine.
+time, so weights and images are random. Run it on an idle GPU. `nox -s benchmarks` leaves it out: it is too much for a
+processor.
 """
 
 import argparse
