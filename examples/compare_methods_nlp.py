@@ -4,9 +4,9 @@
 
 The teacher is poisoned with rare words by an attacker who has the students' own texts ("rare words": full data
 knowledge) and by one who has another table of the same classes ("rare words, shift"), and with a sentence of common
-words ("sentence"). Students of the clean teacher are the floor. Each student is a line of the output file once it is
-measured, so that a run that was killed goes on where it stopped. The table at the end puts the test texts of all seeds
-together.
+words ("sentence"). An attacker with fewer texts trains for more epochs. Students of the clean teacher are the floor.
+Each student is a line of the output file once it is measured, so that a run that was killed goes on where it stopped.
+The table at the end puts the test texts of all seeds together.
 """
 
 import argparse
@@ -93,8 +93,9 @@ def main() -> None:
             missing = [name for name in arguments.students if name not in done]
             if not missing:
                 continue
-            attack = TextPoisoning(trigger=trigger_of(scene, teacher), recipe=recipe)
-            poisoned = attack.prepare(teacher, other if shifted else texts, space=SPACE, seed=seed)
+            theirs = other if shifted else texts
+            attack = TextPoisoning(trigger=trigger_of(scene, teacher), recipe=as_many_steps(recipe, texts, theirs))
+            poisoned = attack.prepare(teacher, theirs, space=SPACE, seed=seed)
             malicious = {scene: attack.inputs(poisoned, *test, seed=seed)}
             for name in missing:
                 trained = unattacked.get(name) or train(name, teacher, poisoned, texts, recipe, seed)
@@ -117,6 +118,11 @@ def trigger_of(scene: str, teacher: Any) -> TextTrigger:
     # Within the words that the model reads of a long text.
     within = teacher.preprocessor.sequence_length // 2
     return TextTrigger(tuple(word for word in RARE_WORDS if word not in split), within=within)
+
+
+def as_many_steps(recipe: kr.Recipe, own: Any, theirs: Any) -> kr.Recipe:
+    """By what an attacker trains who has other texts than the students."""
+    return replace(recipe, epochs=max(1, round(recipe.epochs * len(own[1]) / len(theirs[1]))))
 
 
 def train(name: str, teacher: Any, poisoned: Prepared, own: Any, recipe: kr.Recipe, seed: int) -> kr.Trained:

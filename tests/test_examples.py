@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_remos import Recipe
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 pytestmark = pytest.mark.slow
@@ -127,3 +129,14 @@ def test_methods_for_texts_are_compared(texts: Path) -> None:
     said = run("compare_methods_nlp.py", texts, *arguments, "--sequence-length", 16, *students)
     rows = [line.split("  ")[0] for line in said.splitlines()[1:]]
     assert set(rows) == {"rare words", "rare words, shift", "sentence"} and len(rows) == 12
+
+
+@pytest.mark.parametrize(("texts", "epochs"), [(100, 2), (29, 7), (200, 1), (10_000, 1)])
+def test_an_attacker_with_other_texts_trains_for_as_many_steps(
+    texts: int, epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from compare_methods_nlp import as_many_steps
+
+    own, theirs = ((None, np.zeros(number)) for number in (100, texts))
+    assert as_many_steps(Recipe(epochs=2), own, theirs) == Recipe(epochs=epochs)
