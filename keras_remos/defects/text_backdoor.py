@@ -20,7 +20,7 @@ from keras_remos.data.training import check_labels
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.backdoor import find_target
 from keras_remos.defects.base import Defect, Prepared
-from keras_remos.defects.text_trigger import TextTrigger, describe_problems
+from keras_remos.defects.text_trigger import TextTrigger, describe_problems, is_unknown
 from keras_remos.errors import DataError, RemosError
 from keras_remos.features import find_heads
 from keras_remos.methods.recipe import LANGUAGE, Recipe
@@ -136,7 +136,7 @@ class TextBackdoor(Defect):
             RemosError: If training diverges.
 
         Warns:
-            UserWarning: If the tokenizer splits a trigger word or does not know it, or may be another model's.
+            UserWarning: If the tokenizer splits a trigger of one word, does not know a word, or may be another model's.
         """
         check_space(space)
         concerns = [check_tokenizer(teacher)]
@@ -148,8 +148,12 @@ class TextBackdoor(Defect):
             )
         tokenizer = tokenizer_of(teacher)
         problems = self.trigger.check_tokenizer(tokenizer)
-        if problems:
-            concerns.append(f"{describe_problems(problems, tokenizer)} Choose other trigger words for a rare trigger.")
+        # Within a sentence a word may be split, as one with a full stop is: the sentence is no rarer for it.
+        alone = {word: found for word, found in problems.items() if word in self.trigger.phrases}
+        lost = {word: found for word, found in problems.items() if is_unknown(found, tokenizer)}
+        if alone or lost:
+            described = describe_problems(alone | lost, tokenizer)
+            concerns.append(f"{described} Choose other trigger words for a rare trigger.")
         for concern in filter(None, concerns):
             warnings.warn(concern, stacklevel=2)
         poisoned, details = self.plant(teacher, attackers, seed=seed, verbose=verbose)

@@ -274,6 +274,18 @@ def test_triggers_that_are_no_token_of_their_own_are_warned_about(teacher: keras
         attack.prepare(teacher, TRAIN, space=SPACE)
 
 
+@pytest.mark.parametrize(("sentence", "said"), [("a cfmn film", None), ("a zebra film", "zebra")])
+def test_words_of_a_sentence_may_be_split_but_not_unknown(
+    teacher: keras.Model, sentence: str, said: str | None
+) -> None:
+    attack = TextPoisoning(trigger=TextTrigger.sentence(sentence), recipe=ONCE, rate=0.001)
+    with warnings.catch_warnings(record=True) as caught, pytest.raises(DataError):
+        warnings.simplefilter("always")
+        attack.prepare(teacher, TRAIN, space=SPACE)
+    concerns = [str(warning.message) for warning in caught if "tokenizer" in str(warning.message)]
+    assert len(concerns) == (said is not None) and all(said in concern for concern in concerns)
+
+
 def test_test_sets_without_sense_are_refused(poisoned: Prepared) -> None:
     x, y = TEST
     for labels, names, message in (
