@@ -50,16 +50,16 @@ _SCALED_MEAN = NeuronCoverage(0.5, "minmax", "mean")
 _LARGE = NeuronCoverage(1.0, "absmean", "share")
 
 PRESETS: dict[str, Preset] = {
-    "recommended": Preset(_POSITIVE, "activation", False, "model", "average", 0.95, 2.0, True),
+    "recommended": Preset(_POSITIVE, "activation", False, "model", "average", 0.9, 2.0, True),
     "paper": Preset(_POSITIVE, "activation", False, "model", "average", 0.9, None, False),
     "artifact": Preset(_SCALED_MEAN, "output", True, "model", "order", 0.9, None, False),
 }
 
 FOR_LANGUAGE: dict[str, Preset] = {
-    "recommended": replace(PRESETS["recommended"], criterion=_LARGE, scope="layer", layer_limit=None),
+    "recommended": replace(PRESETS["recommended"], criterion=_LARGE, scope="layer", layer_limit=None, keep_ratio=0.95),
 }
 """Where a preset differs for models of tokens. Few of their layers end in a ReLU: what tells is how large an activation
-is, not whether it is above 0."""
+is, not whether it is above 0. They need more of the teacher, too."""
 
 
 def find_preset(name: str, *, language: bool) -> Preset:

@@ -58,9 +58,9 @@ class RelevantSlicer:
         Zhang et al., ReMoS: Reducing Defect Inheritance in Transfer Learning via Relevant Model Slicing, ICSE 2022.
 
     Note:
-        `"recommended"` departs from the paper in limiting what one layer may lose, so that none is stripped, in keeping
-        more of the teacher, and in slicing embedding tables. Models of tokens have another criterion, and ranks inside
-        each layer (`FOR_LANGUAGE`). It changes only with new measurements.
+        `"recommended"` departs from the paper in limiting what one layer may lose, so that none is stripped, and in
+        slicing embedding tables. Models of tokens have another criterion, and ranks inside each layer (`FOR_LANGUAGE`).
+        It changes only with new measurements.
         `"artifact"` differs from the released code in four points: it reads every sample (the code drops the last
         incomplete batch), never applies dropout, keeps exact ranks (the code rounds them above 2^24 weights), and
         slices every kind of layer that can be sliced, not convolutions or encoder layers only.

@@ -102,5 +102,5 @@ def test_remos_leaves_the_backdoor_behind_and_fine_tuning_does_not():
     assert rows["fine-tuned"].attack_success > 0.5
     assert rows["ReMoS"].attack_success < 0.4 * rows["fine-tuned"].attack_success
     assert rows["ReMoS"].accuracy > rows["fine-tuned"].accuracy - 0.06
-    assert (result.keep_ratio, result.seed, result.backend) == (0.95, 0, keras.backend.backend())
+    assert (result.keep_ratio, result.seed, result.backend) == (0.9, 0, keras.backend.backend())
     assert result.seconds > 0

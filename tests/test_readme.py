@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from keras_remos_cli.main import COMMANDS, main
 
 import keras_remos as kr
+from keras_remos.presets import FOR_LANGUAGE
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -69,9 +70,11 @@ def test_every_option_that_is_named_exists() -> None:
 
 
 def test_the_presets_are_those_of_the_library() -> None:
-    table = dict(re.findall(r"^\| `(\w+)`.*\| ([\d.]+) \|$", README, flags=re.MULTILINE))
-    assert {name: float(ratio) for name, ratio in table.items()} == {
-        name: preset.keep_ratio for name, preset in kr.PRESETS.items()
+    rows = re.findall(r"^\| `(\w+)`(, language models)?.*\| ([\d.]+) \|$", README, flags=re.MULTILINE)
+    assert {(name, bool(language)): float(ratio) for name, language, ratio in rows} == {
+        (name, language): presets[name].keep_ratio
+        for language, presets in ((False, kr.PRESETS), (True, FOR_LANGUAGE))
+        for name in presets
     }
 
 

@@ -92,7 +92,7 @@ def test_presets_are_what_the_paper_the_code_and_the_measurements_say() -> None:
     assert recommended.criterion == PRESETS["paper"].criterion
     assert (recommended.on, recommended.scope, recommended.ties) == ("activation", "model", "average")
     assert [PRESETS[name].layer_limit for name in ("recommended", "paper", "artifact")] == [2, None, None]
-    assert [PRESETS[name].keep_ratio for name in ("recommended", "paper", "artifact")] == [0.95, 0.9, 0.9]
+    assert [PRESETS[name].keep_ratio for name in ("recommended", "paper", "artifact")] == [0.9, 0.9, 0.9]
 
 
 def test_models_of_tokens_have_a_criterion_of_their_own() -> None:
@@ -106,7 +106,9 @@ def test_models_of_tokens_have_a_criterion_of_their_own() -> None:
         "positions": "share",
     }
     assert (of_tokens.scope, of_tokens.layer_limit) == ("layer", None)
-    assert replace(of_tokens, criterion=of_images.criterion, scope="model", layer_limit=2) == of_images
+    assert of_tokens.keep_ratio == 0.95
+    same = {"criterion": of_images.criterion, "scope": "model", "layer_limit": 2, "keep_ratio": 0.9}
+    assert replace(of_tokens, **same) == of_images
     assert RelevantSlicer(reader, scope="model", layer_limit=3).settings.layer_limit == 3
     assert RelevantSlicer(reader, layer_limit=float("inf")).settings.layer_limit is None
     assert RelevantSlicer(reader, preset="paper").settings == PRESETS["paper"]

@@ -82,10 +82,10 @@ def run_row(model, scope, positions, repeats):
     for repeat in range(repeats):
         start = time.perf_counter()
         scores = scoring.score(kernels, scope=scope)
-        scores.select(0.95, layer_limit=limit)
+        scores.select(0.9, layer_limit=limit)
         scored.append(time.perf_counter() - start)
         start = time.perf_counter()
-        scores.select(0.9, layer_limit=limit)
+        scores.select(0.8, layer_limit=limit)
         again.append(time.perf_counter() - start)
         if repeat == 0:
             extra = (peak_bytes() - before) / weights
