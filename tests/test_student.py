@@ -12,7 +12,7 @@ import pytest
 import toys
 from keras import layers as kl
 
-from keras_remos import RelevantSlice, RelevantSlicer, StudentError
+from keras_remos import PRESETS, RelevantSlice, RelevantSlicer, StudentError
 from keras_remos.layers import find_sliceable, own_variables, weight_holders
 
 # What Keras can copy, with the head's path. The tied toy has no head.
@@ -103,7 +103,7 @@ def test_nothing_but_a_model_and_data_is_needed() -> None:
     model, x, _ = toys.make("cnn")
     student = RelevantSlicer(model).apply(x)
     weights = np.concatenate([toys.numpy(student.get_layer(name).kernel).ravel() for name in ("conv1", "conv2")])
-    assert 0 < np.count_nonzero(weights == 0) <= 0.05 * weights.size
+    assert 0 < np.count_nonzero(weights == 0) <= (1 - PRESETS["recommended"].keep_ratio) * weights.size
     np.testing.assert_array_equal(student.get_layer("head").kernel, model.get_layer("head").kernel)
     student.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     student.fit(x, np.zeros(len(x)), verbose=0)
