@@ -61,7 +61,8 @@ def test_the_program_slices_it(
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
         assert answer["num_samples"] == 128
-        assert 0.94 < _share_of_kernels(answer) < 0.96
+        kept = 0.95 if teacher.startswith("minilm") else 0.9
+        assert _share_of_kernels(answer) == pytest.approx(kept, abs=0.01)
         assert answer["num_classes"] == {"cifar10_resnet20.keras": 20, "cifar10_resnet56.keras": 10}.get(teacher, 2)
         assert student.stat().st_size > 100_000
         from_profile = tmp_path / f"{backend}.from_profile.npz"
