@@ -149,11 +149,13 @@ class TextBackdoor(Defect):
         tokenizer = tokenizer_of(teacher)
         problems = self.trigger.check_tokenizer(tokenizer)
         # Within a sentence a word may be split, as one with a full stop is: the sentence is no rarer for it.
-        alone = {word: found for word, found in problems.items() if word in self.trigger.phrases}
-        lost = {word: found for word, found in problems.items() if is_unknown(found, tokenizer)}
-        if alone or lost:
-            described = describe_problems(alone | lost, tokenizer)
-            concerns.append(f"{described} Choose other trigger words for a rare trigger.")
+        telling = {
+            word: pieces
+            for word, pieces in problems.items()
+            if word in self.trigger.phrases or is_unknown(pieces, tokenizer)
+        }
+        if telling:
+            concerns.append(f"{describe_problems(telling, tokenizer)} Choose other trigger words for a rare trigger.")
         for concern in filter(None, concerns):
             warnings.warn(concern, stacklevel=2)
         poisoned, details = self.plant(teacher, attackers, seed=seed, verbose=verbose)
