@@ -78,6 +78,13 @@ def test_the_presets_are_those_of_the_library() -> None:
     }
 
 
+def test_help_says_what_the_presets_keep() -> None:
+    said = " ".join(CliRunner().invoke(main, ["slice", "--help"]).output.split())
+    (share,) = {preset.keep_ratio for preset in kr.PRESETS.values()}
+    language = FOR_LANGUAGE["recommended"].keep_ratio
+    assert f"the preset's ({share}, and {language} for recommended on language models)" in said
+
+
 def test_public_names_are_all_exported() -> None:
     exported = {name for name in vars(kr) if not name.startswith("_") and not _is_module(name)}
     assert set(kr.__all__) == exported - {"select_backend"}
