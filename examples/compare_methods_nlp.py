@@ -33,12 +33,14 @@ STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mag-prune": ("mag-prune", {}),
     "retrain": ("retrain", {}),
     "remos": ("remos", {}),
-    "remos 0.98": ("remos", {"keep_ratio": 0.98}),
     "remos 0.90": ("remos", {"keep_ratio": 0.9}),
+    "remos 0.80": ("remos", {"keep_ratio": 0.8}),
     "embedding": ("remos", {"filters": "token_embedding"}),
     "artifact 0.95": ("remos", {"preset": "artifact", "keep_ratio": 0.95}),
+    "artifact 0.80": ("remos", {"preset": "artifact", "keep_ratio": 0.8}),
     # Resets the largest weights of each layer and asks for no coverage: what the authors ran on language models.
-    "magnitude 0.95": ("remos", {"embeddings": False}),
+    "magnitude 0.95": ("remos", {"keep_ratio": 0.95, "embeddings": False}),
+    "magnitude 0.80": ("remos", {"keep_ratio": 0.8, "embeddings": False}),
     # The same as "finetune", but of the teacher before it was poisoned.
     "clean": ("finetune", {}),
 }
