@@ -6,7 +6,7 @@ on the call of the layer object itself, so it sees every one, also while a backe
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ Listener = Callable[[keras.Layer, Tensor, Tensor, dict[str, Any]], Any]
 
 
 @contextmanager
-def capture(layers: Iterable[keras.Layer], listener: Listener) -> Iterator[None]:
+def capture(layers: Iterable[keras.Layer], listener: Listener, *, model: keras.Model | None = None) -> Iterator[None]:
     """Calls `listener(layer, inputs, outputs, kwargs)` after every call of the given layers.
 
     `inputs` is the call's first tensor and `outputs` the first tensor that it returns. The listener runs inside
@@ -31,6 +31,8 @@ def capture(layers: Iterable[keras.Layer], listener: Listener) -> Iterator[None]
     Args:
         layers: The layer objects to listen to. A call by `layer(...)` or `layer.call(...)` is seen.
         listener: Called in the order in which the calls end.
+        model: The model that is run. Needed for the two parts of a `Bidirectional` layer: on a GPU Keras runs them as
+            one and calls neither, but inside this capture it calls both.
 
     Raises:
         RuntimeError: If one of the layers is being captured already.
@@ -48,7 +50,8 @@ def capture(layers: Iterable[keras.Layer], listener: Listener) -> Iterator[None]
                 raise RuntimeError(f"Layer {layer.name!r} is being captured already: captures cannot be nested.")
             vars(layer)["call"] = _tapped_call(layer, listener)
             tapped.append(layer)
-        yield
+        with kinds.unfused(model) if model else nullcontext():
+            yield
     finally:
         for layer in tapped:
             del vars(layer)["call"]
@@ -233,7 +236,7 @@ def trace_calls(model: keras.Model, taps: list[keras.Layer], example: Any) -> tu
             calls: list[Call] = []
             # The model is reached through the closure: a probe that held it would add to the model's life, and a
             # layer attribute would be tracked.
-            with capture(taps, lambda *seen: calls.append(Call(*seen))):
+            with capture(taps, lambda *seen: calls.append(Call(*seen)), model=model):
                 outputs = model(inputs, training=False)
             runs.append((calls, keras.tree.flatten(outputs)))
             return outputs

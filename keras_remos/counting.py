@@ -52,7 +52,7 @@ class CoverageModel(keras.Model):
                 results[index] = self._read(layer, before, after, reading, masks, valid)
             calls += 1
 
-        with capture(self.plan.taps, listen):
+        with capture(self.plan.taps, listen, model=self.teacher):
             self.teacher(x, training=False)
         if calls != self.plan.num_calls:
             raise RemosError(

@@ -168,7 +168,7 @@ class FeatureExtractor:
             return pass_on(paths[id(layer)], outputs) if pass_on and id(layer) in paths else None
 
         taps = {id(layer): layer for layer in (*self._tapped, self._head) if layer is not None}
-        with capture(taps.values(), listen):
+        with capture(taps.values(), listen, model=self.model):
             outputs = self.model(x, training=training)
         for path, layer in zip(self.paths, self._tapped, strict=True):
             if layer is not None and id(layer) not in left:

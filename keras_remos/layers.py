@@ -5,6 +5,7 @@ With `kernels`, the only file that knows what Keras layers look like inside.
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +95,20 @@ def visible(model: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
             yield path, layer
             if isinstance(layer, (kl.RNN, kl.TimeDistributed)):
                 below.append(f"{path}/")
+
+
+@contextmanager
+def unfused(model: keras.Layer) -> Iterator[None]:
+    """Makes each `Bidirectional` layer in a model call its two parts, where a GPU would run them as one."""
+    fused = [layer for _, layer in walk(model) if isinstance(layer, kl.Bidirectional) and not layer.stateful]
+    try:
+        for layer in fused:
+            # Keras fuses none that keeps a state, and asks for nothing else about it in a call.
+            vars(layer)["stateful"] = True
+        yield
+    finally:
+        for layer in fused:
+            vars(layer)["stateful"] = False
 
 
 def is_leaf(layer: keras.Layer) -> bool:

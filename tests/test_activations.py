@@ -10,6 +10,7 @@ from keras import layers as kl
 
 from keras_remos import capture, profile
 from keras_remos.activations import plan_readings
+from keras_remos.features import FeatureExtractor
 from keras_remos.layers import is_leaf, visible
 
 
@@ -43,6 +44,40 @@ def test_taps_change_nothing_and_leave_no_trace(name: str) -> None:
     assert not any("call" in vars(layer) for layer in leaves(model))
     for other in (during, after):
         keras.tree.map_structure(np.testing.assert_array_equal, before, other)
+
+
+def test_the_parts_of_a_two_way_layer_are_called_where_a_gpu_would_run_them_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs = keras.Input((4, 3))
+    model = keras.Model(inputs, kl.Bidirectional(kl.LSTM(2))(inputs))
+    layer = model.layers[1]
+    x = np.ones((2, 4, 3), np.float32)
+    before = toys.numpy(model(x))
+    fused: list[int] = []
+
+    def as_on_a_gpu(sequences: Any, *_: Any, **__: Any) -> Any:
+        fused.append(1)
+        last = keras.ops.zeros((len(sequences), 2))
+        return (last, None, []), (last, None, [])
+
+    # Older versions of Keras never do: there the capture has nothing to prevent.
+    monkeypatch.setattr("keras.src.backend.bidirectional_lstm", as_on_a_gpu, raising=False)
+    seen: list[str] = []
+    parts = [layer.forward_layer, layer.backward_layer]
+    with capture(parts, lambda part, *_: seen.append(part.name), model=model):
+        np.testing.assert_array_equal(toys.numpy(model(x)), before)
+    assert seen == [part.name for part in parts]
+    assert not fused
+    assert not layer.stateful
+    plan = plan_readings(model, x)
+    assert {name.rsplit("/", 1)[0] for name in plan.kernels} == {f"{layer.name}/{part.name}" for part in parts}
+    assert not fused
+    outputs, features = FeatureExtractor(model, [f"{layer.name}/{part.name}" for part in parts])(x)
+    np.testing.assert_array_equal(toys.numpy(outputs), before)
+    np.testing.assert_array_equal(np.concatenate([toys.numpy(part) for part in features], axis=1), before)
+    model(x)
+    assert bool(fused) == hasattr(layer, "_call_fused_lstm")
 
 
 def test_a_shared_layer_is_seen_once_a_call() -> None:

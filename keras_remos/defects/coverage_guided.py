@@ -133,7 +133,7 @@ class _Neurons:
                 seen[index] = self.criterion.count(activations)[0], activations.mean()
             calls += 1
 
-        with capture(self.plan.taps, listen):
+        with capture(self.plan.taps, listen, model=self.model):
             self.model(inputs, training=False)
         covered, means = zip(*(seen[index] for index in range(len(seen))), strict=True)
         return ops.cast(ops.concatenate(covered, axis=1), "float32"), ops.concatenate(means, axis=1)
