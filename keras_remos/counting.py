@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_remos.activations import Reading, ReadingPlan, capture
@@ -18,8 +20,7 @@ from keras_remos.layers import keras_mask
 class CoverageModel(keras.Model):
     """Runs a teacher and returns what its neurons did: one int32 vector for the whole batch.
 
-    Keras compiles it like any model's `predict`. The vector holds, reading after reading, the count of each neuron,
-    the number of positions, and how many samples had activations that are not finite.
+    Keras compiles it like any model's `predict`. `split` takes the vector, or a sum of several, apart.
 
     Args:
         teacher: The model to watch.
@@ -42,7 +43,7 @@ class CoverageModel(keras.Model):
         for index, reading in enumerate(self.plan.readings):
             due.setdefault(reading.call, []).append((index, reading))
         masks = _Masks(x, enabled=not self.count_padding)
-        results: dict[int, Tensor] = {}
+        results: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         calls = 0
 
         def listen(layer: keras.Layer, before: Tensor, after: Tensor, kwargs: dict[str, Any]) -> None:
@@ -59,23 +60,46 @@ class CoverageModel(keras.Model):
                 f"Model {self.teacher.name!r} made {self.plan.num_calls} calls of its layers when it was traced and "
                 f"{calls} when it ran: what it does depends on more than its inputs' shapes. It cannot be profiled."
             )
-        return ops.concatenate([results[index] for index in range(len(self.plan.readings))])
+        counts, positions, checks = zip(*(results[index] for index in range(len(self.plan.readings))), strict=True)
+        vectors: list[Tensor] = []
+        # All readings at once: on a GPU each operation of PyTorch is a launch.
+        for of_tokens, group in groupby(counts, key=lambda tensor: len(tensor.shape) == 1):
+            found = list(group)
+            vectors += found if of_tokens else [ops.sum(ops.concatenate(found, axis=1) * valid[:, None], axis=0)]
+        broken = ops.cast(~ops.isfinite(ops.stack(checks)), "int32")
+        vectors.append(ops.sum(ops.concatenate([ops.stack(positions), broken]) * valid, axis=1))
+        return ops.concatenate(vectors)
+
+    def split(self, vector: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """Takes apart what the model returned, or the sum of what it returned for several batches.
+
+        Returns:
+            For each reading the counts of its neurons, the number of positions, and how many samples had activations
+            that are not finite.
+        """
+        ends = np.cumsum([reading.neurons for reading in self.plan.readings])
+        *counts, rest = np.split(vector, ends)
+        positions, broken = np.split(rest, 2)
+        return counts, positions, broken
 
     def _read(
         self, layer: keras.Layer, before: Tensor, after: Tensor, reading: Reading, masks: _Masks, valid: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts, positions, and a number that is finite where all activations are: of each sample."""
         if not reading.neuron_axes:
             counts = count_tokens(before, reading.neurons, masks.of_tokens(layer, before), valid)
-            return ops.concatenate([counts, ops.sum(valid)[None], ops.zeros((1,), dtype="int32")])
+            return counts, ops.ones_like(valid), ops.zeros_like(valid, dtype="float32")
         tensor = self.plan.neurons(reading, before, after)
         padding = masks.of_neurons(tensor, reading.neuron_axes)
         activations = Activations(tensor, reading.neuron_axes, padding, reading.relu, reading.nonnegative).merged()
-        rows = []
-        for piece in activations.pieces():
-            counts, positions = self.rule.count(piece)
-            broken = ops.cast(~piece.finite(), "int32")
-            rows.append(ops.concatenate([counts, positions[:, None], broken[:, None]], axis=1))
-        return ops.sum((rows[0] if len(rows) == 1 else ops.concatenate(rows)) * valid[:, None], axis=0)
+        pieces = [(*self.rule.count(piece), piece.check()) for piece in activations.pieces()]
+        counts, positions, checks = pieces[0] if len(pieces) == 1 else map(ops.concatenate, zip(*pieces, strict=True))
+        if tensor.shape[0] == 1:
+            # Made of weights alone, it may stand for every sample.
+            (samples,) = ops.shape(valid)
+            counts = ops.broadcast_to(counts, (samples, reading.neurons))
+            positions, checks = (ops.broadcast_to(part, (samples,)) for part in (positions, checks))
+        return counts, positions, checks
 
 
 class _Masks:

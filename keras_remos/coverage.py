@@ -112,7 +112,8 @@ class Activations:
         """How many positions of each sample count, shape `(batch,)`, int32."""
         shape = ops.shape(self.tensor)
         if self.padding is None:
-            return ops.full((shape[0],), math.prod(shape[axis] for axis in self.position_axes), dtype="int32")
+            # Not `ops.full`, with which PyTorch waits for the GPU.
+            return ops.zeros((shape[0],), dtype="int32") + math.prod(shape[axis] for axis in self.position_axes)
         others = [shape[axis] for axis in self.position_axes if axis != 1]
         return self.padding.lengths * math.prod(others) if others else self.padding.lengths
 
@@ -130,11 +131,11 @@ class Activations:
         """The same neurons by the size of what they do, whatever its sign."""
         return replace(self, tensor=abs(self._values), relu=False, nonnegative=True)
 
-    def finite(self) -> Tensor:
-        """Whether all of a sample's activations are finite, shape `(batch,)`."""
+    def check(self) -> Tensor:
+        """A number of each sample that is finite where all its activations are, shape `(batch,)`."""
         # The sums of sizes tell as well, if a criterion has made them; but for what a ReLU hides.
         seen = self.sizes if "sizes" in vars(self) and not self.relu else self
-        return ops.all(ops.isfinite(seen._sums), axis=tuple(range(1, len(self.tensor.shape))))
+        return ops.sum(seen._sums, axis=tuple(range(1, len(self.tensor.shape))))
 
     def extremes(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest value of each sample over all its neurons and positions, each `(batch, 1)`."""

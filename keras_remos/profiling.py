@@ -261,26 +261,22 @@ class _Counter:
         self.num_samples += samples
         self._check_finite()
 
-    def _split(self) -> list[np.ndarray]:
-        sizes = [reading.neurons + 2 for reading in self.plan.readings]
-        return np.split(self.totals, np.cumsum(sizes)[:-1])
-
     def _check_finite(self) -> None:
-        for reading, total in zip(self.plan.readings, self._split(), strict=True):
-            if total[-1]:
+        *_, broken = self.coverage_model.split(self.totals)
+        for reading, samples in zip(self.plan.readings, broken, strict=True):
+            if samples:
                 raise RemosError(
                     f"Layer {reading.layer!r} sees NaN or infinite activations (among the first {self.num_samples} "
                     "samples). Check the data's scaling, the weights, and half-precision overflow."
                 )
 
     def profile(self, data: str) -> CoverageProfile:
-        split = self._split()
+        counts, positions, _ = self.coverage_model.split(self.totals)
 
         def total(readings: list[int]) -> tuple[np.ndarray, int]:
             if not readings:
                 return np.zeros(0, np.int64), 0
-            summed = np.sum([split[index] for index in readings], axis=0)
-            return summed[:-2], int(summed[-2])
+            return np.sum([counts[index] for index in readings], axis=0), int(positions[readings].sum())
 
         layers = {}
         for path, (read, written) in self.plan.kernels.items():

@@ -94,6 +94,27 @@ def test_a_sample_of_padding_only_covers_nothing() -> None:
         assert found.layers[path].outputs.tolist() == rest.layers[path].outputs.tolist()
 
 
+def test_what_is_made_of_weights_alone_stands_for_every_sample() -> None:
+    class Prompted(kl.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.project = kl.Dense(2, name="project")
+
+        def build(self, shape: Any) -> None:
+            self.prompt = self.add_weight(shape=(1, 3, 4), name="prompt")
+            self.prompt.assign(np.ones((1, 3, 4)))
+            self.project.build((1, 3, 4))
+
+        def call(self, x: Any) -> Any:
+            return x + keras.ops.mean(self.project(keras.ops.convert_to_tensor(self.prompt)), axis=1)
+
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, Prompted()(kl.Dense(2)(inputs)))
+    found = profile(model, np.ones((5, 2), np.float32), batch_size=3, criterion={"name": "nc", "scale": "none"})
+    assert found.layers["prompted/project/kernel"].inputs.tolist() == [5, 5, 5, 5]
+    assert found.layers["prompted/project/kernel"].input_positions == 5
+
+
 def test_a_token_counts_once_a_sample() -> None:
     model, _, _ = toys.make("text")
     x = np.array([[3, 3, 3, 4, 0, 0, 0], [4, 4, 1, 3, 3, 3, 0], [12, 12, 12, 12, 12, 12, 12]], "int32")
