@@ -246,9 +246,9 @@ def _damaged(path: PathLike, error: Exception) -> FileError:
 
 def versions() -> dict[str, str]:
     """The library versions that a file records. Not the backend: the same input gives the same file on each."""
-    from importlib.metadata import version
+    from keras_remos import __version__
 
-    return {name: version(name) for name in ("keras-remos", "keras", "numpy")}
+    return {"keras-remos": __version__, "keras": keras.__version__, "numpy": np.__version__}
 
 
 def fingerprint(model: keras.Model, *, without: Sequence[str] = ()) -> WeightsFingerprint:
