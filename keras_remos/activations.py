@@ -50,7 +50,7 @@ def capture(layers: Iterable[keras.Layer], listener: Listener, *, model: keras.M
                 raise RuntimeError(f"Layer {layer.name!r} is being captured already: captures cannot be nested.")
             vars(layer)["call"] = _tapped_call(layer, listener)
             tapped.append(layer)
-        with kinds.unfused(model) if model else nullcontext():
+        with nullcontext() if model is None else kinds.unfused(model):
             yield
     finally:
         for layer in tapped:
