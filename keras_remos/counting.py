@@ -70,6 +70,11 @@ class CoverageModel(keras.Model):
         vectors.append(ops.sum(ops.concatenate([ops.stack(positions), broken]) * valid, axis=1))
         return ops.concatenate(vectors)
 
+    @property
+    def length(self) -> int:
+        """How many numbers the vector holds."""
+        return sum(reading.neurons + 2 for reading in self.plan.readings)
+
     def split(self, vector: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         """Takes apart what the model returned, or the sum of what it returned for several batches.
 

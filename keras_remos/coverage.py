@@ -132,7 +132,7 @@ class Activations:
         return replace(self, tensor=abs(self._values), relu=False, nonnegative=True)
 
     def check(self) -> Tensor:
-        """A number of each sample that is finite where all its activations are, shape `(batch,)`."""
+        """A sum of each sample that is finite where all its activations are, unless it overflows, shape `(batch,)`."""
         # The sums of sizes tell as well, if a criterion has made them; but for what a ReLU hides.
         seen = self.sizes if "sizes" in vars(self) and not self.relu else self
         return ops.sum(seen._sums, axis=tuple(range(1, len(self.tensor.shape))))

@@ -237,7 +237,7 @@ class _Counter:
         self.options = {"criterion": rule.get_config(), "on": on, "count_padding": count_padding}
         self.plan = plan_readings(model, example, on=on, selected=filters)
         self.coverage_model = CoverageModel(model, self.plan, rule, count_padding)
-        self.totals = np.zeros(sum(reading.neurons + 2 for reading in self.plan.readings), np.int64)
+        self.totals = np.zeros(self.coverage_model.length, np.int64)
         self.batch_size = len(_first(example))
         self.num_samples = 0
 
