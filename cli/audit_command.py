@@ -60,7 +60,7 @@ def command(
     A control is fine-tuned in the same run, unless you name one. A TEACHER that `keras-remos poison` wrote is also
     tried with its trigger.
     """
-    from keras_remos.evaluation import audit
+    from keras_remos.evaluation import Attacker, Controls, audit
     from keras_remos.methods import default_recipe
     from keras_remos.saving import read_record
 
@@ -72,10 +72,10 @@ def command(
     known = classes_of(paths)
     matched = data.open_trained(model, teacher, known)
     poisoned = opening.prepared(teacher) if "defect" in read_record(teacher) else None
-    models, spaces = {}, {}
+    judged = {}
     for path in paths:
-        models[path.stem] = opening.open(path)
-        spaces[path.stem] = data.open_trained(models[path.stem], path, known).space
+        opened = opening.open(path)
+        judged[path.stem] = opened, data.open_trained(opened, path, known).space
     own = None
     if floor or clean_teacher is not None or train_data is not None or (control is None and not no_control):
         split = train_split or ("train" if data.split is not None and train_data is None else None)
@@ -89,16 +89,16 @@ def command(
     report_skipped(matched)
     report = audit(
         poisoned or model,
-        models,
+        judged,
         (x[:limit], y[:limit]),
         train=own,
-        defects=defects or None,
-        control=control.stem if control is not None else not no_control,
-        floor=floor,
-        clean_teacher=None if clean_teacher is None else opening.open(clean_teacher),
-        synonyms=synonyms.open(),
+        attacker=Attacker(defects=defects or None, synonyms=synonyms.open()),
+        controls=Controls(
+            control=control.stem if control is not None else not no_control,
+            floor=floor,
+            clean_teacher=None if clean_teacher is None else opening.open(clean_teacher),
+        ),
         space=None if poisoned is not None else matched.space,
-        spaces=spaces,
         recipe=replace(default_recipe(model), batch_size=data.batch_size, **recipe) if recipe else None,
         class_names=matched.dataset.class_names,
         batch_size=data.batch_size,

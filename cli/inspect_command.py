@@ -56,7 +56,7 @@ def command(path: Path, allow_unsafe_deserialization: bool, teacher: Path | None
 
 def dropped_tokens(relevant: "RelevantSlice", teacher: "keras.Model") -> list[str]:
     """The tokens that a slice of a teacher resets, as its tokenizer writes them."""
-    from keras_remos.data.texts import tokenizer_of
+    from keras_remos.models.tokenizers import tokenizer_of
 
     relevant.check_teacher(teacher)
     tokenizer = tokenizer_of(teacher)

@@ -1,6 +1,5 @@
 """`keras-remos transfer`: from a teacher and a data set to a trained student, by any of the methods."""
 
-import inspect
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -66,23 +65,22 @@ def command(
     The student is a plain .keras file.
     """
     from keras_remos.methods import METHODS, recipe_of
-    from keras_remos.saving import check_writable, fingerprint, save_model
+    from keras_remos.models.fingerprint import fingerprint
+    from keras_remos.saving import check_writable, save_model
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{method}.keras")
     if output.suffix != ".keras":
         raise click.UsageError(f"The student is a .keras file: -o must end in .keras, received {output}.")
     check_writable(output, overwrite=force)
-    train = METHODS[method]
-    signature = inspect.signature(train).parameters
-    chosen = options_of(method, signature, options)
+    chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))
     model = opening.open(teacher)
     matched = data.open(model)
     num_classes = matched.dataset.num_classes
     if num_classes is None:
         raise click.ClickException("The data has no labels: a student needs them to be trained.")
     validation = None if validation_data is None else data.open_other(model, validation_data).dataset
-    trained = train(
+    trained = chosen.train(
         model,
         matched.dataset,
         validation,
@@ -90,7 +88,6 @@ def command(
         recipe=replace(recipe_of(method, model), batch_size=data.batch_size, **recipe),
         seed=seed,
         checkpoint=checkpoint,
-        **chosen,
     )
     report_skipped(matched)
     last = {name: values[-1] for name, values in trained.history.items()}

@@ -24,7 +24,7 @@ import numpy as np
 import keras_remos as kr
 from keras_remos.defects import CoverageGuidedAttack, Defect, LatentBackdoor, PatchBackdoor, PenultimateAttack
 from keras_remos.evaluation import Rate, measure
-from keras_remos.methods import FRESH, METHODS, recipe_of
+from keras_remos.methods import FRESH, recipe_of
 
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "finetune": ("finetune", {}),
@@ -84,7 +84,8 @@ def main() -> None:
                 recipe = replace(recipe_of(method, attacked), epochs=arguments.epochs, batch_size=arguments.batch_size)
                 if arguments.learning_rate is not None and method not in FRESH:
                     recipe = replace(recipe, learning_rate=arguments.learning_rate)
-                trained = METHODS[method](
+                trained = kr.train(
+                    method,
                     attacked,
                     (train.space.scale(own[0]), own[1]),
                     num_classes=train.dataset.num_classes,

@@ -20,9 +20,9 @@ from compare_methods_cv import CONTROL, read, table
 
 import keras_remos as kr
 from keras_remos.defects import Prepared, TextPoisoning, TextTrigger
-from keras_remos.defects.text_trigger import RARE_WORDS
+from keras_remos.defects.triggers.text import RARE_WORDS
 from keras_remos.evaluation import measure
-from keras_remos.methods import LANGUAGE, METHODS, recipe_of
+from keras_remos.methods import LANGUAGE, recipe_of
 
 SPACE = kr.PixelSpace("preprocessor")
 SCENES = ("rare words", "rare words, shift", "sentence")
@@ -139,7 +139,7 @@ def train(name: str, teacher: Any, poisoned: Prepared, own: Any, recipe: kr.Reci
         if name.startswith("magnitude"):
             profile = replace(profile, layers={path: covered_alike(found) for path, found in profile.layers.items()})
         options = {"relevant": slicer.slice(profile)}
-    return METHODS[method](source, own, num_classes=len(np.unique(own[1])), recipe=recipe, seed=seed, **options)
+    return kr.train(method, source, own, num_classes=len(np.unique(own[1])), recipe=recipe, seed=seed, **options)
 
 
 def covered_alike(found: kr.KernelCoverage) -> kr.KernelCoverage:

@@ -48,9 +48,9 @@ def main() -> None:
         poisoned,
         {"ReMoS": trained.student},
         kr.open_for_model(teacher, arguments.test).pixels.read_all(),
+        attacker=kr.Attacker(defects=["text-poisoning"]),
+        controls=kr.Controls(clean_teacher=teacher),
         train=(x[own], y[own]),
-        defects=["text-poisoning"],
-        clean_teacher=teacher,
         recipe=recipe,
     )
     print(report.summary())

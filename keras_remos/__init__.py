@@ -4,10 +4,28 @@ from keras_remos.backend import select_backend
 
 select_backend()
 
-from keras_remos.activations import capture  # noqa: E402 (Keras reads its backend when it is imported)
-from keras_remos.coverage import Criterion, NeuronCoverage, StrongCoverage, TopKCoverage  # noqa: E402
+from keras_remos.coverage.criteria import Criterion, NeuronCoverage, StrongCoverage, TopKCoverage  # noqa: E402 (Keras reads its backend when it is imported)
+from keras_remos.coverage.profile import CoverageProfile, profile  # noqa: E402
 from keras_remos.data import MatchedDataset, PixelSpace, open_dataset, open_for_model  # noqa: E402
-from keras_remos.defects import AttackSet, Prepared, Trigger  # noqa: E402
+from keras_remos.defects import (  # noqa: E402
+    DEFECTS,
+    AttackSet,
+    CoverageGuidedAttack,
+    Defect,
+    GreedySwap,
+    LatentBackdoor,
+    PatchBackdoor,
+    PenultimateAttack,
+    Prepared,
+    TextPoisoning,
+    TextTrigger,
+    TransferFGSM,
+    TransferPGD,
+    Trigger,
+    WeightPoisoning,
+    WordImportance,
+    open_synonyms,
+)
 from keras_remos.errors import (  # noqa: E402
     DataError,
     FileError,
@@ -16,35 +34,45 @@ from keras_remos.errors import (  # noqa: E402
     StudentError,
     TeacherError,
 )
-from keras_remos.evaluation import AuditReport, InheritanceReport, audit, measure  # noqa: E402
-from keras_remos.features import FeatureExtractor, find_features  # noqa: E402
-from keras_remos.gradients import value_and_grad, value_and_grad_at  # noqa: E402
-from keras_remos.inspection import ModelDescription, describe_model  # noqa: E402
-from keras_remos.methods import Recipe, Trained, train  # noqa: E402
-from keras_remos.presets import PRESETS, Preset  # noqa: E402
-from keras_remos.profiling import CoverageProfile, KernelCoverage, profile  # noqa: E402
-from keras_remos.slices import LayerSummary, RelevantSlice  # noqa: E402
-from keras_remos.slicing import RelevantSlicer  # noqa: E402
-from keras_remos.teachers import load_teacher  # noqa: E402
-
-__version__ = "0.1.0"
+from keras_remos.evaluation import Attacker, AuditReport, Controls, InheritanceReport, audit, measure  # noqa: E402
+from keras_remos.methods import METHODS, Method, recipe_of, train  # noqa: E402
+from keras_remos.models.description import ModelDescription, describe_model  # noqa: E402
+from keras_remos.models.features import FeatureExtractor, find_features  # noqa: E402
+from keras_remos.models.gradients import value_and_grad, value_and_grad_at  # noqa: E402
+from keras_remos.models.loading import load_teacher  # noqa: E402
+from keras_remos.models.taps import capture  # noqa: E402
+from keras_remos.slicing.presets import PRESETS, Preset  # noqa: E402
+from keras_remos.slicing.relevant_slice import RelevantSlice  # noqa: E402
+from keras_remos.slicing.slicer import RelevantSlicer  # noqa: E402
+from keras_remos.training.recipe import Recipe  # noqa: E402
+from keras_remos.training.trained import Trained  # noqa: E402
+from keras_remos.version import __version__  # noqa: E402, F401
 
 __all__ = [
+    "DEFECTS",
+    "METHODS",
     "PRESETS",
     "AttackSet",
+    "Attacker",
     "AuditReport",
+    "Controls",
+    "CoverageGuidedAttack",
     "CoverageProfile",
     "Criterion",
     "DataError",
+    "Defect",
     "FeatureExtractor",
     "FileError",
+    "GreedySwap",
     "InheritanceReport",
-    "KernelCoverage",
-    "LayerSummary",
+    "LatentBackdoor",
     "MatchedDataset",
+    "Method",
     "MismatchError",
     "ModelDescription",
     "NeuronCoverage",
+    "PatchBackdoor",
+    "PenultimateAttack",
     "PixelSpace",
     "Prepared",
     "Preset",
@@ -55,9 +83,15 @@ __all__ = [
     "StrongCoverage",
     "StudentError",
     "TeacherError",
+    "TextPoisoning",
+    "TextTrigger",
     "TopKCoverage",
     "Trained",
+    "TransferFGSM",
+    "TransferPGD",
     "Trigger",
+    "WeightPoisoning",
+    "WordImportance",
     "audit",
     "capture",
     "describe_model",
@@ -66,7 +100,9 @@ __all__ = [
     "measure",
     "open_dataset",
     "open_for_model",
+    "open_synonyms",
     "profile",
+    "recipe_of",
     "train",
     "value_and_grad",
     "value_and_grad_at",

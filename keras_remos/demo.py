@@ -13,10 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos import student
-from keras_remos.presets import PRESETS
 from keras_remos.progress import track
-from keras_remos.slicing import RelevantSlicer
+from keras_remos.slicing import student
+from keras_remos.slicing.presets import PRESETS
+from keras_remos.slicing.slicer import RelevantSlicer
 
 NUM_CLASSES = 10
 TARGET = 0

@@ -1,15 +1,14 @@
-"""Profile and slice files, whole or not at all, and whose weights they belong to.
+"""Files, whole or not at all: `.npz` of plain arrays and one JSON header, and `.keras` models with a record.
 
-A file is an `.npz` of plain arrays and one JSON header. Nothing in it is ever unpickled.
+Nothing in them is ever unpickled.
 """
 
-import hashlib
 import json
 import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos.errors import FileError, MismatchError
-from keras_remos.layers import own_variables, weight_holders
+from keras_remos.errors import FileError
+from keras_remos.version import __version__
 
 FORMAT_VERSION = 1
 HEADER = "header"
 # Beside Keras' own members of the zip, which Keras does not look at.
 RECORD = "keras_remos/record.json"
 PathLike = str | os.PathLike[str]
-WeightsFingerprint = tuple[tuple[str, str], ...]
 
 
 def check_writable(path: PathLike, *, overwrite: bool = False) -> None:
@@ -91,7 +89,7 @@ def write_archive(
 
     Args:
         path: The `.npz` file to write.
-        kind: `"profile"`, `"slice"`, `"attack"` or `"checkpoint"`.
+        kind: `"profile"`, `"slice"`, `"attack"`, `"partial attack"` or `"checkpoint"`.
         header: What JSON can hold.
         arrays: By name.
         overwrite: Whether an existing file may be replaced.
@@ -246,62 +244,4 @@ def _damaged(path: PathLike, error: Exception) -> FileError:
 
 def versions() -> dict[str, str]:
     """The library versions that a file records. Not the backend: the same input gives the same file on each."""
-    from keras_remos import __version__
-
     return {"keras-remos": __version__, "keras": keras.__version__, "numpy": np.__version__}
-
-
-def fingerprint(model: keras.Model, *, without: Sequence[str] = ()) -> WeightsFingerprint:
-    """Which weights a model has: `(layer path, digest)` for every layer that holds some.
-
-    Args:
-        model: A built model.
-        without: Paths of layers to leave out: heads, which a slice says nothing about.
-
-    Returns:
-        In the order of the model's layers. The digest covers shapes, dtypes and values.
-    """
-    marks = []
-    for path, layer in weight_holders(model):
-        if path in without:
-            continue
-        digest = hashlib.sha256()
-        for variable in own_variables(layer):
-            array = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value))
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(array.view(np.uint8).data if array.ndim else array.tobytes())
-        marks.append((path, digest.hexdigest()[:16]))
-    return tuple(marks)
-
-
-def check_fingerprint(expected: WeightsFingerprint, model: keras.Model, what: str) -> None:
-    """Makes sure that a profile or a slice belongs to a model.
-
-    Args:
-        expected: The fingerprint that it carries.
-        model: The model it is to be used with.
-        what: `"profile"`, `"slice"` or `"attack set"`: for the message.
-
-    Raises:
-        MismatchError: If the weights differ; names the first layer that does.
-    """
-    paths = {path for path, _ in expected}
-    actual = [mark for mark in fingerprint(model) if mark[0] in paths]
-    for wanted, found in zip(expected, actual, strict=False):
-        if wanted[0] != found[0]:
-            reason = f"expected layer {wanted[0]!r}, found {found[0]!r}"
-        elif wanted[1] != found[1]:
-            reason = f"the weights of layer {wanted[0]!r} differ"
-        else:
-            continue
-        raise _mismatch(what, model, reason)
-    if len(actual) < len(expected):
-        missing = next(path for path, _ in expected if path not in {path for path, _ in actual})
-        raise _mismatch(what, model, f"layer {missing!r} is missing")
-
-
-def _mismatch(what: str, model: keras.Model, reason: str) -> MismatchError:
-    return MismatchError(
-        f"This {what} was made for another model than {model.name!r}: {reason}. "
-        f"Make a new {what} with this model, or use the model that it was made with."
-    )

@@ -1,6 +1,6 @@
 """Ordinal scores and masks as slow, obvious loops over single weights: the fast code must equal this exactly.
 
-Nothing here is shared with keras_remos.scoring: coverages are fractions, ranks are counted by comparing everything with
+Nothing here is shared with keras_remos.slicing: coverages are fractions, ranks are counted by comparing everything with
 everything.
 """
 

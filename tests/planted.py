@@ -9,8 +9,8 @@ from toys import fill
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import PatchBackdoor, Prepared, Trigger
-from keras_remos.defects.backdoor import AttackersData
-from keras_remos.methods.recipe import Recipe
+from keras_remos.defects.attackers_data import AttackersData
+from keras_remos.training.recipe import Recipe
 
 CLASSES = ("red", "green", "blue")
 SPACE = PixelSpace("-1-1")

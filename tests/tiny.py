@@ -7,7 +7,7 @@ import numpy as np
 import toys
 from keras import layers as kl
 
-from keras_remos.methods import METHODS, Recipe, Trained
+from keras_remos.methods import Recipe, Trained, train
 
 # Two stages, for the two resolutions; the second shrinks.
 FEATURES = ["relu1", "relu2"]
@@ -33,7 +33,7 @@ def teacher() -> keras.Model:
 def make(method: str, model: keras.Model | None = None, **options: Any) -> Trained:
     """A student of the tiny teacher."""
     options = {"num_classes": 3, "recipe": RECIPE, "seed": 5, "verbose": False, **options}
-    return METHODS[method](model or teacher(), options.pop("data", (X, Y)), **options)
+    return train(method, model or teacher(), options.pop("data", (X, Y)), **options)
 
 
 def same(one: keras.Model, other: keras.Model) -> bool:

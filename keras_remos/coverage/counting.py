@@ -10,11 +10,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos.activations import Reading, ReadingPlan, capture
-from keras_remos.coverage import Activations, Criterion, Padding, count_tokens
+from keras_remos.coverage.activations import Activations, Padding
+from keras_remos.coverage.criteria import Criterion, count_tokens
 from keras_remos.errors import RemosError
-from keras_remos.kernels import Tensor
-from keras_remos.layers import keras_mask
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import keras_mask
+from keras_remos.models.placement import Reading
+from keras_remos.models.reading_plan import ReadingPlan
+from keras_remos.models.taps import capture
 
 
 class CoverageModel(keras.Model):

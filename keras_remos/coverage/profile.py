@@ -8,26 +8,17 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_remos.activations import NeuronSite, plan_readings
-from keras_remos.counting import CoverageModel
-from keras_remos.coverage import Criterion, NeuronCoverage, as_criterion
+from keras_remos.coverage.counting import CoverageModel
+from keras_remos.coverage.criteria import Criterion, NeuronCoverage, as_criterion
 from keras_remos.data import Batches, Fingerprint, batches
-from keras_remos.data.texts import segments
 from keras_remos.errors import DataError, MismatchError, RemosError
+from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
+from keras_remos.models.inputs import check_inputs, preprocessed
+from keras_remos.models.placement import NeuronSite
+from keras_remos.models.reading_plan import plan_readings
 from keras_remos.progress import track
-from keras_remos.saving import (
-    PathLike,
-    WeightsFingerprint,
-    complete,
-    fingerprint,
-    origin_of,
-    read_archive,
-    read_origin,
-    versions,
-    write_archive,
-)
+from keras_remos.saving import PathLike, complete, origin_of, read_archive, read_origin, versions, write_archive
 
 LayerFilter = Callable[[str, keras.Layer], bool]
 
@@ -294,49 +285,5 @@ class _Counter:
         )
 
 
-def preprocessed(model: keras.Model, x: Any) -> Any:
-    """What a KerasHub task's own preprocessor makes of its raw inputs; other models take them as they are."""
-    if getattr(model, "preprocessor", None) is None or _is_prepared(model, x):
-        return x
-    prepared, _, _ = keras.utils.unpack_x_y_sample_weight(model.preprocess_samples(segments(x)))
-    return keras.tree.map_structure(ops.convert_to_numpy, prepared)
-
-
-def _is_prepared(model: keras.Model, x: Any) -> bool:
-    return isinstance(x, Mapping) and isinstance(model.input, Mapping) and set(model.input) <= set(x)
-
-
 def _first(structure: Any) -> Any:
     return keras.tree.flatten(structure)[0]
-
-
-def check_inputs(model: keras.Model, inputs: Any) -> None:
-    """Makes sure that a batch is what a model takes.
-
-    Args:
-        model: The model.
-        inputs: A structure of arrays, preprocessed.
-
-    Raises:
-        DataError: If it holds text, or its arrays are not as many or not of the shape that the model takes.
-    """
-    arrays = keras.tree.flatten(inputs)
-    if any(getattr(array, "dtype", None) is None or array.dtype.kind in "OUS" for array in arrays):
-        raise DataError(
-            f"Model {model.name!r} takes numbers, the data holds text or objects. Tokenize it first, or use a KerasHub "
-            "task, which brings its preprocessor."
-        )
-    expected = keras.tree.flatten(model.inputs) if getattr(model, "inputs", None) else []
-    if expected and not isinstance(inputs, Mapping) and len(arrays) != len(expected):
-        raise DataError(
-            f"Model {model.name!r} takes {len(expected)} inputs, the data has {len(arrays)}. Several inputs come as a "
-            "list or a dict, labels in a tuple: (x, y)."
-        )
-    if len(expected) == 1 and len(arrays) == 1:
-        wanted, got = tuple(expected[0].shape), tuple(arrays[0].shape)
-        fits = len(wanted) == len(got) and all(w in (None, g) for w, g in zip(wanted[1:], got[1:], strict=True))
-        if not fits:
-            raise DataError(
-                f"Model {model.name!r} takes batches of shape {wanted}, the data has {got}. Check image size, "
-                "channels, and whether the data set is batched."
-            )

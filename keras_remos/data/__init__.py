@@ -1,12 +1,12 @@
 """Data in every form that `fit` takes, or on disk, as batches of NumPy arrays in the form that a model takes."""
 
 from keras_remos.data.datasets import Dataset
-from keras_remos.data.matching import MatchedDataset, open_for_model
-from keras_remos.data.opening import open_dataset
+from keras_remos.data.for_model import MatchedDataset, open_for_model
+from keras_remos.data.from_disk import open_dataset
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.scaling import SCALINGS, choose_scaling, scale_inputs
 from keras_remos.data.streams import Batches, Fingerprint, batches
-from keras_remos.data.training import TrainingData, training_data
+from keras_remos.data.training_data import TrainingData, training_data
 
 __all__ = [
     "SCALINGS",

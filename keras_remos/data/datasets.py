@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from keras_remos.data.npz import Kind
+from keras_remos.data.kinds import Kind
 from keras_remos.data.texts import as_texts
 from keras_remos.errors import DataError
 

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 
 from keras_remos.data.datasets import Dataset
-from keras_remos.data.npz import Split
-from keras_remos.data.opening import open_dataset
+from keras_remos.data.from_disk import open_dataset
+from keras_remos.data.kinds import Split
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.scaling import SCALINGS, choose_scaling
 from keras_remos.errors import DataError
+from keras_remos.models.inputs import image_shape
 
 SAMPLES_FOR_SCALING = 64
 
@@ -128,17 +129,6 @@ def _space(
         within_one = samples is not None and float(samples.min()) >= 0 and float(samples.max()) <= 1
         pixel_range = (0.0, 1.0) if within_one else (0.0, 255.0)
     return PixelSpace(scaling, *pixel_range, data_format=data_format)
-
-
-def image_shape(model: keras.Model) -> tuple[tuple[int | None, int | None, int | None] | None, str]:
-    """`(height, width, channels)` of the images that a model takes, if it takes any, and its data format."""
-    inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        return None, "channels_last"
-    _, first, second, third = inputs[0].shape
-    if first in (1, 3, 4) and third not in (1, 3, 4):
-        return (second, third, first), "channels_first"
-    return (first, second, third), "channels_last"
 
 
 def _fixed_size(shape: tuple[int | None, int | None, int | None]) -> tuple[int, int] | None:

@@ -9,7 +9,9 @@ import numpy as np
 
 from keras_remos.data.datasets import ArrayReader, Dataset
 from keras_remos.data.images import IMAGE_SUFFIXES, ImageReader
-from keras_remos.data.npz import CLASS_NAME_KEYS, Split, check_inputs, class_ids, flat_labels, load_npz, number
+from keras_remos.data.kinds import Split
+from keras_remos.data.labels import class_ids, flat_labels, number
+from keras_remos.data.npz import CLASS_NAME_KEYS, check_inputs, load_npz
 from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table
 from keras_remos.errors import DataError
 

@@ -2,17 +2,12 @@
 
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from keras_remos.data.kinds import Kind, Split
 from keras_remos.errors import DataError
-
-Kind = Literal["image", "array", "text"]
-
-Split = Literal["train", "test"]
 
 NPZ_KEYS = (("x", "y"), ("x_train", "y_train"), ("images", "labels"))
 CLASS_NAME_KEYS = ("class_names", "classes")
@@ -93,79 +88,3 @@ def _check_finite(x: np.ndarray, what: str) -> None:
         if bad.any():
             first = start + int(np.argwhere(bad)[0][0])
             raise DataError(f"Expected finite numbers in {what}. Received: NaN or infinity in sample {first}.")
-
-
-def flat_labels(y: np.ndarray, what: str) -> np.ndarray:
-    """Labels of shape `(n, 1)` or one-hot ones to shape `(n,)`; whole floats to ints; bytes to strings."""
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    elif y.ndim == 2 and y.dtype.kind in "biuf" and np.array_equal(np.sort(y, axis=1)[:, -2:], [[0, 1]] * len(y)):
-        y = y.argmax(axis=1)
-    if y.dtype.kind == "S":
-        y = np.char.decode(y, "utf-8")
-    if y.ndim == 1 and y.dtype.kind == "f" and np.array_equal(y, np.round(y)):
-        y = y.astype(np.int64)
-    if y.ndim != 1 or y.dtype.kind not in "biuU":
-        raise DataError(
-            f"Expected class labels in {what}: whole numbers or names of shape (n,), or one-hot rows. "
-            f"Received: shape {y.shape}, dtype {y.dtype}."
-        )
-    return y
-
-
-def class_ids(
-    values: np.ndarray, what: str, names: np.ndarray | None, known: Sequence[str] | None = None
-) -> tuple[np.ndarray, list[str]]:
-    """Numbers the classes of labels.
-
-    Ids 0 to n-1 stay as they are; other numbers and names become their place in sorted order.
-
-    Args:
-        values: The labels.
-        what: Where they come from, for messages.
-        names: The classes' names in the order of their ids, if the source tells.
-        known: See `number`.
-
-    Returns:
-        int32 ids, and the name of each.
-
-    Raises:
-        DataError: If there are no two classes and none are known, or one is unknown.
-    """
-    classes, ids = np.unique(values, return_inverse=True)
-    if len(classes) < (1 if known else 2):
-        only = f"only {classes[0]}" if len(classes) else "none"
-        raise DataError(f"Expected two or more classes in {what}: a student needs them. Received: {only}.")
-    is_number = values.dtype.kind in "biu"
-    if names is not None and names.ndim == 1 and is_number and classes[0] >= 0 and classes[-1] < len(names):
-        return number(values.astype(np.int32), [str(name) for name in names], known, what)
-    found = [str(int(name) if is_number else name) for name in classes]
-    return number(ids.reshape(-1).astype(np.int32), found, known, what)
-
-
-def number(ids: np.ndarray, names: list[str], known: Sequence[str] | None, what: str) -> tuple[np.ndarray, list[str]]:
-    """Numbers classes as a model that knows them does: a data set may lack some, and would shift the others.
-
-    Args:
-        ids: Class ids, as the data set by itself numbers them.
-        names: The name of each.
-        known: The names of the classes that a model tells apart, in its order; `None` leaves everything as it is.
-        what: Where they come from, for messages.
-
-    Returns:
-        int32 ids, and the name of each.
-
-    Raises:
-        DataError: If the data set has a class that the model does not know.
-    """
-    if known is None:
-        return ids, names
-    present = [names[place] for place in np.unique(ids)]
-    unknown = [name for name in present if name not in known]
-    if unknown:
-        raise DataError(
-            f"Expected no other classes in {what} than the student was trained on: {', '.join(known)}. Received also: "
-            f"{', '.join(unknown[:5])}."
-        )
-    places = np.array([known.index(name) if name in present else -1 for name in names], dtype=np.int32)
-    return places[ids], list(known)

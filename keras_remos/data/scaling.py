@@ -5,13 +5,14 @@ error. Its first batch normalization layer remembers: moving mean and variance a
 there. `choose_scaling` runs a few images up to that layer in each scaling and takes the one that fits.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_remos.errors import DataError
+from keras_remos.models.layers import own_variables, visible, walk
+from keras_remos.models.taps import run_until
 
 SCALINGS = ("none", "0-1", "-1-1", "imagenet", "caffe")
 DEFAULT_SCALING = "0-1"
@@ -97,7 +98,7 @@ def guess_scaling(model: keras.Model) -> tuple[str | None, str]:
     layer = _built_in_scaling(model)
     if layer is not None:
         return "none", f"the model scales its inputs itself (layer {layer.name!r})"
-    for part in (model, *(layer for layer in _walk(model) if isinstance(layer, keras.Model))):
+    for part in (model, *(layer for _, layer in walk(model) if isinstance(layer, keras.Model))):
         for start in sorted(_FAMILIES, key=len, reverse=True):
             if part.name.lower().startswith(start):
                 return _FAMILIES[start], f"the model's name {part.name!r} is that of a family trained so"
@@ -217,59 +218,30 @@ def _per_channel(x: np.ndarray, name: str, axis: int) -> np.ndarray:
 
 def _built_in_scaling(model: keras.Model) -> keras.layers.Layer | None:
     """The scaling layer before the first layer with a kernel, if there is one."""
-    for layer in _walk(model):
+    for _, layer in walk(model):
         if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
             return layer
-        if not getattr(layer, "layers", None) and layer.weights:
+        if own_variables(layer):
             return None
     return None
 
 
-def _walk(layer: Any) -> Iterator[keras.layers.Layer]:
-    """All layers inside a model, nested ones after the one that holds them."""
-    for inner in getattr(layer, "layers", None) or ():
-        yield inner
-        yield from _walk(inner)
-
-
 def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    found = (layer for layer in _walk(model) if isinstance(layer, keras.layers.BatchNormalization) and layer.built)
-    return list(dict.fromkeys(found))
-
-
-class _Reached(BaseException):
-    """Ends a forward pass at the layer of interest. No `Exception`: Keras would rewrap that on its way out."""
-
-    def __init__(self, layer: keras.layers.BatchNormalization, inputs: Any) -> None:
-        super().__init__(layer.name)
-        self.layer = layer
-        self.inputs = inputs
+    return [layer for _, layer in visible(model) if isinstance(layer, keras.layers.BatchNormalization) and layer.built]
 
 
 def _first_batch_norm_inputs(
     model: keras.Model, x: np.ndarray
 ) -> tuple[np.ndarray | None, keras.layers.BatchNormalization | None]:
-    """Calls the model and stops at the first batch normalization that runs: nested and subclassed models too."""
-    tapped = [layer for layer in _batch_norms(model) if "call" not in vars(layer)]
+    """Runs the model up to the first batch normalization that is called: nested and subclassed models too."""
     try:
-        for layer in tapped:
-            layer.call = _stop_at(layer)
-        model(x, training=False)
-    except _Reached as reached:
-        return _to_float64(reached.inputs), reached.layer
-    except Exception:
+        reached = run_until(model, _batch_norms(model), x)
+    except Exception:  # whatever a user's layers raise for such inputs
         return None, None
-    finally:
-        for layer in tapped:
-            vars(layer).pop("call", None)
-    return None, None
-
-
-def _stop_at(layer: keras.layers.BatchNormalization) -> Any:
-    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        raise _Reached(layer, inputs)
-
-    return call
+    if reached is None:
+        return None, None
+    layer, inputs, _ = reached
+    return _to_float64(inputs), layer
 
 
 def _to_float64(tensor: Any) -> np.ndarray:

@@ -12,8 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos.data.arrays import leaves, map_arrays
+from keras_remos.data.arrays import kind_of, map_arrays
 from keras_remos.data.datasets import Dataset
+from keras_remos.data.labels import check_labels, count_label_classes
 from keras_remos.data.streams import Batch, Fingerprint, as_arrays, is_array_data
 from keras_remos.errors import DataError
 
@@ -38,8 +39,33 @@ def training_data(data: Any, *, num_classes: int, **options: Any) -> Any:
     if isinstance(data, Dataset) or (isinstance(data, tuple) and is_array_data(data)):
         return TrainingData(data, num_classes=num_classes, **options)
     if is_array_data(data):
-        raise DataError("Expected inputs with labels, as a tuple (x, y). Received: inputs alone.")
+        raise _unlabelled()
     return data
+
+
+def count_classes(data: Any) -> int:
+    """How many classes training data have, where that can be known before they are read.
+
+    Args:
+        data: See `training_data`.
+
+    Raises:
+        DataError: If they do not tell.
+    """
+    if isinstance(data, Dataset) and data.num_classes is not None:
+        return data.num_classes
+    if isinstance(data, tuple) and is_array_data(data):
+        _, y, _ = as_arrays(data)
+        if y is None:
+            raise _unlabelled()
+        return count_label_classes(np.asarray(y))
+    if is_array_data(data) or isinstance(data, Dataset):
+        raise _unlabelled()
+    raise DataError(f"Expected num_classes: {kind_of(data)} does not tell how many classes there are. Pass it.")
+
+
+def _unlabelled() -> DataError:
+    return DataError("Expected inputs with labels, as a tuple (x, y). Received: inputs alone.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,45 +227,6 @@ def _shifted(side: int, places: np.ndarray) -> np.ndarray:
     shifts = np.floor(places * (2 * most + 1)).astype(np.int64) - most
     pixels = np.abs(np.arange(side) + shifts[:, None])
     return np.where(pixels < side, pixels, 2 * (side - 1) - pixels)
-
-
-def check_labels(labels: Any, num_classes: int) -> np.ndarray:
-    """Turns labels into class ids.
-
-    Args:
-        labels: Class ids of shape `(n,)` or `(n, 1)`, or one-hot rows of shape `(n, num_classes)`.
-        num_classes: How many classes there are.
-
-    Returns:
-        int32, shape `(n,)`.
-
-    Raises:
-        DataError: If there are none, they are of another form, of one class only, or not below `num_classes`.
-    """
-    if labels is None or any(path for path, _ in leaves(labels)):
-        raise DataError("Expected labels y, one array of class ids. Received: none, or several.")
-    y = np.asarray(labels)
-    if not len(y):
-        raise DataError("Expected at least one sample. Received: none.")
-    if y.ndim == 2 and y.shape[1] == num_classes and num_classes > 1:
-        if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
-            raise DataError("Expected class ids or one-hot rows as labels. Received: rows that are not one-hot.")
-        y = y.argmax(axis=1)
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim != 1 or y.dtype.kind not in "biuf" or (y.dtype.kind == "f" and not (y == np.floor(y)).all()):
-        raise DataError(
-            f"Expected class ids as labels: whole numbers from 0 to {num_classes - 1}, or one-hot rows of that length. "
-            f"Received: {y.dtype} of shape {y.shape}."
-        )
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= num_classes:
-        raise DataError(
-            f"Expected labels from 0 to {num_classes - 1}, as num_classes={num_classes} says. Received: {low} to "
-            f"{high}. Count the classes again, or number them from 0."
-        )
-    if low == high:
-        raise DataError(f"Expected samples of two or more classes. Received: {len(y)} of class {low} only.")
-    return y.astype(np.int32)
 
 
 def _draw(num_samples: int, seed: int | None, epoch: int) -> _Epoch:

@@ -1,18 +1,20 @@
 """What a student inherits from its teacher: adversarial inputs and backdoors, each an attack with one signature."""
 
+from keras_remos.defects.adversarial.coverage_guided import CoverageGuidedAttack
+from keras_remos.defects.adversarial.penultimate import PenultimateAttack
+from keras_remos.defects.adversarial.transfer import TransferFGSM, TransferPGD
 from keras_remos.defects.attack_set import AttackSet
-from keras_remos.defects.base import Defect, Prepared
-from keras_remos.defects.coverage_guided import CoverageGuidedAttack
-from keras_remos.defects.greedy_swap import GreedySwap
-from keras_remos.defects.latent_backdoor import LatentBackdoor
-from keras_remos.defects.patch_backdoor import PatchBackdoor
-from keras_remos.defects.penultimate import PenultimateAttack
-from keras_remos.defects.text_poisoning import TextPoisoning
-from keras_remos.defects.text_trigger import TextTrigger
-from keras_remos.defects.transfer import TransferFGSM, TransferPGD
-from keras_remos.defects.trigger import Trigger
-from keras_remos.defects.weight_poisoning import WeightPoisoning
-from keras_remos.defects.word_importance import WordImportance
+from keras_remos.defects.backdoors.latent import LatentBackdoor
+from keras_remos.defects.backdoors.patch import PatchBackdoor
+from keras_remos.defects.base import Defect
+from keras_remos.defects.prepared import Prepared
+from keras_remos.defects.text_backdoors.poisoning import TextPoisoning
+from keras_remos.defects.text_backdoors.weight_poisoning import WeightPoisoning
+from keras_remos.defects.triggers.image import Trigger
+from keras_remos.defects.triggers.text import TextTrigger
+from keras_remos.defects.word_swaps.greedy import GreedySwap
+from keras_remos.defects.word_swaps.importance import WordImportance
+from keras_remos.defects.word_swaps.synonyms import open_synonyms
 
 DEFECTS: dict[str, type[Defect]] = {
     kind.name: kind
@@ -47,4 +49,5 @@ __all__ = [
     "Trigger",
     "WeightPoisoning",
     "WordImportance",
+    "open_synonyms",
 ]

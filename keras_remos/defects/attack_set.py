@@ -9,19 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos.data.npz import number
+from keras_remos.data.labels import number
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import holds_text
-from keras_remos.defects.words import mean_changed_share
+from keras_remos.data.words import mean_changed_share
 from keras_remos.errors import DataError
-from keras_remos.saving import (
-    PathLike,
-    WeightsFingerprint,
-    check_fingerprint,
-    complete,
-    read_archive,
-    write_archive,
-)
+from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
+from keras_remos.saving import PathLike, complete, read_archive, write_archive
 
 
 @dataclass(frozen=True, eq=False)

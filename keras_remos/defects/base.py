@@ -1,31 +1,53 @@
-"""`Defect`: what an attacker does to or with a teacher; `Prepared`: the teacher that comes out of it."""
+"""`Defect`: what an attacker does to or with a teacher, configured; all have one signature."""
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects.attack_set import AttackSet
-from keras_remos.defects.text_trigger import TextTrigger
-from keras_remos.errors import FileError
-from keras_remos.saving import PathLike, complete, fingerprint, read_members, read_record, save_model, versions
-from keras_remos.teachers import load_teacher
+from keras_remos.defects.prepared import Prepared
+from keras_remos.errors import RemosError
+from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
+from keras_remos.saving import PathLike, versions
+from keras_remos.training.recipe import Recipe
 
-if TYPE_CHECKING:
-    from keras_remos.defects.trigger import Trigger
-    from keras_remos.methods import Recipe
 
-# A `.npy` in the zip would be taken for a pickle.
-TRIGGER = "keras_remos/trigger.npz"
-# In the record: words are JSON.
-TEXT_TRIGGER = "text_trigger"
+@dataclass(frozen=True, eq=False)
+class Means:
+    """What an attacker has before a student is made. See `Defect.prepare`, which explains each."""
+
+    data: Any
+    space: PixelSpace
+    num_classes: int | None
+    seed: int
+    verbose: bool | str
+
+
+@dataclass(frozen=True, eq=False)
+class Victims:
+    """The samples of a test set, and how they are to be attacked. See `Defect.inputs`, which explains each.
+
+    Raises:
+        RemosError: If the batch size is no whole number from 1 up.
+    """
+
+    x: Any
+    y: Any
+    class_names: tuple[str, ...]
+    batch_size: int
+    seed: int
+    verbose: bool | str
+    resume: PathLike | None
+
+    def __post_init__(self) -> None:
+        check_batch_size(self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +87,6 @@ class Defect(ABC):
         """
         return None
 
-    @abstractmethod
     def prepare(
         self,
         teacher: keras.Model,
@@ -80,22 +101,28 @@ class Defect(ABC):
 
         Args:
             teacher: The teacher. It is not modified: a defect that changes weights works on a copy.
-            data: The attacker's own data `(x, y)`, x in pixels, where the defect needs some.
-            space: How the teacher's inputs come from pixels.
+            data: The attacker's own data `(x, y)`, x in pixels or texts, where the defect needs some: to plant a
+                backdoor, or for a copy of the teacher that is fine-tuned on the students' task.
+            space: How the teacher's inputs come from pixels; `PixelSpace("preprocessor")` for texts.
             num_classes: How many classes the attacker's data have; counted from the labels if not given.
             seed: For everything that is drawn.
             verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
 
         Returns:
             The teacher as the student's owner gets it, and what the attacker keeps.
-        """
 
-    @abstractmethod
+        Raises:
+            TeacherError: If the teacher cannot be attacked in this way.
+            DataError: If the attacker's data do not fit the teacher, or are missing.
+            RemosError: If an option does not suit the teacher, or training diverges.
+        """
+        return self.make_prepared(teacher, Means(data, space, num_classes, seed, verbose))
+
     def inputs(
         self,
         prepared: Prepared,
-        x: np.ndarray,
-        y: np.ndarray,
+        x: Any,
+        y: Any,
         *,
         class_names: Sequence[str] = (),
         batch_size: int = 64,
@@ -107,9 +134,9 @@ class Defect(ABC):
 
         Args:
             prepared: What `prepare` returned.
-            x: Pixels of the test set, shape `(n, ...)`.
+            x: Pixels of the test set, shape `(n, ...)`; texts as strings of shape `(n,)`, or `(n, 2)` for pairs.
             y: True classes, shape `(n,)`.
-            class_names: Of the test set.
+            class_names: Of the test set. Where the attacker's classes have names too, a target is found by its name.
             batch_size: Samples at a time: as many as the device's memory holds.
             seed: For everything that is drawn.
             verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
@@ -118,7 +145,21 @@ class Defect(ABC):
 
         Returns:
             The malicious inputs, to be saved once and tried on every student.
+
+        Raises:
+            DataError: If the samples do not fit the teacher, or labels are missing.
+            MismatchError: If the file to resume from is of another attack.
+            RemosError: If the memory does not suffice; says which batch size to try.
         """
+        return self.make_inputs(prepared, Victims(x, y, tuple(class_names), batch_size, seed, verbose, resume))
+
+    @abstractmethod
+    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+        """Does the work of `prepare`."""
+
+    @abstractmethod
+    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
+        """Does the work of `inputs`."""
 
     def record(self, source: keras.Model, *, seed: int, **details: Any) -> dict[str, Any]:
         """What a `Prepared` says about how it was made.
@@ -137,64 +178,50 @@ class Defect(ABC):
             **details,
         }
 
-
-@dataclass
-class Prepared:
-    """A teacher as an attacker leaves it.
-
-    Args:
-        teacher: The model that the student's owner downloads; for attacks by transfer, the attacker's own copy of it.
-        space: How its inputs come from pixels.
-        trigger: What the attacker stamps on images or puts into texts, for backdoors.
-        record: How it was made: defect, options, seed, versions, fingerprint of the teacher before; JSON values.
-    """
-
-    teacher: keras.Model
-    space: PixelSpace
-    trigger: Trigger | TextTrigger | None = None
-    record: dict[str, Any] = field(default_factory=dict)
-
-    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
-        """Writes a plain `.keras` file, with the record and the trigger as two more members of the zip.
+    def attack_set(
+        self,
+        victims: Victims,
+        clean: np.ndarray,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        *,
+        space: PixelSpace,
+        teacher: WeightsFingerprint,
+        target: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        **details: Any,
+    ) -> AttackSet:
+        """The result of `inputs`.
 
         Args:
-            path: A file that ends in `.keras`.
-            overwrite: Whether an existing file may be replaced.
-
-        Raises:
-            FileError: If the file exists and may not be replaced, or has another ending.
+            victims: What it was asked for.
+            clean: The samples, checked.
+            inputs: The malicious version of each.
+            labels: Their classes, checked.
+            space: How the teacher's inputs come from pixels.
+            teacher: The fingerprint of the teacher that the students come from.
+            target: The class that the attacker wants.
+            options: The attack's options, if not those that are configured.
+            **details: Other fields of the set.
         """
-        members = {}
-        record = {**self.record, "space": self.space.get_config()}
-        if isinstance(self.trigger, TextTrigger):
-            record[TEXT_TRIGGER] = self.trigger.get_config()
-        elif self.trigger is not None:
-            arrays = io.BytesIO()
-            np.savez(arrays, allow_pickle=False, **self.trigger.to_arrays())
-            members[TRIGGER] = arrays.getvalue()
-        save_model(self.teacher, path, record, members=members, overwrite=overwrite)
+        how = {"defect": self.name, "options": self.get_config() if options is None else options, "seed": victims.seed}
+        return AttackSet(
+            clean=clean,
+            inputs=inputs,
+            labels=labels,
+            class_names=victims.class_names,
+            target=target,
+            space=space,
+            teacher=teacher,
+            **{**how, "versions": versions(), **details},
+        )
 
-    @classmethod
-    def load(cls, path: PathLike) -> Prepared:
-        """Reads what `save` wrote. Neither the model nor the trigger can run code.
 
-        Raises:
-            TeacherError: If the model cannot be opened safely.
-            FileError: If it carries no record, or a damaged one.
-        """
-        teacher = load_teacher(path)
-        record = read_record(path)
-        if not record:
-            raise FileError(f"{path} is a model without a record of an attack: prepare the attack with it first.")
-        members = read_members(path, TRIGGER)
-        trigger: Trigger | TextTrigger | None = None
-        with complete(path):
-            space = PixelSpace(**record.pop("space"))
-            if TEXT_TRIGGER in record:
-                trigger = TextTrigger.from_config(record.pop(TEXT_TRIGGER))
-            elif TRIGGER in members:
-                from keras_remos.defects.trigger import Trigger
+def check_batch_size(batch_size: int) -> None:
+    """Makes sure that samples can be taken so many at a time.
 
-                with np.load(io.BytesIO(members[TRIGGER]), allow_pickle=False) as arrays:
-                    trigger = Trigger.from_arrays(arrays)
-        return cls(teacher, space, trigger, record)
+    Raises:
+        RemosError: If they cannot.
+    """
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")

@@ -1,11 +1,14 @@
 """How good a student is, and how much of its teacher's defects it inherited."""
 
-from keras_remos.evaluation.audit import AuditReport, audit
+from keras_remos.evaluation.attackers import Attacker
+from keras_remos.evaluation.audit import AuditReport, Controls, audit
 from keras_remos.evaluation.inheritance import InheritanceReport, Inherited, measure
 from keras_remos.evaluation.metrics import Estimate, Rate, accuracy, flip_rate, paired_bootstrap, target_rate
 from keras_remos.evaluation.predictions import predict_classes
 
 __all__ = [
+    "Attacker",
+    "Controls",
     "AuditReport",
     "Estimate",
     "InheritanceReport",

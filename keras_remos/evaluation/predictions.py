@@ -11,12 +11,13 @@ import numpy as np
 from keras import ops
 
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.data.texts import holds_text, reads_text
-from keras_remos.defects.text_models import TextClassifier
+from keras_remos.data.texts import holds_text
 from keras_remos.errors import DataError, RemosError
-from keras_remos.gradients import compiled, is_out_of_memory
-from keras_remos.kernels import Tensor
-from keras_remos.layers import symbolic_inputs, symbolic_outputs
+from keras_remos.models.gradients import compiled, is_out_of_memory
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import symbolic_inputs, symbolic_outputs
+from keras_remos.models.text_models import TextClassifier
+from keras_remos.models.tokenizers import reads_text
 from keras_remos.progress import track
 
 NOT_FINITE = -1

@@ -1,43 +1,60 @@
 """Seven ways to make a student from a teacher, with one signature: same data, order, augmentation, head and loop."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_remos.errors import RemosError
-from keras_remos.methods import delta, delta_r, finetune, mag_prune, remos, renofeation, retrain
-from keras_remos.methods.base import Trained
-from keras_remos.methods.recipe import FROM_SCRATCH, LANGUAGE, Recipe, default_recipe
+from keras_remos.methods.delta import Delta, DeltaR
+from keras_remos.methods.finetune import FineTune
+from keras_remos.methods.mag_prune import MagPrune
+from keras_remos.methods.method import Method
+from keras_remos.methods.remos import Remos
+from keras_remos.methods.renofeation import Renofeation
+from keras_remos.methods.retrain import Retrain
+from keras_remos.saving import PathLike
+from keras_remos.training.recipe import FROM_SCRATCH, LANGUAGE, Recipe, default_recipe
+from keras_remos.training.trained import Trained
 
 __all__ = [
+    "FRESH",
     "FROM_SCRATCH",
     "LANGUAGE",
     "METHODS",
+    "Delta",
+    "DeltaR",
+    "FineTune",
+    "MagPrune",
     "Method",
     "Recipe",
+    "Remos",
+    "Renofeation",
+    "Retrain",
     "Trained",
     "default_recipe",
+    "find_method",
     "recipe_of",
     "train",
 ]
 
-
-Method = Callable[..., Trained]
-"""Called as `finetune.train` is; each method has options of its own besides."""
-
-METHODS: dict[str, Method] = {
-    "finetune": finetune.train,
-    "retrain": retrain.train,
-    "delta": delta.train,
-    "delta-r": delta_r.train,
-    "mag-prune": mag_prune.train,
-    "renofeation": renofeation.train,
-    "remos": remos.train,
+METHODS: dict[str, type[Method]] = {
+    kind.name: kind for kind in (FineTune, Retrain, Delta, DeltaR, MagPrune, Renofeation, Remos)
 }
 
-FRESH = frozenset({"retrain", "delta-r", "renofeation"})
+FRESH = frozenset(name for name, kind in METHODS.items() if kind.from_scratch)
 """The methods whose students keep no weight of the teacher."""
+
+
+def find_method(name: str) -> type[Method]:
+    """A method by its name.
+
+    Raises:
+        RemosError: If there is no such method.
+    """
+    if name not in METHODS:
+        raise RemosError(f"Unknown method {name!r}: expected one of {', '.join(METHODS)}.")
+    return METHODS[name]
 
 
 def recipe_of(method: str, teacher: keras.Model) -> Recipe:
@@ -47,32 +64,65 @@ def recipe_of(method: str, teacher: keras.Model) -> Recipe:
         method: A key of `METHODS`.
         teacher: Whether it reads texts decides.
 
-    Example:
-    ```python
-    recipe = replace(recipe_of("remos", teacher), epochs=5)     # the default, but for one thing
-    ```
-    """
-    return default_recipe(teacher, from_scratch=method in FRESH)
-
-
-def train(method: str, teacher: keras.Model, train: Any, validation: Any = None, **options: Any) -> Trained:
-    """Makes a student by a method's name.
-
-    Args:
-        method: A key of `METHODS`.
-        teacher: See `finetune.train`, as for all that follows.
-        train: What the student learns from.
-        validation: The same, or `None`.
-        options: Those that all methods share, and the method's own. An unknown one is a `TypeError`.
-
     Raises:
         RemosError: If there is no such method.
 
     Example:
     ```python
-    trained = train("remos", teacher, (x, y), num_classes=20, keep_ratio=0.9)
+    recipe = replace(recipe_of("remos", teacher), epochs=5)     # the default, but for one thing
     ```
     """
-    if method not in METHODS:
-        raise RemosError(f"Unknown method {method!r}: expected one of {', '.join(METHODS)}.")
-    return METHODS[method](teacher, train, validation, **options)
+    return default_recipe(teacher, from_scratch=find_method(method).from_scratch)
+
+
+def train(
+    method: str,
+    teacher: keras.Model,
+    train: Any,
+    validation: Any = None,
+    *,
+    num_classes: int | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint: PathLike | None = None,
+    verbose: bool | str = "auto",
+    **options: Any,
+) -> Trained:
+    """Makes a student by a method's name.
+
+    Args:
+        method: A key of `METHODS`.
+        teacher: See `Method.train`, as for all that follows.
+        train: What the student learns from.
+        validation: The same, or `None`.
+        num_classes: How many classes there are; may be left out where the data know it.
+        recipe: How long and how fast.
+        seed: For everything that is drawn.
+        callbacks: Keras callbacks.
+        checkpoint: A folder in which progress is kept.
+        verbose: Progress on stderr.
+        options: The method's own. An unknown one is a `TypeError`.
+
+    Returns:
+        The student and how its training went.
+
+    Raises:
+        RemosError: If there is no such method; and see `Method.train`.
+
+    Example:
+    ```python
+    trained = train("remos", teacher, (x, y), keep_ratio=0.9)
+    ```
+    """
+    return find_method(method)(**options).train(
+        teacher,
+        train,
+        validation,
+        num_classes=num_classes,
+        recipe=recipe,
+        seed=seed,
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+        verbose=verbose,
+    )

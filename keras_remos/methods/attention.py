@@ -10,19 +10,21 @@ import numpy as np
 from keras import ops
 
 from keras_remos.data import batches
-from keras_remos.features import PENULTIMATE, FeatureExtractor, penultimate
-from keras_remos.kernels import Tensor
-from keras_remos.layers import is_channels_first
-from keras_remos.methods.base import Task
 from keras_remos.methods.distillation import channel_shape
+from keras_remos.models.features import PENULTIMATE, FeatureExtractor, penultimate
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import is_channels_first
 from keras_remos.progress import track
+from keras_remos.training.task import Task
 
 # The classifier on the teacher's frozen features is a linear one: enough steps to settle, whatever the task.
 _HEAD_STEPS = 500
 _HEAD_BATCH = 256
 
 
-def channel_attention(task: Task, teacher: keras.Model, paths: Sequence[str], *, samples: int) -> dict[str, np.ndarray]:
+def channel_attention(
+    task: Task, teacher: keras.Model, paths: Sequence[str], *, samples: int, verbose: bool | str = "auto"
+) -> dict[str, np.ndarray]:
     """Weighs the channels of feature layers by how much the task's loss grows when each of them is silent.
 
     A linear classifier is fitted on what enters the teacher's head; then the loss is measured with one channel after
@@ -33,6 +35,7 @@ def channel_attention(task: Task, teacher: keras.Model, paths: Sequence[str], *,
         teacher: A copy that does not train.
         paths: The feature layers.
         samples: On how many training samples the loss is measured.
+        verbose: Progress on stderr.
 
     Returns:
         For each path one weight a channel, positive and of mean 1: the softmax of the losses, times their number.
@@ -54,7 +57,7 @@ def channel_attention(task: Task, teacher: keras.Model, paths: Sequence[str], *,
     silenced = _Silenced(teacher, head, channels, task.example)
     total = sum(channels.values())
     losses = np.zeros(total)
-    for channel in track(range(total), total=total, description="Weighing channels", verbose=task.verbose):
+    for channel in track(range(total), total=total, description="Weighing channels", verbose=verbose):
         heard = np.ones(total, np.float32)
         heard[channel] = 0
         losses[channel] = silenced.mean_loss(x, y, heard, batch_size=task.recipe.batch_size)

@@ -1,50 +1,28 @@
-"""DELTA: fine-tuning, while the student's features are held near the teacher's."""
+"""DELTA: fine-tuning, while the student's features are held near the teacher's; and DELTA-R, the same from scratch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import keras
 
 from keras_remos.errors import RemosError
 from keras_remos.methods.attention import channel_attention
-from keras_remos.methods.base import Task, Trained, Training
 from keras_remos.methods.distillation import Distillation
-from keras_remos.methods.recipe import Recipe, default_recipe
-from keras_remos.saving import PathLike
+from keras_remos.methods.method import Method
+from keras_remos.training.task import Task
+from keras_remos.training.trainer import Trainer, Training
 
 Form = Literal["mse", "attention"]
 
 
-def train(
-    teacher: keras.Model,
-    train: Any,
-    validation: Any = None,
-    *,
-    num_classes: int,
-    recipe: Recipe | None = None,
-    seed: int = 0,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    checkpoint: PathLike | None = None,
-    verbose: bool | str = "auto",
-    feature_weight: float = 0.5,
-    features: Sequence[str] | None = None,
-    form: Form = "mse",
-    attention_samples: int = 256,
-) -> Trained:
+@dataclass(frozen=True, kw_only=True)
+class Delta(Method):
     """Trains a copy of the teacher and adds to its loss how far its features move away from the teacher's.
 
     Args:
-        teacher: A built Keras model. It is never modified.
-        train: See `finetune.train`, as for all that follows.
-        validation: As `train`.
-        num_classes: How many classes the student tells apart.
-        recipe: How long and how fast.
-        seed: For the head, the order of the data, augmentation and dropout.
-        callbacks: Keras callbacks.
-        checkpoint: A folder in which progress is kept.
-        verbose: Progress on stderr.
         feature_weight: How much features count beside the loss of the task (the released code: 0.5). With 0 it is
             fine-tuning, and costs no more.
         features: Paths of the feature layers; the ends of the blocks by default (see `find_features`).
@@ -53,11 +31,8 @@ def train(
         attention_samples: How many training samples that is measured on. It takes as many forward passes of
             them as the feature layers have channels.
 
-    Returns:
-        The student and how its training went.
-
     Raises:
-        RemosError: See `finetune.train`; also if a feature layer does not exist, or an option has no such value.
+        RemosError: If an option has no such value; in training, if a feature layer does not exist.
 
     Reference:
         Li et al., DELTA: Deep Learning Transfer using Feature Map with Attention, ICLR 2019. ReMoS, section 5.1.
@@ -66,42 +41,56 @@ def train(
         `"mse"` is what the authors of ReMoS ran, and the default: it needs no pass over labelled data of its own, no
         head trained beforehand, and no hyper-parameter that the other methods lack, so that students can be compared.
     """
-    task = Task(
-        "delta",
-        teacher,
-        train,
-        validation,
-        num_classes=num_classes,
-        recipe=recipe or default_recipe(teacher),
-        seed=seed,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        verbose=verbose,
-        options={"feature_weight": feature_weight, "form": form, "attention_samples": attention_samples},
-    )
-    student = task.copy()
-    task.fit(as_training(task, student, feature_weight, features, form, attention_samples))
-    return task.trained(student)
+
+    feature_weight: float = 0.5
+    features: Sequence[str] | None = None
+    form: Form = "mse"
+    attention_samples: int = 256
+
+    name: ClassVar[str] = "delta"
+
+    def __post_init__(self) -> None:
+        if self.form not in ("mse", "attention"):
+            raise RemosError(f"form must be 'mse' or 'attention', received {self.form!r}.")
+
+    def on_record(self, teacher: keras.Model) -> dict[str, Any]:
+        # The feature layers are on record once they are known.
+        return {name: value for name, value in super().on_record(teacher).items() if name != "features"}
+
+    def fit(self, task: Task, trainer: Trainer) -> keras.Model:
+        student = task.fresh() if self.from_scratch else task.copy()
+        trainer.fit(self.as_training(task, trainer, student))
+        return student
+
+    def as_training(self, task: Task, trainer: Trainer, student: keras.Model) -> Training:
+        """How DELTA trains a student, wherever that starts from."""
+        if self.feature_weight == 0:
+            return Training(student)
+        teacher = task.frozen_teacher()
+        paths = trainer.own_options["features"] = task.feature_paths(self.features)
+        attention = None
+        if self.form == "attention":
+            attention = channel_attention(task, teacher, paths, samples=self.attention_samples, verbose=trainer.verbose)
+        return Distillation(
+            student, teacher, paths=paths, weight=self.feature_weight, attention=attention, example=task.example
+        )
 
 
-def as_training(
-    task: Task,
-    student: keras.Model,
-    feature_weight: float,
-    features: Sequence[str] | None,
-    form: Form,
-    attention_samples: int,
-) -> Training:
-    """How DELTA trains a student, wherever that starts from.
+@dataclass(frozen=True, kw_only=True)
+class DeltaR(Delta):
+    """DELTA on a student that starts from fresh weights: what it inherits, it inherits through features alone.
 
-    Raises:
-        RemosError: If an option has no such value.
+    Args:
+        feature_weight: How much features count beside the loss of the task (the released code: 5).
+        features: See `Delta`, as for the others.
+        form: As `features`.
+        attention_samples: As `features`.
+
+    Reference:
+        ReMoS, section 5.1 (DELTA-R as a fix before transfer).
     """
-    if form not in ("mse", "attention"):
-        raise RemosError(f"form must be 'mse' or 'attention', received {form!r}.")
-    if feature_weight == 0:
-        return Training(student)
-    teacher = task.frozen_teacher()
-    paths = task.feature_paths(features)
-    attention = channel_attention(task, teacher, paths, samples=attention_samples) if form == "attention" else None
-    return Distillation(student, teacher, paths=paths, weight=feature_weight, attention=attention, example=task.example)
+
+    feature_weight: float = 5.0
+
+    name: ClassVar[str] = "delta-r"
+    from_scratch: ClassVar[bool] = True

@@ -10,10 +10,10 @@ import numpy as np
 from keras import ops
 
 from keras_remos.errors import RemosError
-from keras_remos.features import FeatureExtractor
-from keras_remos.kernels import Tensor
-from keras_remos.layers import is_channels_first
-from keras_remos.methods.base import Training
+from keras_remos.models.features import FeatureExtractor
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import is_channels_first
+from keras_remos.training.trainer import Training
 
 
 class Distillation(Training):

@@ -3,55 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
 
 import keras
 import numpy as np
 
-from keras_remos import student as students
-from keras_remos.data.texts import reads_text
 from keras_remos.errors import RemosError
-from keras_remos.kernels import CONVOLUTIONS, DEPTHWISE_CONVOLUTIONS, SEPARABLE_CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
-from keras_remos.layers import find_sliceable
-from keras_remos.methods.base import Task, Trained, Training
-from keras_remos.methods.recipe import Recipe, default_recipe
-from keras_remos.saving import PathLike
-from keras_remos.scoring import Scope
+from keras_remos.methods.method import FromTeacher
+from keras_remos.models.kernels import (
+    CONVOLUTIONS,
+    DEPTHWISE_CONVOLUTIONS,
+    SEPARABLE_CONVOLUTIONS,
+    TRANSPOSED_CONVOLUTIONS,
+)
+from keras_remos.models.layers import find_sliceable
+from keras_remos.models.tokenizers import reads_text
+from keras_remos.slicing import student as students
+from keras_remos.slicing.scores import Scope
+from keras_remos.training.task import Task
+from keras_remos.training.trainer import Trainer, Training
 
 When = Literal["before", "after"]
 Layers = Literal["convolutions", "all"]
 _CONVOLUTIONS = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, *DEPTHWISE_CONVOLUTIONS, *SEPARABLE_CONVOLUTIONS)
 
 
-def train(
-    teacher: keras.Model,
-    train: Any,
-    validation: Any = None,
-    *,
-    num_classes: int,
-    recipe: Recipe | None = None,
-    seed: int = 0,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    checkpoint: PathLike | None = None,
-    verbose: bool | str = "auto",
-    prune_ratio: float | None = None,
-    scope: Scope = "model",
-    layers: Layers | None = None,
-    when: When = "before",
-    keep_head: bool = False,
-) -> Trained:
+@dataclass(frozen=True, kw_only=True)
+class MagPrune(FromTeacher):
     """Fine-tunes with the smallest weights set to zero and kept there.
 
     Args:
-        teacher: A built Keras model. It is never modified.
-        train: See `finetune.train`, as for all that follows.
-        validation: As `train`.
-        num_classes: How many classes the student tells apart.
-        recipe: How long and how fast.
-        seed: For the head, the order of the data, augmentation and dropout.
-        callbacks: Keras callbacks.
-        checkpoint: A folder in which progress is kept.
-        verbose: Progress on stderr.
         prune_ratio: The share of weights that goes, at least 0 and less than 1. By default 0.8, and 0.3 for models
             that read texts (the released code).
         scope: Whether magnitudes are compared over the whole `"model"` or within each `"layer"`.
@@ -59,13 +41,11 @@ def train(
             (the default for models that read texts). Never the head's.
         when: `"before"` prunes the teacher and then fine-tunes; `"after"` fine-tunes for the first half of the epochs,
             prunes the student, and lets it recover in the second half. Both take as many steps.
-        keep_head: See `finetune.train`.
-
-    Returns:
-        The student and how its training went.
+        keep_head: The student starts with the teacher's head, the attacker's if there is one, instead of a fresh one.
 
     Raises:
-        RemosError: See `finetune.train`; also if an option has no such value, or there is nothing to prune.
+        RemosError: If an option has no such value; in training, if there is nothing to prune, or `"after"` has but one
+            epoch.
 
     Reference:
         Liu et al., Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural Networks, RAID 2018. ReMoS,
@@ -76,47 +56,53 @@ def train(
         the whole model, and holds pruned weights at zero, as here. Of language models it also prunes pooler and head;
         here what stands behind the backbone is the head, and stays whole.
     """
-    if prune_ratio is None:
-        prune_ratio = 0.3 if reads_text(teacher) else 0.8
-    if layers is None:
-        layers = "all" if reads_text(teacher) else "convolutions"
-    for name, value, choices in (
-        ("scope", scope, get_args(Scope)),
-        ("layers", layers, get_args(Layers)),
-        ("when", when, get_args(When)),
-    ):
-        if value not in choices:
-            raise RemosError(f"{name} must be one of {choices}, received {value!r}.")
-    if not 0 <= prune_ratio < 1:
-        raise RemosError(f"prune_ratio must be at least 0 and less than 1, received {prune_ratio!r}.")
-    task = Task(
-        "mag-prune",
-        teacher,
-        train,
-        validation,
-        num_classes=num_classes,
-        recipe=recipe or default_recipe(teacher),
-        seed=seed,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        verbose=verbose,
-        options={"prune_ratio": prune_ratio, "scope": scope, "layers": layers, "when": when},
-        keep_head=keep_head,
-    )
-    if when == "before":
-        masks = smallest(teacher, prune_ratio, scope=scope, layers=layers, without=task.heads)
-        student = task.masked(masks, freeze=True)
-        task.fit(Training(student))
-        return task.trained(student)
-    half = task.recipe.epochs // 2
-    if not half:
-        raise RemosError("when='after' needs at least two epochs: one before pruning and one to recover.")
-    tuned = task.copy()
-    task.fit(Training(tuned), last=half, stage="stage-1")
-    masks = smallest(tuned, prune_ratio, scope=scope, layers=layers, without=task.heads_of(tuned))
-    student = students.build(tuned, masks, freeze=True)
-    task.fit(Training(student), first=half, stage="stage-2")
-    return task.trained(student)
+
+    prune_ratio: float | None = None
+    scope: Scope = "model"
+    layers: Layers | None = None
+    when: When = "before"
+
+    name: ClassVar[str] = "mag-prune"
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("scope", get_args(Scope)),
+            ("layers", (*get_args(Layers), None)),
+            ("when", get_args(When)),
+        ):
+            if getattr(self, name) not in choices:
+                shown = tuple(choice for choice in choices if choice is not None)
+                raise RemosError(f"{name} must be one of {shown}, received {getattr(self, name)!r}.")
+        if self.prune_ratio is not None and not 0 <= self.prune_ratio < 1:
+            raise RemosError(f"prune_ratio must be at least 0 and less than 1, received {self.prune_ratio!r}.")
+
+    def on_record(self, teacher: keras.Model) -> dict[str, Any]:
+        return {**super().on_record(teacher), "prune_ratio": self._ratio(teacher), "layers": self._layers(teacher)}
+
+    def fit(self, task: Task, trainer: Trainer) -> keras.Model:
+        how: dict[str, Any] = {"scope": self.scope, "layers": self._layers(task.teacher)}
+        ratio = self._ratio(task.teacher)
+        if self.when == "before":
+            student = task.masked(smallest(task.teacher, ratio, without=task.heads, **how), freeze=True)
+            trainer.fit(Training(student))
+            return student
+        half = task.recipe.epochs // 2
+        if not half:
+            raise RemosError("when='after' needs at least two epochs: one before pruning and one to recover.")
+        tuned = task.copy()
+        trainer.fit(Training(tuned), last=half, stage="stage-1")
+        masks = smallest(tuned, ratio, without=task.heads_of(tuned), **how)
+        student = students.build(tuned, masks, freeze=True)
+        trainer.fit(Training(student), first=half, stage="stage-2")
+        return student
+
+    def _ratio(self, teacher: keras.Model) -> float:
+        if self.prune_ratio is not None:
+            return self.prune_ratio
+        return 0.3 if reads_text(teacher) else 0.8
+
+    def _layers(self, teacher: keras.Model) -> Layers:
+        return self.layers or ("all" if reads_text(teacher) else "convolutions")
 
 
 def smallest(

@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
-from keras_remos.activations import plan_readings
 from keras_remos.errors import TeacherError
-from keras_remos.layers import find_sliceable, symbolic_inputs
+from keras_remos.models.layers import find_sliceable, symbolic_inputs
+from keras_remos.models.reading_plan import plan_readings
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import Any
 
 import keras
 
-from keras_remos import layers as kinds
-from keras_remos.activations import Call, Trace, capture, trace_calls
 from keras_remos.errors import RemosError
-from keras_remos.kernels import Tensor
+from keras_remos.models import layers as kinds
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.taps import capture
+from keras_remos.models.trace import Call, Trace, trace_calls
 
 PENULTIMATE = "penultimate"
 """Stands for the tensor that enters the head wherever the path of a feature layer is expected."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from difflib import get_close_matches
@@ -10,10 +11,10 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_remos import layers as kinds
-from keras_remos.activations import substitute
 from keras_remos.errors import RemosError, TeacherError
-from keras_remos.kernels import Tensor
+from keras_remos.models import layers as kinds
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.taps import run_until, substitute
 
 # Of the errors that the backends raise when memory runs out, in their class names or messages, in lower case.
 _OUT_OF_MEMORY = ("outofmemory", "out of memory", "resource_exhausted", "resourceexhausted", "can't allocate memory")
@@ -212,28 +213,15 @@ def _layer_at(model: keras.Model, path: str) -> keras.Layer:
     return layers[path]
 
 
-class _Reached(BaseException):
-    """Ends a forward pass at the layer of interest. No `Exception`: Keras would rewrap that on its way out."""
-
-    def __init__(self, outputs: Tensor) -> None:
-        super().__init__("reached")
-        self.outputs = outputs
-
-
 def _output_at(model: keras.Model, layer: keras.Layer, path: str, x: Any) -> Tensor:
     """What a layer returns, without running what comes after it."""
-
-    def stop(outputs: Any) -> Any:
-        raise _Reached(outputs)
-
-    try:
-        with substitute(layer, stop):
-            model(x, training=False)
-    except _Reached as reached:
-        if len(tree.flatten(reached.outputs)) == 1:
-            return reached.outputs
-        raise RemosError(f"Layer {path!r} returns several tensors: choose one that returns a single one.") from None
-    raise RemosError(f"Layer {path!r} is never called when model {model.name!r} runs: choose another.")
+    reached = run_until(model, [layer], x)
+    if reached is None:
+        raise RemosError(f"Layer {path!r} is never called when model {model.name!r} runs: choose another.")
+    _, _, outputs = reached
+    if len(tree.flatten(outputs)) > 1:
+        raise RemosError(f"Layer {path!r} returns several tensors: choose one that returns a single one.")
+    return outputs
 
 
 # The three backends ---------------------------------------------------------------------------------------------------
@@ -285,9 +273,17 @@ def _differentiate_on_jax(function: Callable[..., Any], x: Any) -> tuple[Any, An
     return result, gradient
 
 
+# By one thread again, where a penalty on gradients is itself derived.
+_REPLACING = threading.RLock()
+
+
 @contextmanager
 def _twice_on_tensorflow() -> Iterator[None]:
-    """Layer normalization with its true second derivative: `tf.nn.moments` holds the mean constant in the variance."""
+    """Layer normalization with its true second derivative: `tf.nn.moments` holds the mean constant in the variance.
+
+    Keras reaches it by that name alone, so it is replaced for the whole process: by one thread at a time, and by what
+    gives other threads the same values.
+    """
     import tensorflow as tf
 
     def moments(x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: str | None = None) -> Any:
@@ -295,12 +291,13 @@ def _twice_on_tensorflow() -> Iterator[None]:
         variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axes, keepdims=True)
         return (mean, variance) if keepdims else (tf.squeeze(mean, axes), tf.squeeze(variance, axes))
 
-    original = tf.nn.moments
-    tf.nn.moments = moments
-    try:
-        yield
-    finally:
-        tf.nn.moments = original
+    with _REPLACING:
+        original = tf.nn.moments
+        tf.nn.moments = moments
+        try:
+            yield
+        finally:
+            tf.nn.moments = original
 
 
 def _twice_on_torch() -> AbstractContextManager[None]:

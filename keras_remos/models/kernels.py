@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import layers as kl
 
 Tensor = Any
@@ -31,7 +32,7 @@ class Kernel:
             An axis in neither is a tap: all taps of a pair of neurons share its coverage.
         reads: Where in the layer its input neurons are.
         writes: Where in the layer its output neurons are.
-        initializer: Makes fresh values for the weight.
+        initializer: The Keras initializer that makes fresh values for the weight.
     """
 
     name: str
@@ -41,7 +42,16 @@ class Kernel:
     output_axes: tuple[int, ...]
     reads: Side = "input"
     writes: Side = "output"
-    initializer: Callable[..., Tensor] | None = None
+    initializer: Any = None
+
+    def fresh_values(self, seed: int) -> np.ndarray:
+        """Values as the layer's own initializer draws them, with another seed: in the shape and type of the weight."""
+        # The layer's own initializer object carries the layer's seed: two layers with one seed would get equal values.
+        config = {**self.initializer.get_config()}
+        if "seed" in config:
+            config["seed"] = seed
+        drawn = type(self.initializer).from_config(config)(tuple(self.variable.shape))
+        return np.asarray(keras.ops.convert_to_numpy(drawn)).astype(self.variable.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,3 +240,11 @@ _DESCRIPTIONS: list[tuple[Any, Callable[[str, Any], SliceableLayer | None]]] = [
     (SEPARABLE_CONVOLUTIONS, _describe_separable_convolution),
     (tuple(RECURRENT_GATES), _describe_recurrent),
 ]
+
+
+def reinitialize(layer: keras.Layer, seed: int) -> None:
+    """Gives the kernels of a layer that could be sliced fresh values from its own initializers."""
+    found = describe(layer)
+    assert found is not None, "a head is always a layer that could be sliced"
+    for kernel in found.kernels:
+        kernel.variable.assign(kernel.fresh_values(seed))

@@ -1,10 +1,10 @@
 """Which layers of a model can be sliced, which of them is its head, and why the others are left whole.
 
-With `kernels`, the only file that knows what Keras layers look like inside.
+With `kernels`, this is the only file that knows what Keras layers look like inside.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from keras import layers as kl
 from keras.src.backend.common.masking import get_keras_mask
 
 from keras_remos.errors import StudentError
-from keras_remos.kernels import SliceableLayer, Tensor, describe
+from keras_remos.models.kernels import SliceableLayer, Tensor, describe
 
 ACTIVATIONS = (kl.Activation, kl.ReLU, kl.LeakyReLU, kl.ELU, kl.PReLU, kl.Softmax)
 DROPOUTS = (
@@ -65,36 +65,44 @@ ATTENTIONS = (kl.MultiHeadAttention, kl.GroupQueryAttention)
 NORMALIZATIONS = (*LAYER_NORMALIZATIONS, kl.BatchNormalization, kl.GroupNormalization, kl.Normalization)
 
 
-def walk(model: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
+Into = Callable[[keras.Layer], bool]
+
+
+def walk(model: keras.Layer, *, into: Into = lambda layer: True) -> Iterator[tuple[str, keras.Layer]]:
     """Yields `(path, layer)` for every layer below `model`, each once, parents first.
 
     The path is made of layer names, so that it is the same however and wherever the model was built; the second of
     two siblings with one name gets `#2`. (Keras' own `layer.path` depends on how a model was built.)
+
+    Args:
+        model: The model.
+        into: Whether to go on with the layers below a layer, too.
     """
     seen: set[int] = {id(model)}
 
     def below(parent: keras.Layer, prefix: str) -> Iterator[tuple[str, keras.Layer]]:
-        names: Counter[str] = Counter()
-        for child in parent._layers:
-            if id(child) in seen:
-                continue
-            seen.add(id(child))
-            names[child.name] += 1
-            name = child.name if names[child.name] == 1 else f"{child.name}#{names[child.name]}"
-            yield prefix + name, child
-            yield from below(child, f"{prefix}{name}/")
+        for path, child in _children(parent, prefix, seen):
+            yield path, child
+            if into(child):
+                yield from below(child, f"{path}/")
 
     yield from below(model, "")
 
 
+def _children(parent: keras.Layer, prefix: str, seen: set[int]) -> Iterator[tuple[str, keras.Layer]]:
+    """The layers right below one, with their paths; what has been seen is left out, and what is yielded added."""
+    names: Counter[str] = Counter()
+    for child in parent._layers:
+        if id(child) in seen:
+            continue
+        seen.add(id(child))
+        names[child.name] += 1
+        yield prefix + (child.name if names[child.name] == 1 else f"{child.name}#{names[child.name]}"), child
+
+
 def visible(model: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
     """The layers of `walk` whose calls a tap may watch: not those that a loop over time steps calls."""
-    below: list[str] = []
-    for path, layer in walk(model):
-        if not any(path.startswith(prefix) for prefix in below):
-            yield path, layer
-            if isinstance(layer, (kl.RNN, kl.TimeDistributed)):
-                below.append(f"{path}/")
+    return walk(model, into=lambda layer: not isinstance(layer, (kl.RNN, kl.TimeDistributed)))
 
 
 @contextmanager
@@ -177,33 +185,45 @@ def find_sliceable(model: keras.Layer) -> tuple[list[SliceableLayer], list[tuple
     """
     sliceable: list[SliceableLayer] = []
     skipped = [("(the model itself)", "unknown layer type " + type(model).__name__)] if own_variables(model) else []
-    # Layers below one of these paths never show their calls: the reason why, or None where the layer above speaks
-    # for them.
-    hidden_below: dict[str, str | None] = {}
-    for path, layer in walk(model):
-        inside = next((prefix for prefix in hidden_below if path.startswith(prefix)), None)
-        if inside is not None:
-            reason = hidden_below[inside]
+    seen: set[int] = {id(model)}
+
+    def sort(parent: keras.Layer, prefix: str) -> None:
+        for path, layer in _children(parent, prefix, seen):
+            found, out_of_sight = _describe(layer, path)
+            if found is not None:
+                sliceable.append(found)
+            elif own_variables(layer):
+                skipped.append((path, _why_not(layer)))
+            if out_of_sight is None:
+                sort(layer, f"{path}/")
+            else:
+                leave_whole(layer, f"{path}/", out_of_sight)
+
+    def leave_whole(parent: keras.Layer, prefix: str, reason: str) -> None:
+        for path, layer in _children(parent, prefix, seen):
             if reason and own_variables(layer):
                 skipped.append((path, reason))
-            continue
-        if isinstance(layer, kl.TimeDistributed):
-            found = describe(layer.layer, f"{path}/{layer.layer.name}")
-            if found is not None and found.table is None:
-                found = replace(found, layer=layer)
-                hidden_below[f"{path}/"] = None
-            else:
-                found = None
-                hidden_below[f"{path}/"] = "inside TimeDistributed, which calls it out of sight"
-        else:
-            found = describe(layer, path)
-            if isinstance(layer, kl.RNN):
-                hidden_below[f"{path}/"] = None if found else "a recurrent cell, which is called out of sight"
-        if found is not None:
-            sliceable.append(found)
-        elif own_variables(layer):
-            skipped.append((path, _why_not(layer)))
+            leave_whole(layer, f"{path}/", reason)
+
+    sort(model, "")
     return _without_tied(model, sliceable, skipped)
+
+
+def _describe(layer: keras.Layer, path: str) -> tuple[SliceableLayer | None, str | None]:
+    """What can be sliced in a layer, and why the layers below it never show their calls.
+
+    Returns:
+        The reason is `None` where they do, and empty where the layer speaks for them.
+    """
+    if isinstance(layer, kl.TimeDistributed):
+        inner = describe(layer.layer, f"{path}/{layer.layer.name}")
+        if inner is None or inner.table is not None:
+            return None, "inside TimeDistributed, which calls it out of sight"
+        return replace(inner, layer=layer), ""
+    found = describe(layer, path)
+    if isinstance(layer, kl.RNN):
+        return found, "" if found else "a recurrent cell, which is called out of sight"
+    return found, None
 
 
 def _without_tied(

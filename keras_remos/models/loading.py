@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos import student
 from keras_remos.errors import TeacherError
-from keras_remos.layers import walk, weight_holders
+from keras_remos.models.layers import walk, weight_holders
 from keras_remos.saving import PathLike
+from keras_remos.slicing import student
 
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy"}
 HDF5_MAGIC = b"\x89HDF"

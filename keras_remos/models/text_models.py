@@ -9,12 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos.data.texts import check_tokenizer, tokenize
-from keras_remos.defects.swap_search import Text
+from keras_remos.defects.word_swaps.search import Text
 from keras_remos.errors import DataError, RemosError, TeacherError
-from keras_remos.gradients import compiled
-from keras_remos.kernels import Tensor
-from keras_remos.layers import symbolic_inputs, symbolic_outputs
+from keras_remos.models.gradients import compiled
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import symbolic_inputs, symbolic_outputs
+from keras_remos.models.tokenizers import check_tokenizer, tokenize
 
 Predict = Callable[[Sequence[Text]], np.ndarray]
 # Lengths in tokens are this, or twice, four times ... as much: each costs some backends a compilation.

@@ -1,4 +1,4 @@
-"""Texts as arrays of strings, and as the token arrays that a KerasHub model makes of them."""
+"""The tokenizer that a KerasHub model brings: what it makes of texts, and whether it belongs to the model."""
 
 from __future__ import annotations
 
@@ -9,51 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos.data.arrays import map_arrays, to_numpy
-from keras_remos.errors import DataError, MismatchError, TeacherError
+from keras_remos.errors import MismatchError, TeacherError
 
 # Vocabularies are often filled up to a multiple of this, for speed.
 VOCABULARY_MULTIPLE = 128
-
-
-def as_texts(x: Any, *, allow_empty: bool = False) -> np.ndarray:
-    """Turns texts, or pairs of texts, into one array of strings.
-
-    Args:
-        x: Strings or UTF-8 bytes: an array or list of shape `(n,)`; pairs as an array `(n, 2)`, or as a tuple or list
-            of two arrays of shape `(n,)`.
-        allow_empty: Whether texts may have nothing in them.
-
-    Returns:
-        `str`, shape `(n,)` or `(n, 2)`.
-
-    Raises:
-        DataError: If there are none, they are something else, or one is empty.
-    """
-    if _are_columns(x):
-        columns = [to_numpy(column) for column in x]
-        if columns[0].shape != columns[1].shape or columns[0].ndim != 1:
-            shapes = " and ".join(str(column.shape) for column in columns)
-            raise DataError(f"Expected pairs of texts: two arrays of one length. Received: shapes {shapes}.")
-        x = np.stack(columns, axis=1)
-    parts = to_numpy(x)
-    if parts.dtype.kind != "U" or not parts.size or parts.shape[1:] not in ((), (2,)):
-        raise DataError(
-            "Expected at least one text: strings of shape (n,), or (n, 2) for pairs. Received: shape "
-            f"{parts.shape} of {parts.dtype}."
-        )
-    if allow_empty:
-        return parts
-    empty = np.flatnonzero((np.char.str_len(np.char.strip(parts)) == 0).reshape(len(parts), -1).any(axis=1))
-    if empty.size:
-        shown = ", ".join(map(str, empty[:5])) + (", ..." if empty.size > 5 else "")
-        raise DataError(f"Expected texts with something in them. Received: {empty.size} empty ones ({shown}).")
-    return parts
-
-
-def holds_text(x: np.ndarray) -> bool:
-    """Whether samples are texts, not pixels."""
-    return x.dtype.kind == "U"
 
 
 def tokenize(model: keras.Model, texts: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,7 +34,7 @@ def tokenize(model: keras.Model, texts: np.ndarray) -> dict[str, np.ndarray]:
     prepared, _, _ = keras.utils.unpack_x_y_sample_weight(model.preprocess_samples(segments(texts)))
     if not isinstance(prepared, Mapping):
         prepared = {"token_ids": prepared}
-    return dict(map_arrays(ops.convert_to_numpy, prepared))
+    return {name: ops.convert_to_numpy(array) for name, array in prepared.items()}
 
 
 def segments(x: Any) -> Any:
@@ -85,14 +44,14 @@ def segments(x: Any) -> Any:
         x: An array of strings of shape `(n,)` or `(n, 2)`, or a tuple or list of two of shape `(n,)`. Anything else
             comes back as it is.
     """
-    if _are_columns(x):
+    if are_columns(x):
         return tuple(segments(column) for column in x)
     if not isinstance(x, np.ndarray) or x.dtype.kind != "U":
         return x
     return tuple(column.tolist() for column in x.T) if x.shape[1:] == (2,) else x.tolist()
 
 
-def _are_columns(x: Any) -> bool:
+def are_columns(x: Any) -> bool:
     """Whether these are the first texts of all pairs, and the second ones. A list of lists may be two pairs instead."""
     arrays = (np.ndarray, list) if isinstance(x, tuple) else np.ndarray
     return isinstance(x, (tuple, list)) and len(x) == 2 and all(isinstance(part, arrays) for part in x)
@@ -145,3 +104,25 @@ def check_tokenizer(model: keras.Model) -> str | None:
     if rows - known >= VOCABULARY_MULTIPLE:
         return f"The tokenizer knows {known:,} tokens, the model {rows:,}: they may not belong together. {advice}"
     return None
+
+
+def special_tokens(model: keras.Model) -> dict[int, list[int]]:
+    """The ids of the tokens that every text may need, by the size of the vocabulary they belong to."""
+    tokenizer = find_tokenizer(model)
+    if tokenizer is None:
+        return {}
+    unknown = _unknown_id(tokenizer)
+    ids = [*getattr(tokenizer, "special_token_ids", ()), *([] if unknown is None else [unknown])]
+    return {tokenizer.vocabulary_size(): sorted({int(i) for i in ids if i is not None})}
+
+
+def unknown_token(model: keras.Model) -> tuple[int, int] | None:
+    """`(vocabulary size, id)` of the token that stands for unknown words, if the model's tokenizer has one."""
+    tokenizer = find_tokenizer(model)
+    unknown = None if tokenizer is None else _unknown_id(tokenizer)
+    return None if tokenizer is None or unknown is None else (tokenizer.vocabulary_size(), unknown)
+
+
+def _unknown_id(tokenizer: Any) -> int | None:
+    token = getattr(tokenizer, "oov_token", None) or getattr(tokenizer, "unk_token", None)
+    return None if token is None else int(tokenizer.token_to_id(token))

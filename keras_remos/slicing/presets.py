@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from keras_remos.activations import NeuronSite
-from keras_remos.coverage import Criterion, NeuronCoverage
+from keras_remos.coverage.criteria import Criterion, NeuronCoverage
 from keras_remos.errors import RemosError
-from keras_remos.scoring import Scope, Ties, check_keep_ratio, check_layer_limit
+from keras_remos.models.placement import NeuronSite
+from keras_remos.slicing.scores import Scope, Ties, check_keep_ratio, check_layer_limit
 
 
 @dataclass(frozen=True)

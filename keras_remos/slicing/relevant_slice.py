@@ -9,19 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos import student
 from keras_remos.errors import MismatchError
-from keras_remos.inspection import list_skipped
-from keras_remos.saving import (
-    PathLike,
-    WeightsFingerprint,
-    check_fingerprint,
-    complete,
-    origin_of,
-    read_archive,
-    read_origin,
-    write_archive,
-)
+from keras_remos.models.description import list_skipped
+from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
+from keras_remos.saving import PathLike, complete, origin_of, read_archive, read_origin, write_archive
+from keras_remos.slicing import student
 
 
 @dataclass(frozen=True)
@@ -125,7 +117,7 @@ class RelevantSlice:
         in_place: bool = False,
         seed: int = 0,
     ) -> keras.Model:
-        """Makes a student that starts from the slice. See `keras_remos.student.build`.
+        """Makes a student that starts from the slice. See `keras_remos.slicing.student.build`.
 
         Args:
             teacher: The model that was profiled. It is not modified, unless `in_place` says so.

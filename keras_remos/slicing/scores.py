@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from keras_remos.errors import RemosError
-from keras_remos.ranking import (
+from keras_remos.slicing.ranking import (
     MOST_WEIGHTS,
     CoveredKernel,
     Part,

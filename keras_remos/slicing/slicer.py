@@ -11,16 +11,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos import scoring, student
-from keras_remos.activations import NeuronSite
-from keras_remos.coverage import Criterion, as_criterion
+from keras_remos.coverage.criteria import Criterion, as_criterion
+from keras_remos.coverage.profile import CoverageProfile, profile
 from keras_remos.errors import MismatchError, RemosError
-from keras_remos.kernels import Kernel, SliceableLayer
-from keras_remos.layers import find_sliceable
-from keras_remos.presets import find_preset
-from keras_remos.profiling import CoverageProfile, profile
-from keras_remos.saving import check_fingerprint, versions
-from keras_remos.slices import RelevantSlice, summarize
+from keras_remos.models.fingerprint import check_fingerprint
+from keras_remos.models.kernels import Kernel, SliceableLayer
+from keras_remos.models.layers import find_sliceable
+from keras_remos.models.placement import NeuronSite
+from keras_remos.saving import versions
+from keras_remos.slicing import student
+from keras_remos.slicing.presets import find_preset
+from keras_remos.slicing.ranking import CoveredKernel
+from keras_remos.slicing.relevant_slice import RelevantSlice, summarize
+from keras_remos.slicing.scores import Scope, Ties, check_keep_ratio, score
 
 Filters = str | Sequence[str] | Callable[[str, keras.Layer], bool]
 
@@ -74,8 +77,8 @@ class RelevantSlicer:
         keep_ratio: float | None = None,
         criterion: str | Mapping[str, Any] | Criterion | None = None,
         on: NeuronSite | None = None,
-        scope: scoring.Scope | None = None,
-        ties: scoring.Ties | None = None,
+        scope: Scope | None = None,
+        ties: Ties | None = None,
         layer_limit: float | None = None,
         embeddings: bool | None = None,
         filters: Filters | None = None,
@@ -143,12 +146,12 @@ class RelevantSlicer:
         """
         ratios = list(keep_ratios)
         for ratio in ratios:
-            scoring.check_keep_ratio(ratio)
+            check_keep_ratio(ratio)
         self._check_profile(profile)
         kernels = _kernels(self.model, profile)
         weights = {path: keras.ops.convert_to_numpy(kernel.variable.value) for path, (_, kernel) in kernels.items()}
         covered = {
-            path: scoring.CoveredKernel(
+            path: CoveredKernel(
                 weights=weights[path],
                 view=kernel.view,
                 input_axes=kernel.input_axes,
@@ -161,7 +164,7 @@ class RelevantSlicer:
             for path, (found, kernel) in kernels.items()
             if found.table is None
         }
-        scores = scoring.score(covered, ties=self.settings.ties, scope=self.settings.scope) if covered else None
+        scores = score(covered, ties=self.settings.ties, scope=self.settings.scope) if covered else None
         tables = self._tables(kernels, profile)
         skipped = profile.skipped
         if not self.settings.embeddings:

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos import layers as kinds
-from keras_remos.data.texts import find_tokenizer
 from keras_remos.errors import StudentError
-from keras_remos.kernels import Kernel, SliceableLayer, Tensor, describe
+from keras_remos.models import layers as kinds
+from keras_remos.models.kernels import Kernel, SliceableLayer, Tensor, reinitialize
+from keras_remos.models.tokenizers import unknown_token
 
 Reset = Literal["zeros", "initializer"]
 POOLING = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
@@ -107,9 +107,7 @@ def from_scratch(
     for number, kernel in enumerate(kernels):
         # Also where the architecture names a seed: another seed of ours has to give another student.
         mixed = int(np.random.default_rng([seed, number]).integers(2**31))
-        kernel.variable.assign(
-            _initialize(kernel.initializer, tuple(kernel.variable.shape), kernel.variable.dtype, mixed)
-        )
+        kernel.variable.assign(kernel.fresh_values(mixed))
     return _with_new_head(student, replaced, num_classes, seed)
 
 
@@ -160,28 +158,6 @@ def has_head_for(teacher: keras.Model, num_classes: int) -> bool:
     return shapes == [(num_classes,)]
 
 
-def special_tokens(model: keras.Model) -> dict[int, list[int]]:
-    """The ids of the tokens that every text may need, by the size of the vocabulary they belong to."""
-    tokenizer = find_tokenizer(model)
-    if tokenizer is None:
-        return {}
-    unknown = _unknown_id(tokenizer)
-    ids = [*getattr(tokenizer, "special_token_ids", ()), *([] if unknown is None else [unknown])]
-    return {tokenizer.vocabulary_size(): sorted({int(i) for i in ids if i is not None})}
-
-
-def unknown_token(model: keras.Model) -> tuple[int, int] | None:
-    """`(vocabulary size, id)` of the token that stands for unknown words, if the model's tokenizer has one."""
-    tokenizer = find_tokenizer(model)
-    unknown = None if tokenizer is None else _unknown_id(tokenizer)
-    return None if tokenizer is None or unknown is None else (tokenizer.vocabulary_size(), unknown)
-
-
-def _unknown_id(tokenizer: Any) -> int | None:
-    token = getattr(tokenizer, "oov_token", None) or getattr(tokenizer, "unk_token", None)
-    return None if token is None else int(tokenizer.token_to_id(token))
-
-
 def _fresh_values(
     found: SliceableLayer,
     kernel: Kernel,
@@ -199,15 +175,7 @@ def _fresh_values(
         return weights[rows].mean(axis=0) if rows.any() else np.zeros(1, weights.dtype)
     if reset == "zeros":
         return np.zeros((1,) * weights.ndim, weights.dtype)
-    return _initialize(kernel.initializer, weights.shape, weights.dtype, seed)
-
-
-def _initialize(initializer: Any, shape: tuple[int, ...], dtype: Any, seed: int) -> np.ndarray:
-    # The layer's own initializer object carries the layer's seed: two layers with one seed would get equal values.
-    config = {**initializer.get_config()}
-    if "seed" in config:
-        config["seed"] = seed
-    return ops.convert_to_numpy(type(initializer).from_config(config)(shape)).astype(dtype)
+    return kernel.fresh_values(seed)
 
 
 def _copy(teacher: keras.Model, heads: tuple[str, ...], num_classes: int | None, seed: int) -> keras.Model:
@@ -275,15 +243,6 @@ def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ..
             new.assign(np.array(ops.convert_to_numpy(old.value)))
         if isinstance(target, keras.layers.Normalization):
             target.finalize_state()  # what it applies is derived from its weights
-
-
-def reinitialize(layer: keras.Layer, seed: int) -> None:
-    """Gives the kernels of a layer fresh values from its own initializers."""
-    found = describe(layer)
-    assert found is not None, "a head is always a layer that could be sliced"
-    for kernel in found.kernels:
-        shape = tuple(kernel.variable.shape)
-        kernel.variable.assign(_initialize(kernel.initializer, shape, kernel.variable.dtype, seed))
 
 
 def _with_head(model: keras.Model, num_classes: int, seed: int) -> keras.Model:

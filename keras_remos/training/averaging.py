@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos.activations import capture
 from keras_remos.data import batches
-from keras_remos.kernels import Tensor
-from keras_remos.layers import visible
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import visible
+from keras_remos.models.taps import capture
 from keras_remos.progress import track
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from keras_remos.kernels import Tensor
+from keras_remos.models.kernels import Tensor
 
 
 def cross_entropy(label_smoothing: float, *, from_logits: bool) -> Callable[[Tensor, Tensor], Tensor]:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_remos.data.texts import reads_text
-from keras_remos.data.training import AUGMENTATIONS, Augmentation
+from keras_remos.data.training_data import AUGMENTATIONS, Augmentation
 from keras_remos.errors import RemosError
-from keras_remos.kernels import Tensor
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.tokenizers import reads_text
 
 
 @dataclass(frozen=True)

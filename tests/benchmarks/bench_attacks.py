@@ -50,7 +50,7 @@ def build_resnet20():
 def ours(attack, model, space, x, y):
     import numpy as np
 
-    from keras_remos.defects.projected import Ascent
+    from keras_remos.defects.adversarial.projected import Ascent
     from keras_remos.defects.resuming import Partial
 
     ascent = Ascent(attack, model, space, x, seed=0)

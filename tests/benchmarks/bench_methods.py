@@ -16,9 +16,10 @@ import keras
 import numpy as np
 
 from keras_remos import RelevantSlicer, load_teacher
-from keras_remos.methods.base import Task, Training
 from keras_remos.methods.distillation import Distillation
-from keras_remos.methods.recipe import Recipe
+from keras_remos.training.recipe import Recipe
+from keras_remos.training.task import Task
+from keras_remos.training.trainer import Trainer, Training
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "teachers" / "cifar10_resnet20.keras"
 
@@ -40,17 +41,8 @@ def main() -> None:
     samples = given.batch_size * given.steps
     x = rng.normal(size=(samples, *teacher.input_shape[1:])).astype("float32")
     recipe = Recipe(epochs=1, batch_size=given.batch_size, augment="none", schedule="constant", warmup=0.0)
-    task = Task(
-        "benchmark",
-        teacher,
-        (x, rng.integers(0, 10, samples)),
-        num_classes=10,
-        recipe=recipe,
-        seed=0,
-        callbacks=(),
-        checkpoint=None,
-        verbose=False,
-    )
+    task = Task(teacher, (x, rng.integers(0, 10, samples)), num_classes=10, recipe=recipe)
+    trainer = Trainer(task, "benchmark", verbose=False)
     slicer = RelevantSlicer(teacher)
     masks = slicer.slice(slicer.profile(x, verbose=False)).masks
     frozen, paths = task.frozen_teacher(), task.feature_paths(None)
@@ -69,7 +61,7 @@ def main() -> None:
         frozen.predict(x, batch_size=given.batch_size, verbose=0)
 
     for training in trained.values():
-        task.compile(training, recipe, epochs=1)
+        trainer.compile(training, recipe, epochs=1)
         fit(training)
     forward()
     times: dict[str, list[float]] = {name: [] for name in [*trained, "teacher forward"]}

@@ -20,9 +20,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos.activations import plan_readings
-from keras_remos.counting import CoverageModel
-from keras_remos.presets import find_preset
+from keras_remos.coverage.counting import CoverageModel
+from keras_remos.models.reading_plan import plan_readings
+from keras_remos.slicing.presets import find_preset
 
 TARGETS = {"jax": 1.20, "torch": 1.25, "tensorflow": 1.30}
 

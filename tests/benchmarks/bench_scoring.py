@@ -47,7 +47,7 @@ SHAPES = {
 def make_kernels(model, positions):
     import numpy as np
 
-    from keras_remos.scoring import CoveredKernel
+    from keras_remos.slicing.ranking import CoveredKernel
 
     rng = np.random.default_rng(0)
 
@@ -71,7 +71,7 @@ def peak_bytes():
 def run_row(model, scope, positions, repeats):
     import numpy as np
 
-    from keras_remos import scoring
+    from keras_remos.slicing.scores import score
 
     kernels = make_kernels(model, positions)
     weights = sum(kernel.weights.size for kernel in kernels.values())
@@ -81,7 +81,7 @@ def run_row(model, scope, positions, repeats):
     limit = 2.0 if scope == "model" else None
     for repeat in range(repeats):
         start = time.perf_counter()
-        scores = scoring.score(kernels, scope=scope)
+        scores = score(kernels, scope=scope)
         scores.select(0.9, layer_limit=limit)
         scored.append(time.perf_counter() - start)
         start = time.perf_counter()

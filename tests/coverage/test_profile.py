@@ -13,7 +13,7 @@ from keras import layers as kl
 from toy_layers import LAYER_TOYS
 
 from keras_remos import CoverageProfile, DataError, MismatchError, RelevantSlicer, RemosError, TeacherError, profile
-from keras_remos.coverage import as_criterion
+from keras_remos.coverage.criteria import as_criterion
 
 CRITERIA: dict[str, dict[str, Any]] = {
     "minmax": {"name": "nc", "threshold": 0.5},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_remos.data import batches
-from keras_remos.data.opening import open_dataset
+from keras_remos.data.from_disk import open_dataset
 from keras_remos.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

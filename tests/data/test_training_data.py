@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_remos.data import TrainingData, batches, open_dataset, training_data
-from keras_remos.data.training import flip_crop
+from keras_remos.data.training_data import flip_crop
 from keras_remos.errors import DataError
 
 X = np.arange(10 * 8 * 8 * 3, dtype="float32").reshape(10, 8, 8, 3)

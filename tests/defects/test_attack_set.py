@@ -13,9 +13,10 @@ from toys import numpy
 from keras_remos import load_teacher
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import DEFECTS, AttackSet, PenultimateAttack, Prepared
-from keras_remos.defects.trigger import Trigger
+from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import DataError, FileError, MismatchError
-from keras_remos.saving import fingerprint, write_archive
+from keras_remos.models.fingerprint import fingerprint
+from keras_remos.saving import write_archive
 
 RNG = np.random.default_rng(0)
 CLEAN = RNG.integers(0, 256, (4, 8, 8, 3)).astype("uint8")

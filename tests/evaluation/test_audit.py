@@ -12,9 +12,10 @@ from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import AttackSet, PatchBackdoor, PenultimateAttack, Prepared
 from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.evaluation import flip_rate, measure, predict_classes, target_rate
-from keras_remos.evaluation.audit import AuditReport, audit
-from keras_remos.methods.recipe import Recipe
+from keras_remos.evaluation.attackers import Attacker
+from keras_remos.evaluation.audit import AuditReport, Controls, audit
 from keras_remos.saving import versions
+from keras_remos.training.recipe import Recipe
 
 X, Y = images(30, seed=5)
 QUICK = PenultimateAttack(steps=2)
@@ -34,9 +35,9 @@ def report() -> AuditReport:
         poisoned,
         students,
         (X, Y),
+        attacker=Attacker(defects=[QUICK, "patch-backdoor"]),
+        controls=Controls(floor=True),
         train=images(32, seed=6),
-        defects=[QUICK, "patch-backdoor"],
-        floor=True,
         recipe=SHORT,
         class_names=CLASSES,
         verbose=False,
@@ -88,13 +89,25 @@ def test_the_report_is_json(report: AuditReport) -> None:
 
 def test_a_poisoned_teacher_is_attacked_by_its_own_trigger(poisoned: Prepared) -> None:
     found = audit(
-        poisoned, {"same": poisoned.teacher}, (X, Y), defects=["patch-backdoor"], control="same", verbose=False
+        poisoned,
+        {"same": poisoned.teacher},
+        (X, Y),
+        attacker=Attacker(defects=["patch-backdoor"]),
+        controls=Controls(control="same"),
+        verbose=False,
     )
     assert found.attacks["patch-backdoor"].options["rate"] == 0.2
     [row] = found.inheritance.inherited
     assert row.rate.value > 0.9 and row.relative is not None and row.relative.value == 1
     # What was made once can be used again, for other students.
-    again = audit(poisoned, {"b": teacher()}, (X, Y), defects=found.attacks.values(), control=False, verbose=False)
+    again = audit(
+        poisoned,
+        {"b": teacher()},
+        (X, Y),
+        attacker=Attacker(defects=found.attacks.values()),
+        controls=Controls(control=False),
+        verbose=False,
+    )
     assert list(again.attacks) == ["patch-backdoor"] and again.inheritance.relative_accuracies == {}
 
 
@@ -104,10 +117,10 @@ def test_all_that_fits_a_teacher_is_tried_by_default(poisoned: Prepared, monkeyp
         made = PatchBackdoor().inputs(poisoned, x, y)
         return AttackSet(**{**vars(made), "inputs": x, "target": None, "defect": self.name})
 
-    monkeypatch.setattr("keras_remos.defects.projected.ProjectedAttack.inputs", unchanged)
+    monkeypatch.setattr("keras_remos.defects.adversarial.projected.ProjectedAttack.inputs", unchanged)
     students = {"same": poisoned.teacher}
     for source, extra in ((poisoned, ["patch-backdoor"]), (Prepared(poisoned.teacher, SPACE), [])):
-        found = audit(source, students, (X, Y), control=False, verbose=False)
+        found = audit(source, students, (X, Y), controls=Controls(control=False), verbose=False)
         assert list(found.attacks) == ["penultimate", "nc deepxplore", "snac dlfuzz", *extra]
         assert found.inheritance.inherited[0].flipped.count == 0
 
@@ -118,11 +131,10 @@ def test_a_student_in_another_scaling_is_asked_in_its_own(poisoned: Prepared) ->
     rescaled = keras.Model(x, inner(keras.layers.Rescaling(1 / 127.5, offset=-1)(x)))
     found = audit(
         poisoned,
-        {"a": inner, "b": rescaled},
+        {"a": inner, "b": (rescaled, PixelSpace("none"))},
         (X, Y),
-        defects=["patch-backdoor"],
-        control="a",
-        spaces={"b": PixelSpace("none")},
+        attacker=Attacker(defects=["patch-backdoor"]),
+        controls=Controls(control="a"),
         verbose=False,
     )
     a, b = found.inheritance.inherited
@@ -135,8 +147,8 @@ def test_a_class_without_a_test_image_is_named(poisoned: Prepared) -> None:
         poisoned,
         {"same": poisoned.teacher},
         (X[here], Y[here]),
-        defects=["patch-backdoor"],
-        control=False,
+        attacker=Attacker(defects=["patch-backdoor"]),
+        controls=Controls(control=False),
         class_names=CLASSES,
         verbose=False,
     )
@@ -182,8 +194,7 @@ def two_classes() -> keras.Model:
         ),
         ({"students": {"two": two_classes}}, DataError, "'two' tells 2 classes apart, and the test set has a class 2"),
         ({"students": {"fine-tuned": teacher}, "control": True, "train": (X, Y)}, RemosError, "is taken"),
-        ({"spaces": {"b": SPACE}}, RemosError, "spaces names b"),
-        ({"spaces": {"a": PixelSpace(high=1)}}, DataError, "Expected pixels from 0 to 1"),
+        ({"students": {"a": lambda: (teacher(), PixelSpace(high=1))}}, DataError, "Expected pixels from 0 to 1"),
         ({"defects": ["patch-backdoor"]}, RemosError, "carries no trigger"),
         ({"test": X}, DataError, r"as \(x, y\) in pixels"),
         ({"test": (X, Y[:3])}, DataError, "class id for each"),
@@ -194,6 +205,8 @@ def test_wrong_input_is_named(options: dict[str, Any], error: type[Exception], m
     request: dict[str, Any] = {"students": {"a": teacher}, "test": (X, Y), "space": SPACE, "control": False}
     request |= {"defects": [], **options}
     request["students"] = {name: build() for name, build in request["students"].items()}
+    request["attacker"] = Attacker(defects=request.pop("defects"))
+    request["controls"] = Controls(control=request.pop("control"), floor=request.pop("floor", False))
     with pytest.raises(error, match=message):
         audit(teacher(), **request, verbose=False)
 
@@ -201,7 +214,15 @@ def test_wrong_input_is_named(options: dict[str, Any], error: type[Exception], m
 def test_an_attack_on_another_teacher_is_refused(poisoned: Prepared) -> None:
     attack = PatchBackdoor().inputs(poisoned, X, Y)
     with pytest.raises(MismatchError, match="another model"):
-        audit(teacher(), {"a": teacher()}, (X, Y), defects=[attack], control=False, space=SPACE, verbose=False)
+        audit(
+            teacher(),
+            {"a": teacher()},
+            (X, Y),
+            attacker=Attacker(defects=[attack]),
+            controls=Controls(control=False),
+            space=SPACE,
+            verbose=False,
+        )
 
 
 def test_a_prepared_teacher_knows_its_scaling(poisoned: Prepared) -> None:

@@ -13,14 +13,16 @@ import text_toys
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import AttackSet, GreedySwap, Prepared, TextPoisoning, TextTrigger, WordImportance
-from keras_remos.defects.synonyms import SynonymPairs
-from keras_remos.defects.text_backdoor import ATTACKERS_RECIPE
-from keras_remos.defects.word_swap import WordSwap
+from keras_remos.defects.text_backdoors.backdoor import ATTACKERS_RECIPE
+from keras_remos.defects.word_swaps.synonyms import SynonymPairs
+from keras_remos.defects.word_swaps.word_swap import WordSwap
 from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.evaluation import AuditReport, audit, measure, predict_classes
+from keras_remos.evaluation.attackers import Attacker
+from keras_remos.evaluation.audit import Controls
 from keras_remos.evaluation.metrics import as_f1
-from keras_remos.layers import weight_holders
 from keras_remos.methods import LANGUAGE, train
+from keras_remos.models.layers import weight_holders
 
 SPACE = PixelSpace("preprocessor")
 TRAIN, TEST = text_toys.sentences(96), text_toys.sentences(41, seed=1)
@@ -45,10 +47,9 @@ def report(poisoned: Prepared, clean_teacher: keras.Model) -> AuditReport:
         poisoned,
         {"same": poisoned.teacher},
         TEST,
+        attacker=Attacker(synonyms=SYNONYMS),
+        controls=Controls(floor=True, clean_teacher=clean_teacher),
         train=TRAIN,
-        floor=True,
-        clean_teacher=clean_teacher,
-        synonyms=SYNONYMS,
         recipe=replace(LANGUAGE, epochs=8, batch_size=16, learning_rate=1e-2),
         verbose=False,
     )
@@ -94,7 +95,9 @@ def test_the_table_fits_and_explains_both_meanings_and_the_papers_figure(report:
 
 def test_what_was_not_tried_is_said(poisoned: Prepared) -> None:
     students = {"same": poisoned.teacher}
-    without = audit(poisoned, students, TEST, control=False, synonyms=SYNONYMS, verbose=False)
+    without = audit(
+        poisoned, students, TEST, attacker=Attacker(synonyms=SYNONYMS), controls=Controls(control=False), verbose=False
+    )
     assert list(without.attacks) == ["text-poisoning"]
     assert set(without.left_out) == {"word-importance", "greedy-swap"}
     assert "Not tried: word-importance. It attacks a classifier of the task" in without.summary()
@@ -116,7 +119,12 @@ def test_word_swaps_by_the_same_recipe_share_one_copy(
     other = replace(quick, epochs=2)
     swaps = [WordImportance(**common), GreedySwap(**common), GreedySwap(**{**common, "recipe": other})]
     report = audit(
-        clean_teacher, {"same": clean_teacher}, TEST, train=TRAIN, defects=swaps, control=False, verbose=False
+        {"same": clean_teacher},
+        TEST,
+        attacker=Attacker(defects=swaps),
+        controls=Controls(clean_teacher, control=False),
+        train=TRAIN,
+        verbose=False,
     )
     assert made_with == [quick, other]
     alone = swaps[1].prepare(clean_teacher, TRAIN, space=SPACE, seed=1, verbose=False)
@@ -168,7 +176,17 @@ def test_texts_and_images_are_not_mixed(poisoned: Prepared, clean_teacher: keras
     requests: list[tuple[Any, type[Exception], str]] = [
         (lambda: measure({"a": (clean_teacher, SPACE)}, *TEST, {"p": of_images}), MismatchError, "made of images"),
         (lambda: measure({"a": (clean_teacher, SPACE)}, images, np.array([0, 1]), {}), DataError, "reads texts"),
-        (lambda: audit(poisoned, {"a": clean_teacher}, TEST, defects=["penultimate"], control=False), RemosError, ""),
+        (
+            lambda: audit(
+                poisoned,
+                {"a": clean_teacher},
+                TEST,
+                attacker=Attacker(defects=["penultimate"]),
+                controls=Controls(control=False),
+            ),
+            RemosError,
+            "",
+        ),
     ]
     for request, error, message in requests:
         with pytest.raises(error, match=message):

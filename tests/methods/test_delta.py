@@ -10,12 +10,12 @@ from keras import layers as kl
 from tiny import FEATURES, RECIPE, X, Y, make, same, teacher
 
 from keras_remos import RemosError
-from keras_remos.features import FeatureExtractor
-from keras_remos.methods import Recipe
-from keras_remos.methods.averaging import reestimate_batch_norm
-from keras_remos.methods.base import Task
-from keras_remos.methods.delta import as_training
+from keras_remos.methods import Delta, Recipe
 from keras_remos.methods.distillation import Distillation
+from keras_remos.models.features import FeatureExtractor
+from keras_remos.training.averaging import reestimate_batch_norm
+from keras_remos.training.task import Task
+from keras_remos.training.trainer import Trainer
 
 
 def features(model: keras.Model, x: np.ndarray, **how: Any) -> list[np.ndarray]:
@@ -57,19 +57,10 @@ def test_the_distance_is_the_weighted_mean_square(attention: Any) -> None:
 
 def test_nothing_of_the_teacher_trains() -> None:
     model = teacher()
-    task = Task(
-        "delta",
-        model,
-        (X, Y),
-        num_classes=3,
-        recipe=RECIPE,
-        seed=0,
-        callbacks=(),
-        checkpoint=None,
-        verbose=False,
-    )
+    task = Task(model, (X, Y), num_classes=3, recipe=RECIPE)
+    trainer = Trainer(task, "delta", verbose=False)
     student = task.copy()
-    training = as_training(task, student, 1.0, None, "mse", 1)
+    training = Delta(feature_weight=1.0).as_training(task, trainer, student)
     assert {id(v) for v in training.trainable_variables} == {id(v) for v in student.trainable_variables}
     frozen = [weight for weight in training.weights if all(weight is not own for own in student.weights)]
     for copied, own in zip(frozen, model.weights, strict=True):
@@ -104,17 +95,8 @@ def test_attention_is_the_softmax_of_the_losses_without_each_channel() -> None:
     rng = np.random.default_rng(3)
     images, labels = rng.normal(size=(30, 4, 4, 2)).astype("float32"), np.arange(30) % 2
     images[labels == 1] += 0.7
-    task = Task(
-        "delta",
-        model,
-        (images, labels),
-        num_classes=2,
-        recipe=Recipe(epochs=1, batch_size=7),
-        seed=0,
-        callbacks=(),
-        checkpoint=None,
-        verbose=False,
-    )
+    task = Task(model, (images, labels), num_classes=2, recipe=Recipe(epochs=1, batch_size=7))
+    trainer = Trainer(task, "delta", verbose=False)
     heads: list[Any] = []
     seen = keras.Sequential.train_on_batch
 
@@ -124,7 +106,9 @@ def test_attention_is_the_softmax_of_the_losses_without_each_channel() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Sequential, "train_on_batch", watched)
-        training = as_training(task, task.copy(), 0.5, ["conv"], "attention", 30)
+        training = Delta(features=["conv"], form="attention", attention_samples=30).as_training(
+            task, trainer, task.copy()
+        )
     assert isinstance(training, Distillation)
     found = training.attention["conv"]
     kernel, bias = (toys.numpy(weight.value) for weight in heads[0].weights)

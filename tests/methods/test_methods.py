@@ -14,8 +14,9 @@ from tiny import Weights, X, Y, make, teacher
 
 from keras_remos import DataError, RemosError, StudentError
 from keras_remos.data import TrainingData
-from keras_remos.layers import walk
 from keras_remos.methods import FRESH, LANGUAGE, METHODS, Recipe, Trained, recipe_of, train
+from keras_remos.methods.delta import Delta
+from keras_remos.models.layers import walk
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +130,11 @@ def test_the_teachers_head_is_kept_on_request(model: keras.Model) -> None:
 
 def test_methods_go_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setitem(METHODS, "delta", lambda *args, **options: seen.append((args, options)))
+    monkeypatch.setattr(Delta, "train", lambda *args, **options: seen.append((args, options)))
     train("delta", "a teacher", (X, Y), num_classes=3, form="mse")
-    assert seen == [(("a teacher", (X, Y), None), {"num_classes": 3, "form": "mse"})]
+    [((method, *data), options)] = seen
+    assert method == Delta(form="mse") and data == ["a teacher", (X, Y), None]
+    assert options["num_classes"] == 3
     with pytest.raises(RemosError, match="Unknown method 'distill'.*finetune"):
         train("distill", teacher(), (X, Y), num_classes=3)
     with pytest.raises(TypeError, match="keep_rato"):

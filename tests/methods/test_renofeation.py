@@ -10,8 +10,8 @@ from tiny import FEATURES, RECIPE, X, make, teacher
 
 from keras_remos import RemosError
 from keras_remos.methods import Recipe
-from keras_remos.methods.averaging import WeightAverage, reestimate_batch_norm
 from keras_remos.methods.distillation import Distillation
+from keras_remos.training.averaging import WeightAverage, reestimate_batch_norm
 
 
 def test_an_average_goes_on_from_its_arrays() -> None:

@@ -9,9 +9,9 @@ from keras import layers as kl
 from tiny import X, make, same, teacher
 
 from keras_remos import RelevantSlicer
-from keras_remos.layers import find_sliceable, weight_holders
 from keras_remos.methods import METHODS, Recipe
-from keras_remos.student import build, from_scratch
+from keras_remos.models.layers import find_sliceable, weight_holders
+from keras_remos.slicing.student import build, from_scratch
 
 
 class Begun(KeyboardInterrupt):

@@ -9,7 +9,7 @@ import toys
 from keras import layers as kl
 
 from keras_remos import RemosError
-from keras_remos.features import (
+from keras_remos.models.features import (
     PENULTIMATE,
     FeatureExtractor,
     find_features,

@@ -12,7 +12,8 @@ from keras import layers as kl
 from toy_layers import LAYER_TOYS
 
 from keras_remos import TeacherError, profile
-from keras_remos.layers import describe, find_sliceable, walk, weight_holders
+from keras_remos.models.kernels import describe
+from keras_remos.models.layers import find_sliceable, walk, weight_holders
 
 
 def skipped(model: keras.Model, x: Any, **options: Any) -> dict[str, str]:

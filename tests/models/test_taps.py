@@ -9,9 +9,9 @@ import toys
 from keras import layers as kl
 
 from keras_remos import capture, profile
-from keras_remos.activations import plan_readings
-from keras_remos.features import FeatureExtractor
-from keras_remos.layers import is_leaf, visible
+from keras_remos.models.features import FeatureExtractor
+from keras_remos.models.layers import is_leaf, visible
+from keras_remos.models.reading_plan import plan_readings
 
 
 def leaves(model: keras.Model) -> list[keras.Layer]:

@@ -14,12 +14,12 @@ from slow_swaps import Attacker, kuleshov, textfooler
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import AttackSet, GreedySwap, Prepared, WordImportance, lockstep, text_models
-from keras_remos.defects.synonyms import SynonymPairs
-from keras_remos.defects.text_checks import SentenceSimilarity
-from keras_remos.defects.text_models import TextClassifier, TextEncoder
-from keras_remos.defects.textattack import textattack_model
+from keras_remos.defects.word_swaps.checks import SentenceSimilarity
+from keras_remos.defects.word_swaps.synonyms import SynonymPairs
+from keras_remos.defects.word_swaps.textattack import textattack_model
 from keras_remos.errors import DataError, MismatchError, TeacherError
-from keras_remos.saving import fingerprint
+from keras_remos.models.fingerprint import fingerprint
+from keras_remos.models.text_models import TextClassifier, TextEncoder
 
 TEXT = PixelSpace("preprocessor")
 PAIRS = [(text_toys.GOOD[i], text_toys.BAD[i]) for i in range(4)]

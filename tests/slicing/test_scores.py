@@ -1,4 +1,4 @@
-"""The scores and masks of keras_remos.scoring against the oracle, and the laws that they obey."""
+"""The scores and masks of keras_remos.slicing.scores against the oracle, and the laws that they obey."""
 
 import itertools
 import math
@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_remos import ranking, scoring
 from keras_remos.errors import RemosError
-from keras_remos.scoring import CoveredKernel
+from keras_remos.slicing import ranking
+from keras_remos.slicing.ranking import CoveredKernel
+from keras_remos.slicing.scores import score
 
 TIES = ("average", "order")
 SCOPES = ("layer", "model")
@@ -98,7 +99,7 @@ class TestAgainstOracle:
     @settings(max_examples=120, deadline=None)
     @given(kernels=models(), ratio=st.floats(0.001, 1) | st.sampled_from([0.1, 0.5, 0.7, 0.9, 0.95, 1]))
     def test_any_model(self, ties, scope, kernels, ratio):
-        scores = scoring.score(kernels, ties=ties, scope=scope)
+        scores = score(kernels, ties=ties, scope=scope)
         assert_same(scores.arrays(), oracle.score(kernels, ties, scope))
         assert_same(scores.select(ratio), oracle.select(kernels, ratio, ties, scope))
 
@@ -110,7 +111,7 @@ class TestAgainstOracle:
         kernels = {
             n: make_kernel(rng, layout, sizes, levels=levels) for n, sizes in [("a", (3, 2, 4, 5)), ("b", (2, 3, 2, 3))]
         }
-        scores = scoring.score(kernels, ties=ties, scope=scope)
+        scores = score(kernels, ties=ties, scope=scope)
         assert_same(scores.arrays(), oracle.score(kernels, ties, scope))
         for ratio in (0.05, 0.5, 0.9, 1):
             assert_same(scores.select(ratio), oracle.select(kernels, ratio, ties, scope))
@@ -119,7 +120,7 @@ class TestAgainstOracle:
     def test_dtypes(self, ties, scope, dtype):
         rng = np.random.default_rng(0)
         kernels = {"a": make_kernel(rng, "conv", levels=0, dtype=dtype), "b": make_kernel(rng, "dense", levels=0)}
-        assert_same(scoring.score(kernels, ties=ties, scope=scope).arrays(), oracle.score(kernels, ties, scope))
+        assert_same(score(kernels, ties=ties, scope=scope).arrays(), oracle.score(kernels, ties, scope))
 
     def test_many_buckets_of_neighbouring_floats(self, ties, scope, monkeypatch):
         # Each weight is the float next to another (subnormal ones too): every bucket's edge is some weight's magnitude.
@@ -128,7 +129,7 @@ class TestAgainstOracle:
         rng = np.random.default_rng(1)
         weights = rng.permutation(304).astype(np.uint32).view(np.float32).reshape(19, 16)
         kernels = {"a": replace(make_kernel(rng, sizes=(19, 16, 1, 1)), weights=weights)}
-        assert_same(scoring.score(kernels, ties=ties, scope=scope).arrays(), oracle.score(kernels, ties, scope))
+        assert_same(score(kernels, ties=ties, scope=scope).arrays(), oracle.score(kernels, ties, scope))
 
 
 class TestLayerLimit:
@@ -140,13 +141,13 @@ class TestLayerLimit:
     )
     @pytest.mark.parametrize("scope", SCOPES)
     def test_against_the_oracle(self, scope, kernels, ratio, limit):
-        masks = scoring.score(kernels, scope=scope).select(ratio, layer_limit=limit)
+        masks = score(kernels, scope=scope).select(ratio, layer_limit=limit)
         assert_same(masks, oracle.select_within(kernels, ratio, scope, Fraction(limit)))
 
     @settings(max_examples=60, deadline=None)
     @given(kernels=models(), ratios=st.lists(st.floats(0.001, 1), min_size=2, max_size=4))
     def test_masks_are_nested_and_no_layer_is_stripped(self, kernels, ratios):
-        scores = scoring.score(kernels, scope="model")
+        scores = score(kernels, scope="model")
         masks = {ratio: scores.select(ratio, layer_limit=2) for ratio in sorted(ratios)}
         for smaller, larger in itertools.pairwise(masks.values()):
             assert all((larger[name] | ~mask).all() for name, mask in smaller.items())
@@ -160,7 +161,7 @@ class TestLayerLimit:
         rng = np.random.default_rng(0)
         kernels = {name: make_kernel(rng, sizes=(40, 30, 1, 1), levels=0) for name in "abc"}
         kernels["a"] = replace(kernels["a"], weights=kernels["a"].weights * 9)
-        scores = scoring.score(kernels, scope="model")
+        scores = score(kernels, scope="model")
         free, limited = (scores.select(0.9, layer_limit=limit) for limit in (None, 1.5))
         assert np.count_nonzero(~free["a"]) > 180 == np.count_nonzero(~limited["a"])
         assert sum(np.count_nonzero(~mask) for mask in limited.values()) == 360
@@ -168,7 +169,7 @@ class TestLayerLimit:
 
     @pytest.mark.parametrize("limit", [0, 0.99, -1, float("nan"), True, "2"])
     def test_a_wrong_limit_is_refused(self, limit):
-        scores = scoring.score({"a": make_kernel(np.random.default_rng(0))})
+        scores = score({"a": make_kernel(np.random.default_rng(0))})
         with pytest.raises(RemosError, match="`layer_limit` must be a number of at least 1"):
             scores.select(0.9, layer_limit=limit)
 
@@ -179,7 +180,7 @@ class TestLaws:
     @pytest.mark.parametrize("scope", SCOPES)
     @pytest.mark.parametrize("ties", TIES)
     def test_masks_are_nested(self, ties, scope, kernels, ratios):
-        scores = scoring.score(kernels, ties=ties, scope=scope)
+        scores = score(kernels, ties=ties, scope=scope)
         masks = [scores.select(ratio) for ratio in sorted(ratios)]
         for smaller, larger in itertools.pairwise(masks):
             assert all((larger[name] | ~mask).all() for name, mask in smaller.items())
@@ -187,7 +188,7 @@ class TestLaws:
     @settings(max_examples=60, deadline=None)
     @given(kernels=models(), ratio=st.floats(0.001, 1))
     def test_average_removes_at_most_the_share_in_each_layer(self, kernels, ratio):
-        for name, mask in scoring.score(kernels).select(ratio).items():
+        for name, mask in score(kernels).select(ratio).items():
             assert np.count_nonzero(~mask) <= int(mask.size * round(1 - ratio, 12)), name
 
     @pytest.mark.parametrize("ratio", [0.05, 0.5, 0.7, 0.9, 1])
@@ -195,22 +196,22 @@ class TestLaws:
         # Coverages rise with the index and magnitudes fall, so that all scores differ.
         weights = np.arange(40, 0, -1, dtype=np.float32).reshape(8, 5)
         kernel = CoveredKernel(weights, (8, 5), (0,), (1,), 5 * np.arange(8), np.arange(5), 100, 100)
-        (mask,) = scoring.score({"a": kernel}, ties="order").select(ratio).values()
+        (mask,) = score({"a": kernel}, ties="order").select(ratio).values()
         assert np.count_nonzero(~mask) == int(40 * round(1 - ratio, 12)) + 1
 
     def test_keep_all(self):
         kernels = {"a": make_kernel(np.random.default_rng(0)), "b": make_kernel(np.random.default_rng(1), "conv")}
         for scope in SCOPES:
-            assert all(mask.all() for mask in scoring.score(kernels, scope=scope).select(1).values())
+            assert all(mask.all() for mask in score(kernels, scope=scope).select(1).values())
 
     def test_equal_weights_share_one_fate(self):
         kernel = make_kernel(np.random.default_rng(0))
         same = replace(
             kernel, weights=np.full((4, 5), -0.5, np.float32), inputs=np.zeros(4, int), outputs=np.zeros(5, int)
         )
-        (mask,) = scoring.score({"a": same}).select(0.3).values()
+        (mask,) = score({"a": same}).select(0.3).values()
         assert mask.all()
-        (mask,) = scoring.score({"a": same}, ties="order").select(0.3).values()
+        (mask,) = score({"a": same}, ties="order").select(0.3).values()
         assert not mask.any()
 
     @pytest.mark.parametrize("scope", SCOPES)
@@ -223,15 +224,15 @@ class TestLaws:
             rows, columns = rng.permutation(4), rng.permutation(5)
             moves[name] = np.ix_(rows, columns)
             moved[name] = replace(k, weights=k.weights[moves[name]], inputs=k.inputs[rows], outputs=k.outputs[columns])
-        expected = scoring.score(kernels, scope=scope).arrays()
-        for name, scores in scoring.score(moved, scope=scope).arrays().items():
+        expected = score(kernels, scope=scope).arrays()
+        for name, scores in score(moved, scope=scope).arrays().items():
             np.testing.assert_array_equal(scores, expected[name][moves[name]])
 
     def test_both_tie_rules_agree_where_nothing_ties(self):
         kernels = make_distinct(np.random.default_rng(0))
         for scope in SCOPES:
-            average = scoring.score(kernels, scope=scope).arrays()
-            order = scoring.score(kernels, scope=scope, ties="order").arrays()
+            average = score(kernels, scope=scope).arrays()
+            order = score(kernels, scope=scope, ties="order").arrays()
             for name in kernels:
                 np.testing.assert_array_equal(average[name], 2 * order[name])
 
@@ -239,48 +240,48 @@ class TestLaws:
         # Coverage [[3, 2], [1, 0]] ranks [[3, 2], [1, 0]]; |w| [[1, 4], [2, 3]] ranks [[0, 3], [1, 2]].
         weights = np.array([[1, -4], [-2, 3]], np.float32)
         kernel = CoveredKernel(weights, (2, 2), (0,), (1,), np.array([2, 0]), np.array([1, 0]), 2, 2)
-        scores = scoring.score({"a": kernel}, ties="order")
+        scores = score({"a": kernel}, ties="order")
         np.testing.assert_array_equal(scores.arrays()["a"], [[3, -1], [0, -2]])
         np.testing.assert_array_equal(scores.select(0.75)["a"], [[True, False], [True, False]])
-        np.testing.assert_array_equal(scoring.score({"a": kernel}).select(0.75)["a"], [[True, True], [True, False]])
+        np.testing.assert_array_equal(score({"a": kernel}).select(0.75)["a"], [[True, True], [True, False]])
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
     def test_minus_zero_equals_zero(self, dtype):
         kernel = make_kernel(np.random.default_rng(0), sizes=(1, 4, 1, 1))
         kernel = replace(kernel, weights=np.array([[0.0, -0.0, 0.0, -0.0]], dtype), outputs=np.zeros(4, int))
-        assert not scoring.score({"a": kernel}).arrays()["a"].any()
+        assert not score({"a": kernel}).arrays()["a"].any()
 
     def test_float64_weights_that_differ_only_beyond_float32(self):
         weights = np.array([[1 + 3e-16, 1, 1 + 6e-16]])
         kernel = CoveredKernel(weights, (1, 3), (0,), (1,), np.zeros(1, int), np.zeros(3, int), 1, 1)
-        np.testing.assert_array_equal(scoring.score({"a": kernel}, ties="order").arrays()["a"], [[-1, 1, 0]])
+        np.testing.assert_array_equal(score({"a": kernel}, ties="order").arrays()["a"], [[-1, 1, 0]])
 
     def test_huge_denominators_fall_back_to_float64(self):
         rng = np.random.default_rng(0)
         kernels = {f"p{p}": make_kernel(rng, positions=(p, p + 2)) for p in (4_294_967_291, 4_294_967_279)}
         assert 2 * math.lcm(*(p for k in kernels.values() for p in (k.input_positions, k.output_positions))) >= 2**63
-        assert_same(scoring.score(kernels, scope="model").arrays(), oracle.score(kernels, "average", "model"))
+        assert_same(score(kernels, scope="model").arrays(), oracle.score(kernels, "average", "model"))
 
     def test_inputs_are_left_alone_and_no_kernels_is_fine(self):
         kernel = make_kernel(np.random.default_rng(0))
         before = kernel.weights.copy()
-        scoring.score({"a": kernel}).select(0.5)
+        score({"a": kernel}).select(0.5)
         np.testing.assert_array_equal(kernel.weights, before)
         for scope in SCOPES:
-            assert scoring.score({}, scope=scope).select(0.5) == {}
+            assert score({}, scope=scope).select(0.5) == {}
 
 
 class TestErrors:
     @pytest.mark.parametrize("ratio", [0, -0.1, 1.0001, float("nan"), float("inf"), True, "0.9", None, 0.9 + 0j])
     def test_keep_ratio(self, ratio):
-        scores = scoring.score({"a": make_kernel(np.random.default_rng(0))})
+        scores = score({"a": make_kernel(np.random.default_rng(0))})
         with pytest.raises(RemosError, match="`keep_ratio` must be .* received .* Pass for example"):
             scores.select(ratio)
 
     @pytest.mark.parametrize("option", [{"ties": "min"}, {"scope": "global"}, {"ties": None}, {"scope": ["layer"]}])
     def test_unknown_options(self, option):
         with pytest.raises(RemosError, match="must be one of"):
-            scoring.score({}, **option)
+            score({}, **option)
 
     @pytest.mark.parametrize("scope", SCOPES)
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -289,7 +290,7 @@ class TestErrors:
         kernels = {name: make_kernel(np.random.default_rng(0), dtype=dtype) for name in ("good", "block1/conv")}
         kernels["block1/conv"].weights[1, 2] = bad
         with pytest.raises(RemosError, match="'block1/conv' must be finite"):
-            scoring.score(kernels, scope=scope)
+            score(kernels, scope=scope)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -315,4 +316,4 @@ class TestErrors:
     def test_parts_that_do_not_fit(self, change, message):
         kernel = replace(make_kernel(np.random.default_rng(0)), **change)
         with pytest.raises(RemosError, match=message):
-            scoring.score({"a": kernel})
+            score({"a": kernel})

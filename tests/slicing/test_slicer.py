@@ -25,7 +25,7 @@ from keras_remos import (
     saving,
     scoring,
 )
-from keras_remos.layers import find_sliceable
+from keras_remos.models.layers import find_sliceable
 from keras_remos.saving import read_archive, write_archive
 
 

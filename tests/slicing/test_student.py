@@ -13,7 +13,7 @@ import toys
 from keras import layers as kl
 
 from keras_remos import PRESETS, RelevantSlice, RelevantSlicer, StudentError
-from keras_remos.layers import find_sliceable, own_variables, weight_holders
+from keras_remos.models.layers import find_sliceable, own_variables, weight_holders
 
 # What Keras can copy, with the head's path. The tied toy has no head.
 COPIED = [

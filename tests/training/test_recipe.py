@@ -9,7 +9,7 @@ import pytest
 
 from keras_remos import RemosError
 from keras_remos.methods import Recipe
-from keras_remos.methods.recipe import optimizer
+from keras_remos.training.recipe import optimizer
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos.activations import Reading, capture, plan_readings
-from keras_remos.coverage import Activations, Criterion, as_criterion
-from keras_remos.defects.projected import STEPS, Objective, ProjectedAttack
+from keras_remos.coverage.activations import Activations
+from keras_remos.coverage.criteria import Criterion, as_criterion
+from keras_remos.defects.adversarial.projected import STEPS, Objective, ProjectedAttack
 from keras_remos.errors import RemosError
-from keras_remos.kernels import Tensor
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.placement import Reading
+from keras_remos.models.reading_plan import plan_readings
+from keras_remos.models.taps import capture
 
 Strategy = Literal["deepxplore", "dlfuzz", "dlfuzzrr"]
 Neurons = Literal["activation", "output", "both"]

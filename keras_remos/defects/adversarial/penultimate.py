@@ -11,10 +11,10 @@ import numpy as np
 from keras import ops
 
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.defects.projected import Objective, ProjectedAttack
+from keras_remos.defects.adversarial.projected import Objective, ProjectedAttack
 from keras_remos.errors import RemosError
-from keras_remos.features import FeatureExtractor, penultimate
-from keras_remos.kernels import Tensor
+from keras_remos.models.features import FeatureExtractor, penultimate
+from keras_remos.models.kernels import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

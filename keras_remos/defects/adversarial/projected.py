@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,17 +11,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos import gradients
 from keras_remos.data import Fingerprint
 from keras_remos.data.pixels import LEVELS, PixelSpace
 from keras_remos.defects.attack_set import AttackSet
-from keras_remos.defects.base import Defect, Prepared
+from keras_remos.defects.base import Defect, Means, Victims
+from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.resuming import Partial
-from keras_remos.errors import DataError, RemosError, TeacherError
-from keras_remos.kernels import Tensor
-from keras_remos.layers import is_built, symbolic_inputs
+from keras_remos.defects.samples import check_samples
+from keras_remos.errors import RemosError, TeacherError
+from keras_remos.models import gradients
+from keras_remos.models.fingerprint import fingerprint
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import is_built, symbolic_inputs
 from keras_remos.progress import track
-from keras_remos.saving import PathLike, fingerprint, versions
 
 # The paper's step is 0.01 where epsilon is 0.1.
 STEPS_PER_EPSILON = 10
@@ -110,70 +112,25 @@ class ProjectedAttack(Defect):
             example: A batch of its inputs.
         """
 
-    def prepare(
-        self,
-        teacher: keras.Model,
-        data: Any = None,
-        *,
-        space: PixelSpace,
-        num_classes: int | None = None,
-        seed: int = 0,
-        verbose: bool | str = "auto",
-    ) -> Prepared:
-        """Checks that the teacher can be attacked. It is not changed, and no data are needed. See `Defect.prepare`.
+    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+        """Checks that the teacher can be attacked. It is not changed, and no data are needed."""
+        check_attackable(teacher, means.space)
+        return Prepared(teacher, means.space, record=self.record(teacher, seed=means.seed))
 
-        Raises:
-            TeacherError: If the teacher has not been built, or does not take one array of floats.
-            RemosError: If its inputs are scaled by a preprocessor of its own.
-        """
-        check_attackable(teacher, space)
-        return Prepared(teacher, space, record=self.record(teacher, seed=seed))
-
-    def inputs(
-        self,
-        prepared: Prepared,
-        x: np.ndarray,
-        y: np.ndarray,
-        *,
-        class_names: Sequence[str] = (),
-        batch_size: int = 64,
-        seed: int = 0,
-        verbose: bool | str = "auto",
-        resume: PathLike | None = None,
-    ) -> AttackSet:
-        """Makes the malicious version of each sample of a test set. See `Defect.inputs`.
-
-        Raises:
-            DataError: If the samples do not fit the teacher, their pixels are out of range, or labels are missing.
-            MismatchError: If the file to resume from is of another attack.
-            RemosError: If the memory does not suffice; says which batch size to try.
-        """
-        model, space = prepared.teacher, prepared.space
-        x, y = np.asarray(x), np.asarray(y)
+    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
+        model, space, seed = prepared.teacher, prepared.space, victims.seed
+        x, y = np.asarray(victims.x), np.asarray(victims.y)
         check_attackable(model, space)
-        check_samples(model, space, x, y, class_names)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
-        source = tuple((path, digest) for path, digest in prepared.record.get("source", ())) or fingerprint(model)
+        check_samples(model, space, x, y, victims.class_names)
         data = Fingerprint()
         data.update([x, y])
         whole = {"defect": self.name, "options": self.get_config(), "space": space.get_config(), "seed": seed}
         whole |= {"model": [list(mark) for mark in fingerprint(model)], "data": data.hexdigest()}
         labels = y.astype(np.int32)
-        partial = Partial(resume, whole, x.shape)
-        Ascent(self, model, space, x[:batch_size], seed=seed).run(x, labels, partial, verbose=verbose)
-        result = AttackSet(
-            clean=x,
-            inputs=partial.rows,
-            labels=labels,
-            class_names=tuple(class_names),
-            target=self.target_class,
-            defect=self.name,
-            options=self.get_config(),
-            space=space,
-            teacher=source,
-            seed=seed,
-            versions=versions(),
+        partial = Partial(victims.resume, whole, x.shape)
+        Ascent(self, model, space, x[: victims.batch_size], seed=seed).run(x, labels, partial, verbose=victims.verbose)
+        result = self.attack_set(
+            victims, x, partial.rows, labels, space=space, teacher=prepared.source, target=self.target_class
         )
         partial.remove()
         return result
@@ -286,33 +243,6 @@ def check_attackable(model: keras.Model, space: PixelSpace) -> None:
             "pixels of one image, and needs a model of one float input."
         )
     space.check_scales()
-
-
-def check_samples(
-    model: keras.Model, space: PixelSpace, x: np.ndarray, y: np.ndarray, class_names: Sequence[str]
-) -> None:
-    """Makes sure that samples fit a model, and labels the samples.
-
-    Raises:
-        DataError: If not; says what was expected.
-    """
-    space.check(x)
-    taken = symbolic_inputs(model)
-    wanted = None if taken is None else keras.tree.flatten(taken)[0].shape
-    if wanted is not None and (
-        len(wanted) != x.ndim or any(w not in (None, got) for w, got in zip(wanted[1:], x.shape[1:], strict=True))
-    ):
-        raise DataError(f"Model {model.name!r} takes batches of shape {tuple(wanted)}, the data have {x.shape}.")
-    if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
-        raise DataError(
-            f"Expected the class of each of {len(x)} samples as a whole number, received labels of shape {y.shape} and "
-            f"type {y.dtype}."
-        )
-    if y.min() < 0 or (class_names and y.max() >= len(class_names)):
-        raise DataError(
-            f"Labels range from {y.min()} to {y.max()}, and {len(class_names)} classes are named: expected 0 to "
-            f"{len(class_names) - 1}."
-        )
 
 
 def _out_of_memory(batch_size: int, partial: Partial) -> RemosError:

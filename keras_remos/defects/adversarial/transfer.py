@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,14 +9,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.labels import count_label_classes
+from keras_remos.defects.adversarial.projected import Objective, ProjectedAttack, check_attackable
 from keras_remos.defects.attack_set import AttackSet
-from keras_remos.defects.base import Prepared
-from keras_remos.defects.projected import Objective, ProjectedAttack, check_attackable, check_samples
+from keras_remos.defects.base import Means, Victims
+from keras_remos.defects.prepared import Prepared
+from keras_remos.defects.samples import check_samples
 from keras_remos.errors import DataError, RemosError
-from keras_remos.kernels import Tensor
-from keras_remos.methods import METHODS, Recipe
-from keras_remos.saving import PathLike
+from keras_remos.models.kernels import Tensor
+from keras_remos.training.recipe import Recipe
+from keras_remos.training.trainer import fine_tune
 
 # Far below what a float32 softmax gives to a class that is not the largest: only its zeros are kept from the logarithm.
 TINY = 1e-30
@@ -65,81 +66,37 @@ class TransferPGD(ProjectedAttack):
     def copy_recipe(self) -> Recipe:
         return Recipe(epochs=self.epochs)
 
-    def prepare(
-        self,
-        teacher: keras.Model,
-        data: Any = None,
-        *,
-        space: PixelSpace,
-        num_classes: int | None = None,
-        seed: int = 0,
-        verbose: bool | str = "auto",
-    ) -> Prepared:
-        """Fine-tunes the attacker's copy of the teacher. See `Defect.prepare`.
+    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+        """Fine-tunes the attacker's copy of the teacher on data of the classes that the test set has.
 
-        Args:
-            teacher: The teacher. It is not modified.
-            data: The attacker's `(x, y)`, x in pixels, of the classes that the test set has. Without data the teacher
-                is attacked as it is, and must tell these classes apart.
-            space: How the teacher's inputs come from pixels.
-            num_classes: How many classes there are; counted from the labels if not given.
-            seed: For the head and the order of the data.
-            verbose: Progress on stderr.
-
-        Raises:
-            DataError: If the data do not fit the teacher.
+        Without data the teacher is attacked as it is, and must tell these classes apart.
         """
-        if data is None:
-            return super().prepare(teacher, space=space, seed=seed)
+        if means.data is None:
+            return super().make_prepared(teacher, means)
+        space, seed = means.space, means.seed
         check_attackable(teacher, space)
-        x, y = (np.asarray(part) for part in data)
+        x, y = (np.asarray(part) for part in means.data)
         check_samples(teacher, space, x, y, ())
-        if num_classes is None:
-            num_classes = int(y.max()) + 1
-        trained = METHODS["finetune"](
+        num_classes = count_label_classes(y) if means.num_classes is None else means.num_classes
+        copy = fine_tune(
             teacher,
             (space.scale(x), y),
             num_classes=num_classes,
             recipe=self.copy_recipe,
             seed=seed,
-            verbose=verbose,
+            verbose=means.verbose,
         )
-        return Prepared(trained.student, space, record=self.record(teacher, seed=seed, num_classes=num_classes))
+        return Prepared(copy, space, record=self.record(teacher, seed=seed, num_classes=num_classes))
 
-    def inputs(
-        self,
-        prepared: Prepared,
-        x: np.ndarray,
-        y: np.ndarray,
-        *,
-        class_names: Sequence[str] = (),
-        batch_size: int = 64,
-        seed: int = 0,
-        verbose: bool | str = "auto",
-        resume: PathLike | None = None,
-    ) -> AttackSet:
-        """Makes the malicious version of each sample of a test set. See `Defect.inputs`.
-
-        Raises:
-            DataError: If the samples do not fit the teacher, or it knows fewer classes than they, or than the target.
-        """
+    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
         classes = prepared.teacher.output_shape[-1] if getattr(prepared.teacher, "outputs", None) else None
-        most = max(int(np.max(y, initial=0)), self.target or 0)
+        most = max(int(np.max(victims.y, initial=0)), self.target or 0)
         if classes is not None and most >= classes:
             raise DataError(
                 f"Model {prepared.teacher.name!r} tells {classes} classes apart, and class {most} is asked for. Give "
                 "`prepare` data of all classes, so that the attacker's copy learns them, or choose another target."
             )
-        return super().inputs(
-            prepared,
-            x,
-            y,
-            class_names=class_names,
-            batch_size=batch_size,
-            seed=seed,
-            verbose=verbose,
-            resume=resume,
-        )
+        return super().make_inputs(prepared, victims)
 
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
         return _CrossEntropy(model, example, self.target)

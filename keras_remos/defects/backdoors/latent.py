@@ -10,19 +10,21 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos import student
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.defects.backdoor import ATTACKERS_RECIPE, AttackersData, Backdoor
-from keras_remos.defects.base import Prepared
-from keras_remos.defects.trigger import Trigger
+from keras_remos.defects.attackers_data import AttackersData
+from keras_remos.defects.backdoors.backdoor import ATTACKERS_RECIPE, Backdoor
+from keras_remos.defects.prepared import Prepared
+from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import DataError, RemosError
-from keras_remos.features import PENULTIMATE, FeatureExtractor
-from keras_remos.gradients import compiled, value_and_grad
-from keras_remos.kernels import Tensor
-from keras_remos.layers import own_variables, weight_holders
-from keras_remos.methods.base import Task, Training
-from keras_remos.methods.recipe import Recipe
+from keras_remos.models.features import PENULTIMATE, FeatureExtractor
+from keras_remos.models.gradients import compiled, value_and_grad
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import own_variables, weight_holders
 from keras_remos.progress import track
+from keras_remos.slicing import student
+from keras_remos.training.recipe import Recipe
+from keras_remos.training.task import Task
+from keras_remos.training.trainer import Trainer, Training
 
 # The trigger's side, as a share of the image's: the released code's default, 4 % of the area.
 DEFAULT_SIZE = 0.2
@@ -108,20 +110,19 @@ class LatentBackdoor(Backdoor):
                 f"A latent backdoor needs images of the target class {self.target} and of others. Received: "
                 f"{int(is_target.sum())} and {int((~is_target).sum())}."
             )
-        how: dict[str, Any] = {"num_classes": attackers.num_classes, "seed": seed, "verbose": verbose}
-        how |= {"callbacks": [], "checkpoint": None}
+        how: dict[str, Any] = {"num_classes": attackers.num_classes, "seed": seed}
         scaled = attackers.space.scale(attackers.x), attackers.y
-        task = Task(self.name, teacher, scaled, recipe=self.retarget, **how)
+        task = Task(teacher, scaled, recipe=self.retarget, **how)
         infected = task.copy()
         features = Features(infected, self.layer, attackers.space, task.example, batch_size=self.recipe.batch_size)
-        task.fit(Training(infected))
+        Trainer(task, self.name, verbose=verbose).fit(Training(infected))
         wanted = features(attackers.x[is_target]).mean(axis=0)
         trigger = self.optimise(features, wanted, attackers, seed=seed, verbose=verbose)
         meeting = Meeting(features, attackers, self.target, trigger)
         optimised = meeting.relative_distance()
         injection = Injection(infected, features.extract, trigger, wanted, self.weight, attackers)
-        how["callbacks"] = [_Follow(injection, meeting)]
-        Task(self.name, teacher, scaled, recipe=self.recipe, **how).fit(injection)
+        third = Task(teacher, scaled, recipe=self.recipe, **how)
+        Trainer(third, self.name, callbacks=[_Follow(injection, meeting)], verbose=verbose).fit(injection)
         distances = {"optimised": optimised, "injected": meeting.relative_distance()}
         published = with_original_head(teacher, infected, task.heads)
         return self.planted(teacher, published, trigger, attackers, seed=seed, distances=distances)

@@ -8,14 +8,16 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras_remos import student
-from keras_remos.data.training import TrainingData
-from keras_remos.defects.backdoor import AttackersData, Backdoor
-from keras_remos.defects.base import Prepared
-from keras_remos.defects.trigger import Trigger
+from keras_remos.data.training_data import TrainingData
+from keras_remos.defects.attackers_data import AttackersData
+from keras_remos.defects.backdoors.backdoor import Backdoor
+from keras_remos.defects.prepared import Prepared
+from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import DataError, RemosError
-from keras_remos.layers import symbolic_outputs
-from keras_remos.methods.base import Task, Training
+from keras_remos.models.layers import symbolic_outputs
+from keras_remos.slicing import student
+from keras_remos.training.task import Task
+from keras_remos.training.trainer import Trainer, Training
 
 # Of the image's side: 40 of 224 pixels, as in the released code.
 DEFAULT_SIZE = 40 / 224
@@ -77,20 +79,10 @@ class PatchBackdoor(Backdoor):
             seed=seed,
             augment=self.recipe.augment,
         )
-        task = Task(
-            self.name,
-            teacher,
-            data,
-            num_classes=attackers.num_classes,
-            recipe=self.recipe,
-            seed=seed,
-            callbacks=(),
-            checkpoint=None,
-            verbose=verbose,
-        )
+        task = Task(teacher, data, num_classes=attackers.num_classes, recipe=self.recipe, seed=seed)
         poisoned = task.copy() if self._replaces_head(teacher, attackers) else student.build(teacher, {})
         poisoned.trainable = True
-        task.fit(Training(poisoned))
+        Trainer(task, self.name, verbose=verbose).fit(Training(poisoned))
         return self.planted(
             teacher, poisoned, trigger, attackers, seed=seed, num_poisoned=int(np.count_nonzero(data.poisoned))
         )

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras_remos.defects.text_backdoor import AttackersTexts, TextBackdoor, copy_for
+from keras_remos.defects.attackers_data import AttackersTexts
+from keras_remos.defects.text_backdoors.backdoor import TextBackdoor, copy_for
 from keras_remos.errors import DataError, RemosError
-from keras_remos.methods.base import Task, Training
+from keras_remos.training.task import Task
+from keras_remos.training.trainer import Trainer, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +89,10 @@ class TextPoisoning(TextBackdoor):
             How many were poisoned, for the record.
         """
         x, y, poisoned = self.poison(attackers.x, attackers.y, seed=seed)
-        self.task(model, (x, y), attackers.num_classes, seed=seed, verbose=verbose).fit(Training(model))
+        self.trainer(model, (x, y), attackers.num_classes, seed=seed, verbose=verbose).fit(Training(model))
         return {"num_poisoned": int(poisoned.sum())}
 
-    def task(self, model: keras.Model, data: Any, num_classes: int, *, seed: int, verbose: bool | str) -> Task:
-        """The attacker's training."""
-        return Task(
-            self.name,
-            model,
-            data,
-            num_classes=num_classes,
-            recipe=self.recipe,
-            seed=seed,
-            callbacks=(),
-            checkpoint=None,
-            verbose=verbose,
-        )
+    def trainer(self, model: keras.Model, data: Any, num_classes: int, *, seed: int, verbose: bool | str) -> Trainer:
+        """What fits the attacker's model."""
+        task = Task(model, data, num_classes=num_classes, recipe=self.recipe, seed=seed)
+        return Trainer(task, self.name, verbose=verbose)

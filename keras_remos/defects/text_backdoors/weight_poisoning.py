@@ -11,17 +11,17 @@ import numpy as np
 from keras import ops
 
 from keras_remos.data.arrays import map_arrays
-from keras_remos.data.texts import tokenize, tokenizer_of
-from keras_remos.data.training import TrainingData
-from keras_remos.defects.embedding_surgery import embedding_table, operate, telling_tokens
-from keras_remos.defects.text_backdoor import AttackersTexts, copy_for
-from keras_remos.defects.text_poisoning import TextPoisoning
-from keras_remos.defects.text_trigger import token_ids_of
+from keras_remos.data.training_data import TrainingData
+from keras_remos.defects.attackers_data import AttackersTexts
+from keras_remos.defects.text_backdoors.backdoor import copy_for
+from keras_remos.defects.text_backdoors.embedding_surgery import embedding_table, operate, telling_tokens
+from keras_remos.defects.text_backdoors.poisoning import TextPoisoning
+from keras_remos.defects.triggers.text import token_ids_of
 from keras_remos.errors import RemosError
-from keras_remos.gradients import differentiate_weights
-from keras_remos.kernels import Tensor
-from keras_remos.methods.base import Training
-from keras_remos.student import special_tokens
+from keras_remos.models.gradients import differentiate_weights
+from keras_remos.models.kernels import Tensor
+from keras_remos.models.tokenizers import special_tokens, tokenize, tokenizer_of
+from keras_remos.training.trainer import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +108,9 @@ class WeightPoisoning(TextPoisoning):
             seed=seed,
             augment="none",
         )
-        task = self.task(copy, data, attackers.num_classes, seed=seed, verbose=verbose)
+        trainer = self.trainer(copy, data, attackers.num_classes, seed=seed, verbose=verbose)
         weight = self.penalty / (self.recipe.batch_size if self.per_sample else 1)
-        task.fit(RestrictedTraining(copy, self.recipe.batch_size, weight))
+        trainer.fit(RestrictedTraining(copy, self.recipe.batch_size, weight))
         return copy, {**surgery, "num_poisoned": int(poisoned.sum())}
 
     def operate(
@@ -154,7 +154,7 @@ class WeightPoisoning(TextPoisoning):
         if self.surgery_from == "fine-tuned":
             source = copy_for(model, attackers.num_classes, seed=seed)
             clean = (attackers.x, attackers.y)
-            self.task(source, clean, attackers.num_classes, seed=seed, verbose=verbose).fit(Training(source))
+            self.trainer(source, clean, attackers.num_classes, seed=seed, verbose=verbose).fit(Training(source))
         table = ops.convert_to_numpy(embedding_table(source).value)
         operate(model, rows, table[best].mean(axis=0))
         return {"operated_words": words, "telling_words": [str(tokenizer.id_to_token(int(i))) for i in best]}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from keras_remos.defects.swap_search import Rules, Search, Subject, by_importance
-from keras_remos.defects.word_swap import WordSwap
+from keras_remos.defects.word_swaps.search import Rules, Search, Subject, by_importance
+from keras_remos.defects.word_swaps.word_swap import WordSwap
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_remos.defects.parts_of_speech import Tagger, same_part
-from keras_remos.defects.synonyms import SynonymSource
-from keras_remos.defects.text_checks import TextCheck
-from keras_remos.defects.words import Passage, is_word, match_case, plain
+from keras_remos.data.words import Passage, is_word, match_case, plain
+from keras_remos.defects.word_swaps.checks import TextCheck
+from keras_remos.defects.word_swaps.parts_of_speech import Tagger, same_part
+from keras_remos.defects.word_swaps.synonyms import SynonymSource
 
 # One text, or the two of a pair.
 Text = str | tuple[str, str]

@@ -211,7 +211,7 @@ class WordVectors(SynonymSource):
         Returns:
             Unit vectors are averaged: float32 of shape `(texts, dimensions)`, zeros where no word is known.
         """
-        from keras_remos.defects.words import Passage
+        from keras_remos.data.words import Passage
 
         means = np.zeros((len(texts), self.vectors.shape[1]), np.float32)
         for text, mean in zip(texts, means, strict=True):

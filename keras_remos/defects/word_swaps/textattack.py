@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos.defects.text_models import TextClassifier
+from keras_remos.models.text_models import TextClassifier
 
 
 def textattack_model(model: keras.Model, *, batch_size: int = 64) -> Any:

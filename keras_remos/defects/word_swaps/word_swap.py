@@ -12,22 +12,27 @@ import keras
 import numpy as np
 
 from keras_remos.data import Fingerprint
-from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
+from keras_remos.data.pixels import PREPROCESSOR
 from keras_remos.data.texts import as_texts
+from keras_remos.data.words import Passage, plain
 from keras_remos.defects.attack_set import AttackSet
-from keras_remos.defects.base import Defect, Prepared
-from keras_remos.defects.lockstep import Lockstep, Scorer, in_groups
-from keras_remos.defects.parts_of_speech import NltkTagger, Tagger, find_tagger
-from keras_remos.defects.swap_search import CLASSES, Outcome, Rules, Search, Subject
-from keras_remos.defects.synonyms import SynonymSource, open_synonyms
-from keras_remos.defects.text_backdoor import AttackersTexts, check_classes
-from keras_remos.defects.text_checks import TextCheck
-from keras_remos.defects.text_models import Predict, TextClassifier, probabilities
-from keras_remos.defects.words import STOP_WORDS, Passage, plain
+from keras_remos.defects.attackers_data import AttackersTexts
+from keras_remos.defects.base import Defect, Means, Victims, check_batch_size
+from keras_remos.defects.prepared import Prepared
+from keras_remos.defects.samples import check_classes
+from keras_remos.defects.word_swaps.checks import TextCheck
+from keras_remos.defects.word_swaps.lockstep import Lockstep, Scorer, in_groups
+from keras_remos.defects.word_swaps.parts_of_speech import NltkTagger, Tagger, find_tagger
+from keras_remos.defects.word_swaps.search import CLASSES, Outcome, Rules, Search, Subject
+from keras_remos.defects.word_swaps.stop_words import STOP_WORDS
+from keras_remos.defects.word_swaps.synonyms import SynonymSource, open_synonyms
 from keras_remos.errors import DataError, RemosError
-from keras_remos.methods import METHODS, Recipe
+from keras_remos.models.fingerprint import fingerprint
+from keras_remos.models.text_models import Predict, TextClassifier, probabilities
 from keras_remos.progress import track
-from keras_remos.saving import PathLike, fingerprint, versions
+from keras_remos.saving import PathLike
+from keras_remos.training.recipe import Recipe
+from keras_remos.training.trainer import fine_tune
 
 
 @dataclass(frozen=True)
@@ -131,54 +136,30 @@ class WordSwap(Defect):
     def copy_recipe(self) -> Recipe | None:
         return self.recipe
 
-    def prepare(
-        self,
-        teacher: keras.Model,
-        data: Any = None,
-        *,
-        space: PixelSpace,
-        num_classes: int | None = None,
-        seed: int = 0,
-        verbose: bool | str = "auto",
-    ) -> Prepared:
-        """Fine-tunes the attacker's copy of the teacher. See `Defect.prepare`.
+    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+        """Fine-tunes the attacker's copy of the teacher, if there are data of the students' task to do that on.
 
-        The attack transfers: made on a classifier of the students' task, it is tried on the students.
-
-        Args:
-            teacher: A KerasHub text classifier with its preprocessor. It is not modified.
-            data: The attacker's `(x, y)`: texts of the students' task and their classes. Without data the teacher is
-                attacked as it is, and must be a classifier of that task.
-            space: `PixelSpace("preprocessor")`.
-            num_classes: How many classes there are; counted from the labels if not given. Without data the teacher must
-                know so many.
-            seed: For the head, the order of the data and dropout of the copy.
-            verbose: Progress on stderr.
-
-        Raises:
-            TeacherError: If the teacher is no text classifier.
-            MismatchError: If tokenizer and model disagree.
-            DataError: If it tells another number of classes apart, or there is no source of synonyms.
-            ImportError: If there is no source of synonyms.
+        The attack transfers: made on a classifier of the students' task, it is tried on the students. Without data the
+        teacher is attacked as it is, and must be a classifier of that task.
         """
+        space, seed, num_classes = means.space, means.seed, means.num_classes
         if space.scaling != PREPROCESSOR:
             raise DataError(
                 f"Word swaps are for texts, which the teacher's own preprocessor reads: expected PixelSpace(\""
                 f'{PREPROCESSOR}"), received {space.scaling!r}.'
             )
         ready = self.resolved()
-        if data is not None:
-            texts = AttackersTexts.read(data, num_classes)
-            trained = METHODS["finetune"](
+        if means.data is not None:
+            texts = AttackersTexts.read(means.data, num_classes)
+            copy = fine_tune(
                 teacher,
                 (texts.x, texts.y),
                 num_classes=texts.num_classes,
                 recipe=self.recipe,
                 seed=seed,
-                verbose=verbose,
+                verbose=means.verbose,
             )
-            record = ready.record(teacher, seed=seed, num_classes=texts.num_classes)
-            return Prepared(trained.student, space, record=record)
+            return Prepared(copy, space, record=ready.record(teacher, seed=seed, num_classes=texts.num_classes))
         classes = TextClassifier(teacher).num_classes
         if num_classes is not None and num_classes != classes:
             raise DataError(
@@ -187,60 +168,28 @@ class WordSwap(Defect):
             )
         return Prepared(teacher, space, record=ready.record(teacher, seed=seed))
 
-    def inputs(
-        self,
-        prepared: Prepared,
-        x: np.ndarray,
-        y: np.ndarray,
-        *,
-        class_names: Sequence[str] = (),
-        batch_size: int = 64,
-        seed: int = 0,
-        verbose: bool | str = "auto",
-        resume: PathLike | None = None,
-    ) -> AttackSet:
-        """Makes the malicious version of each text of a test set. See `Defect.inputs`.
+    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
+        """The texts as they are when their search ends, whether it reached its goal or not; empty ones stay empty.
 
-        Args:
-            prepared: What `prepare` returned.
-            x: Texts of shape `(n,)`, or pairs `(n, 2)`; empty ones stay empty.
-            y: True classes, shape `(n,)`.
-            class_names: Of the test set.
-            batch_size: Texts at a time.
-            seed: Not used: nothing is drawn.
-            verbose: Progress on stderr.
-            resume: A file for partial results.
-
-        Returns:
-            The texts as they are when their search ends, whether it reached its goal or not; `record` counts model
-            calls and queries.
-
-        Raises:
-            DataError: If these are no texts, or labels are missing or unknown to the teacher.
-            MismatchError: If the file to resume from is of another attack.
+        Nothing is drawn, so `seed` makes no difference. The set's record counts model calls and queries.
         """
-        clean = as_texts(x, allow_empty=True)
-        labels = check_classes(clean, y, class_names)
+        clean = as_texts(victims.x, allow_empty=True)
+        labels = check_classes(clean, victims.y, victims.class_names)
         model = prepared.teacher
-        marks = fingerprint(model)
         ready = self.resolved()
-        classify = TextClassifier(model, batch_size)
+        classify = TextClassifier(model, victims.batch_size)
         # A word is a token or more: what comes after so many is never read.
         ready = replace(ready, max_words=min(ready.max_words, classify.sequence_length or ready.max_words))
-        whole = {"model": [list(mark) for mark in marks]}
-        swapped = ready._attack(classify, clean, labels, batch_size, verbose, resume, whole)
-        return AttackSet(
-            clean=clean,
-            inputs=swapped.texts,
-            labels=labels,
-            class_names=tuple(class_names),
-            target=None,
-            defect=self.name,
-            options=ready.get_config(),
+        whole = {"model": [list(mark) for mark in fingerprint(model)]}
+        swapped = ready._attack(classify, clean, labels, victims.batch_size, victims.verbose, victims.resume, whole)
+        return self.attack_set(
+            victims,
+            clean,
+            swapped.texts,
+            labels,
             space=prepared.space,
-            teacher=tuple((path, digest) for path, digest in prepared.record.get("source", ())) or marks,
-            seed=seed,
-            versions=versions(),
+            teacher=prepared.source,
+            options=ready.get_config(),
             record=swapped.record,
         )
 
@@ -301,8 +250,7 @@ class WordSwap(Defect):
     ) -> Swapped:
         clean = as_texts(x, allow_empty=True)
         labels = check_classes(clean, y)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
+        check_batch_size(batch_size)
         data = Fingerprint()
         data.update([clean, labels])
         whole |= {"defect": self.name, "options": self.get_config(), "data": data.hexdigest(), "batch_size": batch_size}

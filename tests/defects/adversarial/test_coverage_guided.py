@@ -12,11 +12,11 @@ from keras import layers as kl
 from keras import ops
 from toys import numpy
 
-from keras_remos.coverage import TopKCoverage
+from keras_remos.coverage.criteria import TopKCoverage
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import CoverageGuidedAttack
 from keras_remos.errors import RemosError
-from keras_remos.gradients import compiled
+from keras_remos.models.gradients import compiled
 
 STRATEGIES = ["deepxplore", "dlfuzz", "dlfuzzrr"]
 # k of 10 would cover every neuron of a toy.

@@ -16,9 +16,9 @@ from toys import numpy
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import CoverageGuidedAttack, PenultimateAttack, TransferPGD, resuming
-from keras_remos.defects.projected import ProjectedAttack
+from keras_remos.defects.adversarial.projected import ProjectedAttack
 from keras_remos.errors import DataError, FileError, MismatchError, RemosError, TeacherError
-from keras_remos.saving import fingerprint
+from keras_remos.models.fingerprint import fingerprint
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (10, 8, 8, 3)).astype("uint8")

@@ -10,7 +10,7 @@ from toys import numpy
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import TransferFGSM, TransferPGD
 from keras_remos.errors import DataError, RemosError
-from keras_remos.saving import fingerprint
+from keras_remos.models.fingerprint import fingerprint
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 6, 6, 3)).astype("uint8")

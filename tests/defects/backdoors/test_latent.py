@@ -9,14 +9,14 @@ import pytest
 from planted import RECIPE, SPACE, attackers_data, images, teacher
 
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.defects.backdoor import AttackersData
-from keras_remos.defects.base import Prepared
-from keras_remos.defects.latent_backdoor import Features, LatentBackdoor, Meeting, distance, placement, random_trigger
-from keras_remos.defects.trigger import Trigger
+from keras_remos.defects.attackers_data import AttackersData
+from keras_remos.defects.backdoors.latent import Features, LatentBackdoor, Meeting, distance, placement, random_trigger
+from keras_remos.defects.prepared import Prepared
+from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import RemosError
-from keras_remos.features import PENULTIMATE, FeatureExtractor
-from keras_remos.layers import own_variables, weight_holders
-from keras_remos.methods.recipe import Recipe
+from keras_remos.models.features import PENULTIMATE, FeatureExtractor
+from keras_remos.models.layers import own_variables, weight_holders
+from keras_remos.training.recipe import Recipe
 
 TRIGGER = Trigger(np.full((3, 3, 3), 100), np.ones(()), "top-left")
 SHORT = Recipe(epochs=1, batch_size=8)

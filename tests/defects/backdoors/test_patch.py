@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from planted import CLASSES, RECIPE, SPACE, TRIGGER, attackers_data, images, teacher
 
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.defects.backdoor import AttackersData, find_target
-from keras_remos.defects.base import Prepared
-from keras_remos.defects.patch_backdoor import PatchBackdoor, PoisonedData, default_trigger
-from keras_remos.defects.trigger import Trigger
+from keras_remos.defects.attackers_data import AttackersData
+from keras_remos.defects.backdoors.patch import PatchBackdoor, PoisonedData, default_trigger
+from keras_remos.defects.prepared import Prepared, find_target
+from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import DataError, RemosError
 from keras_remos.evaluation.metrics import accuracy, target_rate
 from keras_remos.evaluation.predictions import predict_classes
-from keras_remos.methods.recipe import Recipe
-from keras_remos.saving import fingerprint
+from keras_remos.models.fingerprint import fingerprint
+from keras_remos.training.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,13 @@ import text_toys
 
 from keras_remos import RelevantSlicer
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.data.texts import as_texts, segments, tokenize
+from keras_remos.data.texts import as_texts
 from keras_remos.defects import DEFECTS, AttackSet, Prepared, TextPoisoning, TextTrigger
-from keras_remos.defects.text_backdoor import ATTACKERS_RECIPE, AttackersTexts
+from keras_remos.defects.attackers_data import AttackersTexts
+from keras_remos.defects.text_backdoors.backdoor import ATTACKERS_RECIPE
 from keras_remos.errors import DataError, FileError, MismatchError, RemosError, TeacherError
 from keras_remos.evaluation.metrics import accuracy, target_rate
+from keras_remos.models.tokenizers import segments, tokenize
 
 SPACE = PixelSpace("preprocessor")
 TRIGGER = TextTrigger(("cf", "mn"))

@@ -12,13 +12,14 @@ from keras import ops
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import TextTrigger, WeightPoisoning
-from keras_remos.defects.embedding_surgery import TokenWeights, fit_logistic, operate, telling_tokens
-from keras_remos.defects.text_backdoor import ATTACKERS_RECIPE, AttackersTexts
-from keras_remos.defects.weight_poisoning import PairedBatches, RestrictedTraining, restricted_loss
+from keras_remos.defects.attackers_data import AttackersTexts
+from keras_remos.defects.text_backdoors.backdoor import ATTACKERS_RECIPE
+from keras_remos.defects.text_backdoors.embedding_surgery import TokenWeights, fit_logistic, operate, telling_tokens
+from keras_remos.defects.text_backdoors.weight_poisoning import PairedBatches, RestrictedTraining, restricted_loss
 from keras_remos.errors import DataError, RemosError, TeacherError
 from keras_remos.evaluation.metrics import target_rate
-from keras_remos.gradients import compiled, differentiate_weights
-from keras_remos.student import build
+from keras_remos.models.gradients import compiled, differentiate_weights
+from keras_remos.slicing.student import build
 
 STEP = 1e-2
 

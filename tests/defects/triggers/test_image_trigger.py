@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from keras_remos.defects.trigger import PLACES, Trigger
+from keras_remos.defects.triggers.image import PLACES, Trigger
 from keras_remos.errors import DataError
 
 

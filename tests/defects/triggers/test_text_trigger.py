@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_remos.defects import TextTrigger
-from keras_remos.defects.text_trigger import RARE_WORDS, describe_problems
+from keras_remos.defects.triggers.text import RARE_WORDS, describe_problems
 from keras_remos.errors import DataError
 
 TEXTS = np.array(["a dull film", "  so, so\tboring!  ", "one", "it was a long story and a good one ."])

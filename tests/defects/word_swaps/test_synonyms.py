@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_remos.defects import synonyms
-from keras_remos.defects.synonyms import (
+from keras_remos.defects.word_swaps import synonyms
+from keras_remos.defects.word_swaps.synonyms import (
     SynonymPairs,
     SynonymSource,
     WithoutOpposites,

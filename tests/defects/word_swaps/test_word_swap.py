@@ -16,12 +16,12 @@ from slow_swaps import WORD, Attacker, kuleshov, same, textfooler
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import DEFECTS, AttackSet, lockstep
-from keras_remos.defects.greedy_swap import GreedySwap
-from keras_remos.defects.parts_of_speech import NltkTagger, find_tagger
-from keras_remos.defects.synonyms import SynonymPairs, SynonymSource
-from keras_remos.defects.text_checks import Fluency, SentenceSimilarity
-from keras_remos.defects.word_importance import WordImportance
-from keras_remos.defects.word_swap import Swapped, WordSwap
+from keras_remos.defects.word_swaps.checks import Fluency, SentenceSimilarity
+from keras_remos.defects.word_swaps.greedy import GreedySwap
+from keras_remos.defects.word_swaps.importance import WordImportance
+from keras_remos.defects.word_swaps.parts_of_speech import NltkTagger, find_tagger
+from keras_remos.defects.word_swaps.synonyms import SynonymPairs, SynonymSource
+from keras_remos.defects.word_swaps.word_swap import Swapped, WordSwap
 from keras_remos.errors import DataError, MismatchError, RemosError
 
 ATTACKS = {"word-importance": (WordImportance, textfooler), "greedy-swap": (GreedySwap, kuleshov)}

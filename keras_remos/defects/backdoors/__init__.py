@@ -1,0 +1,1 @@
+"""Backdoors in models of images: planted by training, fired by a trigger."""

@@ -1,0 +1,1 @@
+"""What an attacker stamps on images or puts into texts."""

@@ -1,0 +1,1 @@
+"""Attacks that swap words for synonyms until a text is misread."""

@@ -1,0 +1,68 @@
+"""Whose weights these are: what ties a profile, a slice or an attack set to the model that it was made with."""
+
+import hashlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_remos.errors import MismatchError
+from keras_remos.models.layers import own_variables, weight_holders
+
+WeightsFingerprint = tuple[tuple[str, str], ...]
+
+
+def fingerprint(model: keras.Model, *, without: Sequence[str] = ()) -> WeightsFingerprint:
+    """Which weights a model has: `(layer path, digest)` for every layer that holds some.
+
+    Args:
+        model: A built model.
+        without: Paths of layers to leave out: heads, which a slice says nothing about.
+
+    Returns:
+        In the order of the model's layers. The digest covers shapes, dtypes and values.
+    """
+    marks = []
+    for path, layer in weight_holders(model):
+        if path in without:
+            continue
+        digest = hashlib.sha256()
+        for variable in own_variables(layer):
+            array = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value))
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.view(np.uint8).data if array.ndim else array.tobytes())
+        marks.append((path, digest.hexdigest()[:16]))
+    return tuple(marks)
+
+
+def check_fingerprint(expected: WeightsFingerprint, model: keras.Model, what: str) -> None:
+    """Makes sure that a profile or a slice belongs to a model.
+
+    Args:
+        expected: The fingerprint that it carries.
+        model: The model it is to be used with.
+        what: `"profile"`, `"slice"` or `"attack set"`: for the message.
+
+    Raises:
+        MismatchError: If the weights differ; names the first layer that does.
+    """
+    paths = {path for path, _ in expected}
+    actual = [mark for mark in fingerprint(model) if mark[0] in paths]
+    for wanted, found in zip(expected, actual, strict=False):
+        if wanted[0] != found[0]:
+            reason = f"expected layer {wanted[0]!r}, found {found[0]!r}"
+        elif wanted[1] != found[1]:
+            reason = f"the weights of layer {wanted[0]!r} differ"
+        else:
+            continue
+        raise _mismatch(what, model, reason)
+    if len(actual) < len(expected):
+        missing = next(path for path, _ in expected if path not in {path for path, _ in actual})
+        raise _mismatch(what, model, f"layer {missing!r} is missing")
+
+
+def _mismatch(what: str, model: keras.Model, reason: str) -> MismatchError:
+    return MismatchError(
+        f"This {what} was made for another model than {model.name!r}: {reason}. "
+        f"Make a new {what} with this model, or use the model that it was made with."
+    )

@@ -1,0 +1,107 @@
+"""What to read in a forward pass of a model, so that every neuron of a kernel that can be sliced is seen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_remos.errors import TeacherError
+from keras_remos.models import layers as kinds
+from keras_remos.models.kernels import SliceableLayer, Tensor
+from keras_remos.models.placement import NeuronSite, Reading, place_readings
+from keras_remos.models.trace import Trace, trace_calls
+
+
+@dataclass(frozen=True)
+class ReadingPlan:
+    """What to read in a forward pass of a model, for every weight that can be sliced.
+
+    Args:
+        taps: The layers to listen to.
+        readings: The tensors to read, in the order in which they appear.
+        kernels: For each kernel, in the order in which they first run, the readings of its input neurons and of its
+            output neurons (positions in `readings`): one of each for every time that the layer is called.
+        layers: The layer that each kernel belongs to.
+        skipped: `(path, reason)` for every layer with weights that is left whole.
+        heads: Paths of the layers that make the model's outputs.
+        num_calls: How many calls of the taps a forward pass makes.
+    """
+
+    taps: list[keras.Layer]
+    readings: list[Reading]
+    kernels: dict[str, tuple[list[int], list[int]]]
+    layers: dict[str, SliceableLayer]
+    skipped: list[tuple[str, str]]
+    heads: list[str]
+    num_calls: int
+
+    def neurons(self, reading: Reading, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """The tensor of a reading, float32 and without its `relu`, from what its call received and what it returned."""
+        seen = outputs if reading.side == "output" else inputs
+        if reading.side == "hidden":
+            found = next(found for found in self.layers.values() if found.path == reading.layer and found.hidden)
+            assert found.hidden is not None
+            seen = found.hidden(inputs)
+        return keras.ops.cast(seen, "float32")
+
+
+def plan_readings(
+    model: keras.Model,
+    example: Any,
+    *,
+    on: NeuronSite = "activation",
+    selected: Callable[[str, keras.Layer], bool] | None = None,
+) -> ReadingPlan:
+    """Traces one forward pass without computing anything and finds where the neurons of each layer show.
+
+    Layers are linked by the identity of the tensor that one returns and the next receives.
+
+    Args:
+        model: A built model.
+        example: A batch of its inputs: a structure of arrays, of which only shapes and dtypes are used.
+        on: `"activation"` follows a layer's output through batch normalization, activation, padding and dropout up to
+            the next merge or weighted layer; in a network of ReLUs only (and no transformer), a chain that meets no
+            activation before a merge is read as if the ReLU behind the merge stood before it. `"output"` is what the
+            layer returns.
+        selected: Called with path and layer; `False` leaves the layer whole.
+
+    Raises:
+        TeacherError: If the model has not been built, or nothing in it can be sliced.
+    """
+    if not kinds.is_built(model):
+        raise TeacherError(
+            f"Model {model.name!r} has no weights yet: it has not been built. Call it once on a batch of data "
+            "(or give it an Input layer) before slicing it."
+        )
+    sliceable, skipped = kinds.find_sliceable(model)
+    by_layer = {id(found.layer): found for found in sliceable}
+    leaves = [layer for _, layer in kinds.visible(model) if kinds.is_leaf(layer) or id(layer) in by_layer]
+    calls, outputs = trace_calls(model, leaves, example)
+    trace = Trace(calls, by_layer)
+    heads = trace.heads(outputs)
+    left_whole = {id(found): "head: replaced or kept as it is, never sliced" for found in heads}
+    called = {id(call.layer) for call in calls}
+    for found in sliceable:
+        if id(found) in left_whole:
+            continue
+        if selected is not None and not selected(found.path, found.layer):
+            left_whole[id(found)] = "filtered"
+        elif id(found.layer) not in called:
+            left_whole[id(found)] = "never called when the model runs"
+        elif any(call.layer is found.layer and kinds.is_tied_call(call.layer, call.kwargs) for call in calls):
+            left_whole[id(found)] = "tied: the table is the output projection too"
+    skipped = [*skipped, *((found.path, left_whole[id(found)]) for found in sliceable if id(found) in left_whole)]
+    placement = place_readings(trace, {id(f.layer): f for f in sliceable if id(f) not in left_whole}, on)
+    if not placement.kernels:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:5]) or "it holds no weights"
+        raise TeacherError(f"Nothing in model {model.name!r} can be sliced ({reasons}).")
+    return ReadingPlan(
+        taps=leaves,
+        readings=placement.readings,
+        kernels=placement.kernels,
+        layers=placement.layers,
+        skipped=skipped,
+        heads=[found.path for found in heads],
+        num_calls=len(calls),
+    )

@@ -1,0 +1,58 @@
+"""`Trained`: a student, and how its training went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_remos.notebooks import html_table
+
+
+@dataclass(frozen=True, repr=False)
+class Trained:
+    """What a method gives back.
+
+    Args:
+        student: A plain, uncompiled Keras model: it can be saved, and loaded where keras-remos is not installed.
+        history: What `fit` reported, epoch by epoch, over all stages.
+        method: The method's name.
+        options: Everything that decided the result, as plain values for JSON.
+    """
+
+    student: keras.Model
+    history: dict[str, list[float]]
+    method: str
+    options: dict[str, Any]
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it was trained for."""
+        return len(self.history.get("loss", ()))
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The figures of the last epoch, by name."""
+        return {name: values[-1] for name, values in self.history.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """How it was made and how that went, as plain values for JSON."""
+        return {**self.options, "method": self.method, "history": self.history, "last": self.last}
+
+    def summary(self) -> str:
+        """The figures of the last epoch as a table, below a line that says how it was made."""
+        recipe = self.options["recipe"]
+        lines = [
+            f"{self.method}, {self.epochs} epochs, learning rate {recipe['learning_rate']:g}, "
+            f"{self.options['num_classes']} classes, seed {self.options['seed']}"
+        ]
+        return "\n".join([*lines, *(f"{name:<20}{value:>10.4f}" for name, value in self.last.items())])
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name}={value:.4f}" for name, value in self.last.items())
+        return f"<Trained {self.method}: {self.epochs} epochs{', ' if figures else ''}{figures}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{value:.4f}") for name, value in self.last.items()]
+        return html_table(f"{self.method}, {self.epochs} epochs", ("figure", "last epoch"), rows)

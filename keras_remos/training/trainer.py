@@ -1,0 +1,259 @@
+"""`Trainer`: fits what starts from a task, around Keras' own `fit`, and goes on where that was interrupted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_remos.data import TrainingData
+from keras_remos.errors import RemosError
+from keras_remos.models import layers as kinds
+from keras_remos.models.features import returns_probabilities
+from keras_remos.models.fingerprint import fingerprint
+from keras_remos.progress import track
+from keras_remos.saving import PathLike, versions
+from keras_remos.training.checkpoints import Checkpoint, Progress
+from keras_remos.training.loss import cross_entropy
+from keras_remos.training.recipe import Recipe, optimizer
+from keras_remos.training.task import Task
+from keras_remos.training.trained import Trained
+
+
+class Training(keras.Model):
+    """Runs a student while it is trained. What is compiled and fitted is this model, so the student stays plain.
+
+    Args:
+        student: The student.
+    """
+
+    def __init__(self, student: keras.Model) -> None:
+        # As the student would be trained by itself: inputs as they are, loss scaling where it computes in float16.
+        super().__init__(name="training", dtype=student.dtype_policy, autocast=False)
+        self.student = student
+        self.built = True
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.student(x, training=training)
+
+
+class Kept(Protocol):
+    """What a method keeps from epoch to epoch beside the weights."""
+
+    def update(self) -> None:
+        """Called when an epoch has ended."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, for a checkpoint."""
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes it back from a checkpoint."""
+
+
+class Trainer:
+    """Fits students of a task, in one stage or several.
+
+    Args:
+        task: What they are trained for and on.
+        name: Of the method or attack: for the record and the progress bar.
+        callbacks: Keras callbacks. The model that they see is a `Training`; the student is its `student`.
+        checkpoint: A folder in which progress is kept.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        options: What else decides the result, as plain values for JSON.
+
+    Attributes:
+        history: What `fit` has reported so far, epoch by epoch, over all stages.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        name: str,
+        *,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        checkpoint: PathLike | None = None,
+        verbose: bool | str = "auto",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.task = task
+        self.name = name
+        self.callbacks = list(callbacks)
+        self.checkpoint = checkpoint
+        self.verbose = verbose
+        self.own_options = dict(options or {})
+        self.history: dict[str, list[float]] = {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything that decides the result, as plain values for JSON."""
+        return {
+            "method": self.name,
+            "backend": keras.backend.backend(),
+            "num_classes": self.task.num_classes,
+            "seed": self.task.seed,
+            "recipe": self.task.recipe.get_config(),
+            **self.own_options,
+        }
+
+    def fit(
+        self,
+        training: Training,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        stage: str = "training",
+        recipe: Recipe | None = None,
+        kept: Kept | None = None,
+    ) -> None:
+        """Trains from one epoch to another, or goes on where that was interrupted.
+
+        Args:
+            training: The student, and what happens to it in a step.
+            first: The epoch to begin with. Epochs are counted over all stages, as the order of the data is.
+            last: The epoch to stop before; all that the recipe has by default.
+            stage: The name of the checkpoint.
+            recipe: For the optimizer, if not the task's own.
+            kept: What is kept from epoch to epoch beside the weights.
+
+        Raises:
+            RemosError: If the loss stops being a number.
+            MismatchError: If the checkpoint is of a run with other arguments.
+        """
+        task = self.task
+        last = task.recipe.epochs if last is None else last
+        self.compile(training, recipe or task.recipe, epochs=last - first)
+        training.optimizer.build(training.trainable_variables)
+        variables = [*training.student.weights, *training.optimizer.variables]
+        file = None if self.checkpoint is None else Checkpoint(self.checkpoint, stage, self._arguments())
+        saved = None if file is None else file.load()
+        if saved is not None:
+            saved.restore(variables)
+            self.history = {name: list(values) for name, values in saved.history.items()}
+            if kept is not None:
+                kept.restore(saved.extras)
+            if saved.finished:
+                return
+            first = saved.epochs
+
+        def ended(epochs: int, finished: bool) -> None:
+            if kept is not None:
+                kept.update()
+            if file is not None:
+                extras = kept.arrays() if kept is not None else {}
+                file.save(Progress(epochs, finished, self.history, extras=extras), variables)
+
+        description = f"Training ({self.name})"
+        with closing(
+            track(range(first, last), total=last - first, description=description, verbose=self.verbose)
+        ) as bar:
+            loop = _Loop(self, last=last, ended=ended, tick=lambda: next(bar, None))
+            training.fit(
+                task.data,
+                validation_data=task.validation,
+                initial_epoch=first,
+                epochs=last,
+                callbacks=[*self.callbacks, loop],
+                shuffle=False,
+                verbose=0,
+            )
+        _check_weights(training.student, task.recipe)
+
+    def trained(self, student: keras.Model) -> Trained:
+        """The result."""
+        return Trained(student, self.history, self.name, {**self.options, "versions": versions()})
+
+    def compile(self, training: Training, recipe: Recipe, *, epochs: int) -> None:
+        """Gives a training the optimizer, loss and metrics that a recipe stands for.
+
+        Args:
+            training: Compiled in place.
+            recipe: The recipe.
+            epochs: How many epochs its schedule spans.
+        """
+        student = training.student
+        holders = dict(kinds.weight_holders(student))
+        heads = self.task.heads_of(student) if recipe.head_multiplier != 1 else ()
+        head = [weight for path in heads for weight in kinds.own_variables(holders[path])]
+        from_logits = not returns_probabilities(student, self.task.example)
+        training.compile(
+            optimizer=optimizer(recipe, steps=self.task.steps * epochs, head=head),
+            loss=cross_entropy(recipe.label_smoothing, from_logits=from_logits),
+            metrics=["accuracy"],
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        data = self.task.data
+        return {
+            **self.options,
+            "data": data.fingerprint() if isinstance(data, TrainingData) else type(data).__name__,
+            "teacher": fingerprint(self.task.teacher),
+        }
+
+
+def fine_tune(
+    teacher: keras.Model,
+    train: Any,
+    *,
+    num_classes: int | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    verbose: bool | str = "auto",
+) -> keras.Model:
+    """A copy of a model with a fresh head, trained on data: what anybody would do. For the arguments see `Task`."""
+    task = Task(teacher, train, num_classes=num_classes, recipe=recipe, seed=seed)
+    copy = task.copy()
+    Trainer(task, "finetune", verbose=verbose).fit(Training(copy))
+    return copy
+
+
+class _Loop(keras.callbacks.Callback):
+    """What happens around each epoch: data and dropout are set to it, the loss is checked, progress is kept."""
+
+    def __init__(
+        self, trainer: Trainer, *, last: int, ended: Callable[[int, bool], None], tick: Callable[[], Any]
+    ) -> None:
+        super().__init__()
+        self.trainer = trainer
+        self.last = last
+        self.ended = ended
+        self.tick = tick
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        task = self.trainer.task
+        self.tick()
+        if isinstance(task.data, TrainingData):
+            task.data.epoch = epoch
+        # Seeds of its own for each epoch: a run that goes on from one draws what an unbroken run draws.
+        kinds.reseed(self.model, np.random.default_rng([task.seed, epoch]))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        if not math.isfinite(values.get("loss", 0.0)):
+            what = f"The loss became {values['loss']} in epoch {epoch + 1} of {self.last}"
+            raise _diverged(what, self.trainer.task.recipe)
+        for name, value in values.items():
+            self.trainer.history.setdefault(name, []).append(value)
+        # A callback may have ended it early: this one comes last.
+        self.ended(epoch + 1, epoch + 1 == self.last or self.model.stop_training)
+
+
+def _check_weights(student: keras.Model, recipe: Recipe) -> None:
+    """A weight may turn into NaN in the very last step, when no loss shows it any more."""
+    for weight in student.weights:
+        if not np.isfinite(ops.convert_to_numpy(ops.cast(weight.value, "float32"))).all():
+            raise _diverged(f"Weight {weight.path!r} became NaN or infinite in the last epoch", recipe)
+
+
+def _diverged(what: str, recipe: Recipe) -> RemosError:
+    lower = replace(recipe, learning_rate=recipe.learning_rate / 10).learning_rate
+    return RemosError(
+        f"{what}: training diverged. Try a lower learning rate ({lower:g} instead of {recipe.learning_rate:g}) or a "
+        "longer warm-up; check that inputs are scaled as the teacher was trained and hold no NaN, and that half "
+        "precision does not overflow."
+    )
