@@ -4,31 +4,22 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIBRARY = sorted((ROOT / "keras_remos").rglob("*.py"))
+HOME = ROOT / "keras_remos"
+LIBRARY = sorted(HOME.rglob("*.py"))
 PROGRAM = sorted((ROOT / "cli").rglob("*.py"))
-# From the outside in: what is further down may not import what is further up.
-ARROWS = [
-    "evaluation",
-    "defects",
-    "methods",
-    "demo",
-    "slicing",
-    "presets",
-    "profiling",
-    "counting",
-    "slices",
-    "teachers",
-    "student",
-    "inspection",
-]
-ARROWS += ["features", "gradients"]
-ARROWS += ["activations", "coverage", "layers", "kernels", "scoring", "ranking", "errors"]
+# The rooms from the outside in: what is further down may not import what is further up. Every folder and file is here.
+ROOMS = ["demo", "evaluation", "methods", "defects", "training", "slicing", "coverage", "data", "models"]
+ROOMS += ["saving", "notebooks", "progress", "errors", "version", "backend"]
+# The same within the room that has rooms of its own; its files stand between them.
+OF_DEFECTS = ["adversarial", "backdoors", "text_backdoors", "word_swaps"]
+OF_DEFECTS += ["base", "attackers_data", "samples", "prepared", "attack_set", "resuming", "triggers"]
 
 
 def imports(path: Path) -> set[str]:
@@ -62,24 +53,68 @@ def test_only_two_files_know_what_layers_look_like_inside(path: Path) -> None:
     assert not any(name.startswith("keras.src") for name in imports(path))
 
 
-def test_the_arrows_run_one_way() -> None:
-    for name in ARROWS:
-        used = {imported.split(".")[1] for imported in _own(name)} - {name}
-        above = set(ARROWS[: ARROWS.index(name)])
-        assert not used & above, f"{name} imports {used & above}"
+def test_every_room_is_in_the_plan() -> None:
+    assert {path.stem for path in HOME.iterdir() if path.name not in ("__init__.py", "__pycache__", "py.typed")} == set(
+        ROOMS
+    )
+    assert rooms_of(HOME / "defects") == set(OF_DEFECTS)
+    assert len(list(HOME.glob("*.py"))) <= 8
 
 
-def _own(name: str) -> set[str]:
-    """What a module, or a package as a whole, uses of the library."""
-    home = ROOT / "keras_remos" / name
-    files = home.glob("*.py") if home.is_dir() else [home.with_suffix(".py")]
-    return {found for path in files for found in imports(path) if found.startswith("keras_remos.")}
+@pytest.mark.parametrize("home", [HOME, HOME / "defects"], ids=lambda path: path.name)
+def test_the_arrows_run_one_way(home: Path) -> None:
+    rooms = ROOMS if home == HOME else OF_DEFECTS
+    families = set(OF_DEFECTS[:4])
+    for number, name in enumerate(rooms):
+        used = used_of(home, name)
+        assert not used & set(rooms[:number]), f"{name} imports {used & set(rooms[:number])}"
+        if home != HOME and name in families:
+            assert not used & families, f"{name} imports another family of attacks: {used & families}"
 
 
-def test_scoring_imports_numpy_alone() -> None:
-    for name in ("scoring", "ranking"):
-        outside = {imported.split(".")[0] for imported in imports(ROOT / "keras_remos" / f"{name}.py")}
+def test_no_files_import_each_other_in_a_circle() -> None:
+    uses = {module(path): {found for found in resolved(path) if found != module(path)} for path in LIBRARY}
+    while uses:
+        # What imports nothing that is left stands on the ground: take it away.
+        ground = {name for name, used in uses.items() if not used & uses.keys()}
+        assert ground, f"a circle among {sorted(uses)}"
+        uses = {name: used for name, used in uses.items() if name not in ground}
+
+
+def rooms_of(home: Path) -> set[str]:
+    """Files and folders of a package."""
+    return {path.stem for path in home.iterdir() if path.stem not in ("__init__", "__pycache__")}
+
+
+def used_of(home: Path, name: str) -> set[str]:
+    """What a file or folder of a package uses of the others in that package."""
+    files = (home / name).rglob("*.py") if (home / name).is_dir() else [home / f"{name}.py"]
+    prefix = ".".join(("keras_remos", *home.relative_to(HOME).parts))
+    found = {imported for path in files for imported in imports(path) if imported.startswith(f"{prefix}.")}
+    return {imported.removeprefix(f"{prefix}.").split(".")[0] for imported in found} & rooms_of(home) - {name}
+
+
+def module(path: Path) -> str:
+    """The name by which a file is imported."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def resolved(path: Path) -> set[str]:
+    """The files of the library that a file imports from; packages hand names on, and count as what they are."""
+    known = {module(file) for file in LIBRARY}
+    return {name for name in imports(path) if name in known}
+
+
+def test_scores_import_numpy_alone() -> None:
+    for name in ("scores", "ranking"):
+        outside = {imported.split(".")[0] for imported in imports(HOME / "slicing" / f"{name}.py")}
         assert outside - set(sys.stdlib_module_names) <= {"numpy", "keras_remos"}
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in HOME.rglob("__init__.py")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(project["tool"]["setuptools"]["packages"]) == folders | {"keras_remos_cli"}
 
 
 def test_no_file_passes_400_lines() -> None:

@@ -77,10 +77,10 @@ class MagPrune(FromTeacher):
             raise RemosError(f"prune_ratio must be at least 0 and less than 1, received {self.prune_ratio!r}.")
 
     def on_record(self, teacher: keras.Model) -> dict[str, Any]:
-        return {**super().on_record(teacher), "prune_ratio": self._ratio(teacher), "layers": self._layers(teacher)}
+        return {**super().on_record(teacher), "prune_ratio": self._ratio(teacher), "layers": self._prunable(teacher)}
 
     def fit(self, task: Task, trainer: Trainer) -> keras.Model:
-        how: dict[str, Any] = {"scope": self.scope, "layers": self._layers(task.teacher)}
+        how: dict[str, Any] = {"scope": self.scope, "layers": self._prunable(task.teacher)}
         ratio = self._ratio(task.teacher)
         if self.when == "before":
             student = task.masked(smallest(task.teacher, ratio, without=task.heads, **how), freeze=True)
@@ -101,7 +101,7 @@ class MagPrune(FromTeacher):
             return self.prune_ratio
         return 0.3 if reads_text(teacher) else 0.8
 
-    def _layers(self, teacher: keras.Model) -> Layers:
+    def _prunable(self, teacher: keras.Model) -> Layers:
         return self.layers or ("all" if reads_text(teacher) else "convolutions")
 
 

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from keras_remos.errors import TeacherError
+from keras_remos.models.kernels import reinitialize
 from keras_remos.models.layers import walk, weight_holders
 from keras_remos.saving import PathLike
-from keras_remos.slicing import student
 
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy"}
 HDF5_MAGIC = b"\x89HDF"
@@ -205,7 +205,7 @@ def _seed_head(model: keras.Model) -> None:
     backbone = {id(layer) for _, layer in [("", model.backbone), *walk(model.backbone)]}
     for number, (_, layer) in enumerate(weight_holders(model)):
         if id(layer) not in backbone:
-            student.reinitialize(layer, seed=number)
+            reinitialize(layer, seed=number)
 
 
 def _limit_sequence_length(model: keras.Model) -> None:

@@ -9,13 +9,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos.defects.word_swaps.search import Text
 from keras_remos.errors import DataError, RemosError, TeacherError
 from keras_remos.models.gradients import compiled
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.layers import symbolic_inputs, symbolic_outputs
 from keras_remos.models.tokenizers import check_tokenizer, tokenize
 
+# One text, or the two of a pair.
+Text = str | tuple[str, str]
 Predict = Callable[[Sequence[Text]], np.ndarray]
 # Lengths in tokens are this, or twice, four times ... as much: each costs some backends a compilation.
 SHORTEST = 16

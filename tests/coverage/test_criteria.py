@@ -78,7 +78,7 @@ def test_masked_positions_do_not_exist(
     garbage = np.where(valid[..., None], tensor, 1e6).astype("float32")
     with pytest.MonkeyPatch.context() as patch:
         if pieces:
-            patch.setattr("keras_remos.coverage.criteria.PIECE", 1)
+            patch.setattr("keras_remos.coverage.per_backend.PIECE", 1)
         assert count(garbage, (-1,), rule, valid) == oracle.count(exact(tensor, valid), **rule)
 
 
@@ -178,7 +178,7 @@ def test_a_relu_may_be_told_or_applied(tensor: np.ndarray, rule: dict[str, Any],
     expected = count(clamped, (-1,), rule)
     with pytest.MonkeyPatch.context() as patch:
         if pieces:
-            patch.setattr("keras_remos.coverage.criteria.PIECE", 1)
+            patch.setattr("keras_remos.coverage.per_backend.PIECE", 1)
         for values, told in ((tensor, {"relu": True}), (clamped, {"nonnegative": True})):
             seen = Activations(keras.ops.convert_to_tensor(values), (-1,), **told)
             found = [as_criterion(rule).count(piece) for piece in seen.pieces()]

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from keras_remos.defects.resuming import INTERVAL, KIND, check_whole
-from keras_remos.defects.word_swaps.search import CLASSES, Outcome, Search, Text
+from keras_remos.defects.word_swaps.search import CLASSES, Outcome, Search
 from keras_remos.errors import DataError
+from keras_remos.models.text_models import Text
 from keras_remos.saving import PathLike, complete, read_archive, write_archive
 
 DIGEST_BYTES = 16

@@ -15,9 +15,8 @@ from keras_remos.data.words import Passage, is_word, match_case, plain
 from keras_remos.defects.word_swaps.checks import TextCheck
 from keras_remos.defects.word_swaps.parts_of_speech import Tagger, same_part
 from keras_remos.defects.word_swaps.synonyms import SynonymSource
+from keras_remos.models.text_models import Text
 
-# One text, or the two of a pair.
-Text = str | tuple[str, str]
 CLASSES = "classes"
 
 
