@@ -7,7 +7,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "types", "tests", "parity", "package"]
+nox.options.sessions = ["lint", "types", "tests", "parity", "docs", "package"]
 nox.options.reuse_existing_virtualenvs = True
 
 # The CPU build: the plain name brings several GB of CUDA libraries. `tensorflow` stands for nothing but itself.
@@ -70,6 +70,13 @@ def types(session: nox.Session) -> None:
     """Type hints."""
     session.install("jax", f".[{EXTRAS}]", *nox.project.dependency_groups(PROJECT, "types"))
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, into site/. Broken links and public names without a docstring stop it."""
+    session.install(".", *nox.project.dependency_groups(PROJECT, "docs"))
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session

@@ -18,6 +18,7 @@ from keras_remos.models.fingerprint import check_fingerprint
 from keras_remos.models.kernels import Kernel, SliceableLayer
 from keras_remos.models.layers import find_sliceable
 from keras_remos.models.placement import NeuronSite
+from keras_remos.models.tokenizers import special_tokens
 from keras_remos.saving import versions
 from keras_remos.slicing import student
 from keras_remos.slicing.presets import find_preset
@@ -246,7 +247,7 @@ class RelevantSlicer:
     ) -> dict[str, np.ndarray]:
         if not self.settings.embeddings:
             return {}
-        kept_rows = student.special_tokens(self.model)
+        kept_rows = special_tokens(self.model)
         masks = {}
         for path, (found, kernel) in kernels.items():
             if found.table is None:

@@ -15,7 +15,8 @@ import pytest
 from slow_swaps import WORD, Attacker, kuleshov, same, textfooler
 
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.defects import DEFECTS, AttackSet, lockstep
+from keras_remos.defects import DEFECTS, AttackSet
+from keras_remos.defects.word_swaps import lockstep
 from keras_remos.defects.word_swaps.checks import Fluency, SentenceSimilarity
 from keras_remos.defects.word_swaps.greedy import GreedySwap
 from keras_remos.defects.word_swaps.importance import WordImportance
