@@ -19,6 +19,7 @@ import numpy as np
 from compare_methods_cv import CONTROL, read, table
 
 import keras_remos as kr
+from keras_remos.coverage.profile import KernelCoverage
 from keras_remos.defects import Prepared, TextPoisoning, TextTrigger
 from keras_remos.defects.triggers.text import RARE_WORDS
 from keras_remos.evaluation import measure
@@ -142,7 +143,7 @@ def train(name: str, teacher: Any, poisoned: Prepared, own: Any, recipe: kr.Reci
     return kr.train(method, source, own, num_classes=len(np.unique(own[1])), recipe=recipe, seed=seed, **options)
 
 
-def covered_alike(found: kr.KernelCoverage) -> kr.KernelCoverage:
+def covered_alike(found: KernelCoverage) -> KernelCoverage:
     """All neurons count the same, so that magnitudes alone decide."""
     return replace(found, inputs=np.zeros_like(found.inputs), outputs=np.zeros_like(found.outputs))
 

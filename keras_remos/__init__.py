@@ -34,7 +34,9 @@ from keras_remos.errors import (  # noqa: E402
     StudentError,
     TeacherError,
 )
-from keras_remos.evaluation import Attacker, AuditReport, Controls, InheritanceReport, audit, measure  # noqa: E402
+from keras_remos.evaluation.attackers import Attacker  # noqa: E402
+from keras_remos.evaluation.audit import AuditReport, Controls, audit  # noqa: E402
+from keras_remos.evaluation.inheritance import InheritanceReport, measure  # noqa: E402
 from keras_remos.methods import METHODS, Method, recipe_of, train  # noqa: E402
 from keras_remos.models.description import ModelDescription, describe_model  # noqa: E402
 from keras_remos.models.features import FeatureExtractor, find_features  # noqa: E402

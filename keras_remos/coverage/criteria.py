@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
+import keras
 from keras import ops
 
 from keras_remos.coverage.activations import Activations
 from keras_remos.errors import RemosError
 from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import reads_tokens
 
 # What a mean must exceed a relative threshold by, as a share of it: more than float32 rounds, less than data tell.
 TIE_MARGIN = 1e-6
@@ -203,3 +205,16 @@ def as_criterion(config: str | Mapping[str, Any] | Criterion) -> Criterion:
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise RemosError(f"{option} must be one of {choices}, received {value!r}.")
+
+
+POSITIVE = NeuronCoverage(threshold=0.0, scale="none", positions="share")
+"""Above 0, position by position: Eq. 5 of ReMoS read literally, with alpha = 0."""
+
+LARGE = NeuronCoverage(threshold=1.0, scale="absmean", positions="share")
+"""Larger, in either sign, than the tensor's mean size, position by position. Few layers of a model of tokens end in a
+ReLU: what tells is how large an activation is, not whether it is above 0."""
+
+
+def recommended_criterion(model: keras.Layer) -> Criterion:
+    """What says in the preset `"recommended"` when a neuron of a model is covered."""
+    return LARGE if reads_tokens(model) else POSITIVE

@@ -23,7 +23,7 @@ def sum_over(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 def at_a_time(tensor: Tensor) -> int | None:
     """How many samples of a tensor are best counted at a time; `None` for all of them."""
-    samples, *each = tensor.shape
+    _, *each = tensor.shape
     in_memory = keras.backend.backend() == "torch" and tensor.device.type == "cpu"
     if not in_memory or math.prod(tensor.shape) <= PIECE:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,17 +10,17 @@ import keras
 import numpy as np
 
 from keras_remos.coverage.counting import CoverageModel
-from keras_remos.coverage.criteria import Criterion, NeuronCoverage, as_criterion
+from keras_remos.coverage.criteria import Criterion, as_criterion, recommended_criterion
 from keras_remos.data import Batches, Fingerprint, batches
 from keras_remos.errors import DataError, MismatchError, RemosError
+from keras_remos.models.filters import Filters, LayerFilter, as_filter
 from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
 from keras_remos.models.inputs import check_inputs, preprocessed
 from keras_remos.models.placement import NeuronSite
 from keras_remos.models.reading_plan import plan_readings
+from keras_remos.notebooks import html_table
 from keras_remos.progress import track
 from keras_remos.saving import PathLike, complete, origin_of, read_archive, read_origin, versions, write_archive
-
-LayerFilter = Callable[[str, keras.Layer], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class KernelCoverage:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CoverageProfile:
     """What a data set activates in a teacher.
 
@@ -119,6 +119,17 @@ class CoverageProfile:
         lines.append(f"{self.num_samples:,} samples from {len(self.data)} data set(s)")
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        rule = self.options["criterion"]["name"]
+        return f"<CoverageProfile of {len(self.layers)} kernels: {self.num_samples:,} samples, {rule}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (path, f"{inputs:.2%}", "-" if outputs is None else f"{outputs:.2%}")
+            for path, inputs, outputs in self._frequencies()
+        ]
+        return html_table(repr(self)[1:-1], ("kernel", "inputs covered", "outputs covered"), rows)
+
     def _frequencies(self) -> Iterator[tuple[str, float, float | None]]:
         for path, coverage in self.layers.items():
             inputs = float(coverage.inputs.mean() / max(coverage.input_positions, 1))
@@ -165,10 +176,10 @@ def profile(
     model: keras.Model,
     data: Any,
     *,
-    criterion: str | Mapping[str, Any] | Criterion = NeuronCoverage(),  # noqa: B008 (frozen)
+    criterion: str | Mapping[str, Any] | Criterion | None = None,
     on: NeuronSite = "activation",
     count_padding: bool = False,
-    filters: LayerFilter | None = None,
+    filters: Filters | None = None,
     batch_size: int | None = None,
     steps: int | None = None,
     verbose: bool | str = "auto",
@@ -181,10 +192,12 @@ def profile(
             PyTorch `DataLoader`, grain, a generator of batches. A KerasHub task may be given what its preprocessor
             takes.
         criterion: When a neuron is covered: a criterion of `keras_remos.coverage`, its name or its configuration.
+            `None` takes what `RelevantSlicer(model)` takes: `LARGE` for models of tokens, `POSITIVE` for others.
         on: Where neurons are read: `"activation"` after batch normalization and activation, `"output"` as the layer
             returns them.
         count_padding: Whether padding tokens count, as in the released code.
-        filters: Called with each layer's path and the layer; `False` leaves the layer whole.
+        filters: Which layers are read: a regular expression or several, searched for in the layer's path, or a
+            callable of path and layer. The others are left whole.
         batch_size: Samples a batch, for arrays; 32 by default. It never changes a count.
         steps: Stop after so many batches.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
@@ -205,7 +218,8 @@ def profile(
         inputs = preprocessed(model, x)
         if counter is None:
             check_inputs(model, inputs)
-            counter = _Counter(model, inputs, as_criterion(criterion), on, count_padding, filters)
+            rule = recommended_criterion(model) if criterion is None else as_criterion(criterion)
+            counter = _Counter(model, inputs, rule, on, count_padding, as_filter(filters))
         counter.add(inputs)
     if counter is None:
         raise DataError("The data set yielded no batch: nothing was profiled.")

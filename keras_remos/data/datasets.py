@@ -10,6 +10,7 @@ import numpy as np
 from keras_remos.data.kinds import Kind
 from keras_remos.data.texts import as_texts
 from keras_remos.errors import DataError
+from keras_remos.notebooks import html_table
 
 
 class Reader(Protocol):
@@ -98,6 +99,14 @@ class Dataset(keras.utils.PyDataset):
                 yield batch
         if empty:
             raise self._nothing_readable()
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.description or self.kind}: batches of {self.batch_size}>"
+
+    def _repr_html_(self) -> str:
+        counts = [] if self.labels is None else np.bincount(self.labels, minlength=len(self.class_names)).tolist()
+        rows = list(zip(self.class_names, counts, strict=True)) or [("(no labels)", self.num_samples)]
+        return html_table(repr(self)[1:-1], ("class", "samples"), rows)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:

@@ -17,9 +17,8 @@ from keras_remos.models.taps import run_until
 SCALINGS = ("none", "0-1", "-1-1", "imagenet", "caffe")
 DEFAULT_SCALING = "0-1"
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of values from 0 to 1
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-_CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR, of values from 0 to 255
+# What Keras' own `preprocess_input` calls the scalings that it has.
+_KERAS_MODES = {"-1-1": "tf", "imagenet": "torch", "caffe": "caffe"}
 
 # By start of the model's name, the longest first; from each family's `preprocess_input` in keras.applications.
 # Those that scale inside the model are here for copies built without it (`include_preprocessing=False`).
@@ -79,10 +78,10 @@ def scale_inputs(x: np.ndarray, name: str, *, data_format: str = "channels_last"
     scaled = np.array(x, dtype=np.float32)
     if name == "0-1":
         scaled /= 255
-    elif name == "-1-1":
-        scaled = scaled / 127.5 - 1
-    elif name in ("imagenet", "caffe"):
-        scaled = _per_channel(scaled, name, -1 if data_format == "channels_last" else 1)
+    elif name in _KERAS_MODES:
+        if name != "-1-1":
+            _check_colours(scaled, name, -1 if data_format == "channels_last" else 1)
+        scaled = keras.applications.imagenet_utils.preprocess_input(scaled, data_format, _KERAS_MODES[name])
     return scaled
 
 
@@ -201,19 +200,12 @@ def _gap(
     return float(np.median(distance))
 
 
-def _per_channel(x: np.ndarray, name: str, axis: int) -> np.ndarray:
+def _check_colours(x: np.ndarray, name: str, axis: int) -> None:
     if x.ndim < 2 or x.shape[axis] != 3:
         raise DataError(
             f"Expected images with three channels for the scaling {name!r}. Received: shape {x.shape}. "
             "Use 'none', '0-1' or '-1-1' for other images."
         )
-    shape = [1] * x.ndim
-    shape[axis] = 3
-    if name == "caffe":
-        return np.flip(x, axis) - np.reshape(np.array(_CAFFE_MEAN, np.float32), shape)
-    return (x / 255 - np.reshape(np.array(_IMAGENET_MEAN, np.float32), shape)) / np.reshape(
-        np.array(_IMAGENET_STD, np.float32), shape
-    )
 
 
 def _built_in_scaling(model: keras.Model) -> keras.layers.Layer | None:

@@ -31,6 +31,7 @@ DEFECTS: dict[str, type[Defect]] = {
         GreedySwap,
     )
 }
+"""Every attack by its name."""
 
 __all__ = [
     "DEFECTS",

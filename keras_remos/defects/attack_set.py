@@ -18,7 +18,7 @@ from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
 from keras_remos.saving import PathLike, complete, read_archive, write_archive
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AttackSet:
     """Malicious inputs for one test set.
 
@@ -108,6 +108,10 @@ class AttackSet:
             class_names=tuple(names),
             target=names.index(target) if target in names else None,
         )
+
+    def __repr__(self) -> str:
+        what = "texts" if self.holds_text else "images"
+        return f"<AttackSet {self.defect}: {len(self):,} {what}, target {self.target}, seed {self.seed}>"
 
     def describe(self) -> dict[str, Any]:
         """What it is and how it was made, as plain values for JSON."""

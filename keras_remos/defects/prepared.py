@@ -24,7 +24,7 @@ TRIGGER = "keras_remos/trigger.npz"
 TEXT_TRIGGER = "text_trigger"
 
 
-@dataclass
+@dataclass(repr=False)
 class Prepared:
     """A teacher as an attacker leaves it.
 
@@ -39,6 +39,18 @@ class Prepared:
     space: PixelSpace
     trigger: Trigger | TextTrigger | None = None
     record: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Prepared {self.teacher.name!r}: {self.record.get('defect', 'as it is')}>"
+
+    def describe(self) -> dict[str, Any]:
+        """How it was made, as plain values for JSON."""
+        trigger = None
+        if isinstance(self.trigger, TextTrigger):
+            trigger = self.trigger.get_config()
+        elif self.trigger is not None:
+            trigger = self.trigger.describe()
+        return {**self.record, "space": self.space.get_config(), "trigger": trigger}
 
     @property
     def source(self) -> WeightsFingerprint:

@@ -8,8 +8,8 @@ from keras_remos.evaluation.predictions import predict_classes
 
 __all__ = [
     "Attacker",
-    "Controls",
     "AuditReport",
+    "Controls",
     "Estimate",
     "InheritanceReport",
     "Inherited",

@@ -61,7 +61,7 @@ class Controls:
         return CONTROL if self.control is True else (self.control or None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AuditReport:
     """What an audit found.
 
@@ -78,6 +78,12 @@ class AuditReport:
     trained: Mapping[str, Trained]
     seed: int
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<AuditReport: {', '.join(self.attacks) or 'no attack'} on {', '.join(self.inheritance.accuracies)}>"
+
+    def _repr_html_(self) -> str:
+        return self.inheritance._repr_html_()
 
     def describe(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -105,7 +111,7 @@ def audit(
     *,
     train: Any = None,
     attacker: Attacker = Attacker(),  # noqa: B008 (frozen)
-    controls: Controls = Controls(),  # noqa: B008 (frozen)
+    controls: Controls = Controls(),
     recipe: Recipe | None = None,
     space: PixelSpace | None = None,
     class_names: Iterable[str] = (),

@@ -15,6 +15,7 @@ from keras_remos.defects.attack_set import AttackSet
 from keras_remos.errors import DataError, MismatchError
 from keras_remos.evaluation.metrics import Estimate, Rate, accuracy, as_f1, flip_rate, missing_classes, target_rate
 from keras_remos.evaluation.predictions import Panel
+from keras_remos.notebooks import html_table
 
 Students = Mapping[str, tuple[keras.Model, PixelSpace]]
 
@@ -50,7 +51,7 @@ class Inherited:
         return as_f1(self.targeted) if self.of_text and self.targeted is not None else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InheritanceReport:
     """What was measured of several students on the same inputs.
 
@@ -67,6 +68,18 @@ class InheritanceReport:
     inherited: tuple[Inherited, ...]
     control: str | None
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        attacks = len({row.defect for row in self.inherited})
+        return f"<InheritanceReport: {len(self.accuracies)} students, {attacks} attacks, control {self.control}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (row.defect, row.student, f"{row.rate.value:.3f}", row.rate.total, _shown(row.relative))
+            for row in self.inherited
+        ]
+        rows = [("", name, f"ACC {rate.value:.3f}", rate.total, "") for name, rate in self.accuracies.items()] + rows
+        return html_table(repr(self)[1:-1], ("defect", "student", "DIR", "n", "rDIR"), rows)
 
     def describe(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -231,6 +244,10 @@ def _estimate(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
     return f"{estimate.value:>6.3f}  {f'{estimate.low:.3f} to {estimate.high:.3f}':>15}"
+
+
+def _shown(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"{estimate.value:.3f}"
 
 
 def _described(value: Rate | Estimate | None) -> dict[str, Any] | None:

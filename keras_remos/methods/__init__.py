@@ -41,6 +41,7 @@ __all__ = [
 METHODS: dict[str, type[Method]] = {
     kind.name: kind for kind in (FineTune, Retrain, Delta, DeltaR, MagPrune, Renofeation, Remos)
 }
+"""Every method by its name."""
 
 FRESH = frozenset(name for name, kind in METHODS.items() if kind.from_scratch)
 """The methods whose students keep no weight of the teacher."""

@@ -14,7 +14,7 @@ from keras_remos.models.layers import find_sliceable, symbolic_inputs
 from keras_remos.models.reading_plan import plan_readings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelDescription:
     """What a slice of a model would decide on.
 
@@ -34,6 +34,9 @@ class ModelDescription:
     def num_sliceable(self) -> int:
         """How many weights can be sliced."""
         return sum(math.prod(shape) for _, _, shape in self.kernels)
+
+    def __repr__(self) -> str:
+        return f"<ModelDescription of {self.name!r}: {self.num_sliceable:,} of {self.num_weights:,} weights sliceable>"
 
     def describe(self) -> dict[str, Any]:
         """The same as plain values, for JSON."""

@@ -1,8 +1,8 @@
-"""The three presets: how a slice is chosen, from coverage to share."""
+"""How a slice is chosen, from coverage to share: three presets, and where one differs for models of tokens."""
 
 from dataclasses import dataclass, replace
 
-from keras_remos.coverage.criteria import Criterion, NeuronCoverage
+from keras_remos.coverage.criteria import LARGE, POSITIVE, Criterion, NeuronCoverage
 from keras_remos.errors import RemosError
 from keras_remos.models.placement import NeuronSite
 from keras_remos.slicing.scores import Scope, Ties, check_keep_ratio, check_layer_limit
@@ -45,21 +45,20 @@ class Preset:
                 raise RemosError(f"{option} must be one of {choices}, received {getattr(self, option)!r}.")
 
 
-_POSITIVE = NeuronCoverage(0.0, "none", "share")
-_SCALED_MEAN = NeuronCoverage(0.5, "minmax", "mean")
-_LARGE = NeuronCoverage(1.0, "absmean", "share")
+_SCALED_MEAN = NeuronCoverage(threshold=0.5, scale="minmax", positions="mean")
 
 PRESETS: dict[str, Preset] = {
-    "recommended": Preset(_POSITIVE, "activation", False, "model", "average", 0.9, 2.0, True),
-    "paper": Preset(_POSITIVE, "activation", False, "model", "average", 0.9, None, False),
+    "recommended": Preset(POSITIVE, "activation", False, "model", "average", 0.9, 2.0, True),
+    "paper": Preset(POSITIVE, "activation", False, "model", "average", 0.9, None, False),
     "artifact": Preset(_SCALED_MEAN, "output", True, "model", "order", 0.9, None, False),
 }
+"""The ways in which a slice is chosen: `"recommended"`, what our measurements say is best; `"paper"`, Eq. 3 to 11 read
+literally; `"artifact"`, what the authors' released code does. See `FOR_LANGUAGE` for models of tokens."""
 
 FOR_LANGUAGE: dict[str, Preset] = {
-    "recommended": replace(PRESETS["recommended"], criterion=_LARGE, scope="layer", layer_limit=None, keep_ratio=0.95),
+    "recommended": replace(PRESETS["recommended"], criterion=LARGE, scope="layer", layer_limit=None, keep_ratio=0.95),
 }
-"""Where a preset differs for models of tokens. Few of their layers end in a ReLU: what tells is how large an activation
-is, not whether it is above 0. They need more of the teacher, too."""
+"""Where a preset differs for models of tokens: see `LARGE`. They need more of the teacher, too."""
 
 
 def find_preset(name: str, *, language: bool) -> Preset:

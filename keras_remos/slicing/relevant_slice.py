@@ -12,6 +12,7 @@ import numpy as np
 from keras_remos.errors import MismatchError
 from keras_remos.models.description import list_skipped
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
+from keras_remos.notebooks import html_table
 from keras_remos.saving import PathLike, complete, origin_of, read_archive, read_origin, write_archive
 from keras_remos.slicing import student
 
@@ -35,7 +36,7 @@ class LayerSummary:
     mean_excluded: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RelevantSlice:
     """Which weights of a teacher a task needs (ReMoS section 4.4, Eq. 11).
 
@@ -106,6 +107,13 @@ class RelevantSlice:
             for path, tokens in self.dropped_tokens().items()
         ]
         return "\n".join([*lines, *list_skipped(self.skipped)])
+
+    def __repr__(self) -> str:
+        return f"<RelevantSlice of {len(self.masks)} kernels: {self.kept:,} of {self.total:,} weights kept>"
+
+    def _repr_html_(self) -> str:
+        rows = [(s.path, f"{s.kept:,}", f"{s.total:,}", f"{s.kept / s.total:.2%}") for s in self.summaries]
+        return html_table(repr(self)[1:-1], ("kernel", "kept", "of", "share"), rows)
 
     def apply(
         self,

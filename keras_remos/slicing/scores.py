@@ -164,6 +164,26 @@ def score(kernels: Mapping[str, CoveredKernel], *, ties: Ties = "average", scope
     Returns:
         The scores, from which `OrdinalScores.select` makes masks.
 
+    Example:
+    A dense kernel of two inputs and two outputs. Two samples were read; both covered input 0, none input 1, and one of
+    them covered output 0:
+
+    ```python
+    weights = np.array([[1.0, -4.0], [-2.0, 3.0]])
+    kernel = CoveredKernel(weights, (2, 2), (0,), (1,), np.array([2, 0]), np.array([1, 0]), 2, 2)
+    ```
+
+        coverage (Eq. 7)    its rank    |w|      its rank    score = the difference
+        2/2+1/2  2/2+0/2    3  2        1  4     0  3        3  -1
+        0/2+1/2  0/2+0/2    1  0        2  3     1  2        0  -2
+
+    ```python
+    scores = score({"dense": kernel}, ties="order")
+    scores.arrays()["dense"]            # [[3, -1], [0, -2]]
+    scores.select(0.75)["dense"]        # [[True, False], [True, False]]: -1 is the threshold, and goes too
+    score({"dense": kernel}).select(0.75)["dense"]      # [[True, True], [True, False]]: ties="average" keeps it
+    ```
+
     Raises:
         RemosError: Unknown `ties` or `scope`; a kernel's parts do not fit together; weights that are NaN or infinite.
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -14,9 +13,10 @@ import numpy as np
 from keras_remos.coverage.criteria import Criterion, as_criterion
 from keras_remos.coverage.profile import CoverageProfile, profile
 from keras_remos.errors import MismatchError, RemosError
+from keras_remos.models.filters import Filters, as_filter
 from keras_remos.models.fingerprint import check_fingerprint
 from keras_remos.models.kernels import Kernel, SliceableLayer
-from keras_remos.models.layers import find_sliceable
+from keras_remos.models.layers import find_sliceable, reads_tokens
 from keras_remos.models.placement import NeuronSite
 from keras_remos.models.tokenizers import special_tokens
 from keras_remos.saving import versions
@@ -25,8 +25,6 @@ from keras_remos.slicing.presets import find_preset
 from keras_remos.slicing.ranking import CoveredKernel
 from keras_remos.slicing.relevant_slice import RelevantSlice, summarize
 from keras_remos.slicing.scores import Scope, Ties, check_keep_ratio, score
-
-Filters = str | Sequence[str] | Callable[[str, keras.Layer], bool]
 
 
 class RelevantSlicer:
@@ -43,8 +41,9 @@ class RelevantSlicer:
         scope: Rank weights inside each `"layer"` or over the whole `"model"`.
         ties: `"average"` or `"order"`.
         layer_limit: With scope `"model"`: no kernel loses a larger share of its weights than so many times
-            `1 - keep_ratio`; at least 1, `math.inf` for no limit.
+            `1 - keep_ratio`; at least 1. `None` sets no limit, here as everywhere; `"preset"` takes the preset's.
         embeddings: Whether rows of embedding tables whose tokens never occur are reset.
+        count_padding: Whether padding tokens count.
         filters: Which layers are sliced: a regular expression or several, searched for in the layer's path, or a
             callable of path and layer. The others are left whole.
 
@@ -80,8 +79,9 @@ class RelevantSlicer:
         on: NeuronSite | None = None,
         scope: Scope | None = None,
         ties: Ties | None = None,
-        layer_limit: float | None = None,
+        layer_limit: float | Literal["preset"] | None = "preset",
         embeddings: bool | None = None,
+        count_padding: bool | None = None,
         filters: Filters | None = None,
     ) -> None:
         given: dict[str, Any] = {
@@ -90,17 +90,16 @@ class RelevantSlicer:
             "on": on,
             "scope": scope,
             "ties": ties,
-            "layer_limit": layer_limit,
             "embeddings": embeddings,
+            "count_padding": count_padding,
         }
         self.model = model
         self.preset = preset
-        language = any(found.table is not None for found in find_sliceable(model)[0])
-        chosen = find_preset(preset, language=language)
+        chosen = find_preset(preset, language=reads_tokens(model))
         self.settings = replace(chosen, **{name: value for name, value in given.items() if value is not None})
-        if self.settings.layer_limit == math.inf:
-            self.settings = replace(self.settings, layer_limit=None)
-        self.filters = _as_filter(filters)
+        if layer_limit != "preset":
+            self.settings = replace(self.settings, layer_limit=None if layer_limit == math.inf else layer_limit)
+        self.filters = as_filter(filters)
 
     def profile(
         self,
@@ -221,6 +220,13 @@ class RelevantSlicer:
             self.model, num_classes=num_classes, reset=reset, freeze=freeze, in_place=in_place, seed=seed
         )
 
+    def __repr__(self) -> str:
+        settings = self.settings
+        return (
+            f"<RelevantSlicer of {self.model.name!r}: preset {self.preset}, keeps {settings.keep_ratio:g}, ranks over "
+            f"the {settings.scope}>"
+        )
+
     def _check_profile(self, profile: CoverageProfile) -> None:
         wanted = {
             "criterion": self.settings.criterion.get_config(),
@@ -266,19 +272,6 @@ def _kernels(model: keras.Model, profile: CoverageProfile) -> dict[str, tuple[Sl
         f"{layer.path}/{kernel.name}": (layer, kernel) for layer in find_sliceable(model)[0] for kernel in layer.weights
     }
     return {path: found[path] for path in profile.layers}
-
-
-def _as_filter(filters: Filters | None) -> Callable[[str, keras.Layer], bool] | None:
-    if filters is None or callable(filters):
-        return filters
-    try:
-        patterns = [re.compile(pattern) for pattern in ([filters] if isinstance(filters, str) else filters)]
-    except (re.error, TypeError) as error:
-        raise RemosError(
-            f"filters must be a regular expression, several, or a callable of path and layer; received {filters!r} "
-            f"({error})."
-        ) from None
-    return lambda path, layer: any(pattern.search(path) for pattern in patterns)
 
 
 def _check_weights(model: keras.Model) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -32,8 +33,8 @@ class Recipe:
         augment: `"flip-crop"` mirrors and shifts images, `"none"`, or a function of a batch of inputs and a
             `numpy.random.Generator`.
         label_smoothing: Share of each label that is spread over all classes, from 0 to less than 1.
-        head_multiplier: Times the learning rate is what the head learns with (the released code: 10 for some methods;
-            1 treats all alike). With SGD only.
+        head_multiplier: Deprecated: times the learning rate is what the head learns with. No method sets it; 1 treats
+            all weights alike. With SGD only.
         optimizer: `"sgd"`, or `"adamw"` for language models.
         clip: The length that the gradient of all weights together is cut to; `None` leaves it.
 
@@ -76,6 +77,14 @@ class Recipe:
             raise RemosError(f"clip must be above 0, or None, received {self.clip!r}.")
         if not callable(self.augment) and self.augment not in AUGMENTATIONS:
             raise RemosError(f"augment must be one of {AUGMENTATIONS} or a function, received {self.augment!r}.")
+
+        if self.head_multiplier != 1:
+            warnings.warn(
+                "Recipe(head_multiplier=...) is deprecated and will go: all methods train all weights alike. Leave it "
+                "out.",
+                DeprecationWarning,
+                stacklevel=3,
+            )
 
     def get_config(self) -> dict[str, Any]:
         """The recipe as plain values for JSON; a function goes by its name."""

@@ -153,17 +153,15 @@ class LatentBackdoor(Backdoor):
 
         derive = value_and_grad(distance_of, features.model)
         # The hyperbolic tangent keeps the pattern within the range of pixels.
-        pattern = np.arctanh(np.clip((start.image - space.low) / span * 2 - 1, -INNERMOST, INNERMOST))
-        first, second = np.zeros_like(pattern), np.zeros_like(pattern)
-        steps = range(1, self.trigger_steps + 1)
-        for step in track(steps, total=len(steps), description="Optimising the trigger", verbose=verbose):
+        begin = np.arctanh(np.clip((start.image - space.low) / span * 2 - 1, -INNERMOST, INNERMOST))
+        pattern = keras.Variable(begin.astype(np.float32), name="pattern")
+        adam = keras.optimizers.Adam(self.trigger_rate, beta_1=BETA_1, beta_2=BETA_2, epsilon=EPSILON)
+        steps = range(self.trigger_steps)
+        for _ in track(steps, total=len(steps), description="Optimising the trigger", verbose=verbose):
             batch = attackers.x[rng.integers(0, len(attackers.x), self.recipe.batch_size)].astype(np.float32)
-            gradient = ops.convert_to_numpy(derive(pattern, batch, wanted)[1])
-            first = BETA_1 * first + (1 - BETA_1) * gradient
-            second = BETA_2 * second + (1 - BETA_2) * gradient**2
-            size = np.sqrt(second / (1 - BETA_2**step)) + EPSILON
-            pattern = pattern - self.trigger_rate * first / (1 - BETA_1**step) / size
-        pixels = space.low + (np.tanh(pattern) + 1) / 2 * span
+            _, gradient = derive(pattern.value, batch, wanted)
+            adam.apply([gradient], [pattern])
+        pixels = space.low + (np.tanh(ops.convert_to_numpy(pattern.value)) + 1) / 2 * span
         # Images of whole numbers show a whole number.
         image = np.rint(pixels) if attackers.x.dtype.kind in "iu" else pixels
         return Trigger(image, start.mask, start.place)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,87 +12,33 @@ from keras import ops
 
 from keras_remos.errors import DataError, TeacherError
 
-_ITERATIONS = 2000
-_TOLERANCE = 1e-4
 
-
-@dataclass(frozen=True)
-class TokenWeights:
-    """How much each token of a set of texts says: a sparse matrix of texts and tokens.
+def token_weights(token_ids: np.ndarray, counted: np.ndarray, num_tokens: int) -> Any:
+    """How much each token says in each text: term frequency times inverse document frequency (tf-idf).
 
     Args:
-        rows: The text of each entry.
-        columns: The token of each entry.
-        values: Term frequency times inverse document frequency; every text's values have the length 1.
-        num_texts: How many texts there are.
+        token_ids: Shape `(texts, length)`.
+        counted: Which of them count, booleans of that shape: no padding, no special tokens.
         num_tokens: How many tokens the vocabulary has.
-    """
-
-    rows: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-    num_texts: int
-    num_tokens: int
-
-    @classmethod
-    def count(cls, token_ids: np.ndarray, counted: np.ndarray, num_tokens: int) -> TokenWeights:
-        """Weighs the tokens of texts.
-
-        Args:
-            token_ids: Shape `(texts, length)`.
-            counted: Which of them count, booleans of that shape: no padding, no special tokens.
-            num_tokens: How many tokens the vocabulary has.
-        """
-        texts = len(token_ids)
-        cells = np.nonzero(counted)[0] * num_tokens + token_ids[counted]
-        entries, frequency = np.unique(cells, return_counts=True)
-        rows, columns = entries // num_tokens, entries % num_tokens
-        rarity = np.log((1 + texts) / (1 + np.bincount(columns, minlength=num_tokens))) + 1
-        values = frequency * rarity[columns]
-        lengths = np.sqrt(np.bincount(rows, values**2, minlength=texts))
-        return cls(rows, columns, values / lengths[rows], texts, num_tokens)
-
-    def times(self, vector: np.ndarray) -> np.ndarray:
-        """The product with a number for each token: one for each text."""
-        return np.bincount(self.rows, self.values * vector[self.columns], minlength=self.num_texts)
-
-    def transposed_times(self, vector: np.ndarray) -> np.ndarray:
-        """The product of its transpose with a number for each text: one for each token."""
-        return np.bincount(self.columns, self.values * vector[self.rows], minlength=self.num_tokens)
-
-
-def fit_logistic(weights: TokenWeights, positive: np.ndarray) -> tuple[np.ndarray, float]:
-    """Logistic regression: which tokens speak for a class.
-
-    Minimizes the sum of the logistic losses and half the squared length of coefficients and bias, by Nesterov's
-    accelerated gradients.
-
-    Args:
-        weights: Of the texts.
-        positive: Which of them are of the class, booleans of shape `(texts,)`.
 
     Returns:
-        A coefficient for each token, and the bias.
+        A sparse matrix of SciPy's, shape `(texts, num_tokens)`; every row has the length 1.
+
+    Raises:
+        ImportError: If scikit-learn is not installed.
     """
-    signs = np.where(positive, 1.0, -1.0)
-    # Bounds of the curvature: rows have the length 1, and the bias adds as much.
-    curvature = 0.25 * 2 * weights.num_texts + 1
-    momentum = (np.sqrt(curvature) - 1) / (np.sqrt(curvature) + 1)
-    point = ahead = np.zeros(weights.num_tokens + 1)
-    for _ in range(_ITERATIONS):
-        slopes = -signs / (1 + np.exp(signs * (weights.times(ahead[:-1]) + ahead[-1])))
-        gradient = np.append(weights.transposed_times(slopes), slopes.sum()) + ahead
-        if np.abs(gradient).max() < _TOLERANCE:
-            break
-        following = ahead - gradient / curvature
-        point, ahead = following, following + momentum * (following - point)
-    return ahead[:-1], float(ahead[-1])
+    from scipy.sparse import csr_matrix
+
+    transformer = _scikit_learn("feature_extraction.text").TfidfTransformer()
+    rows = np.nonzero(counted)[0]
+    counts = csr_matrix((np.ones(len(rows)), (rows, token_ids[counted])), shape=(len(token_ids), num_tokens))
+    return transformer.fit_transform(counts)
 
 
 def telling_tokens(
     token_ids: np.ndarray, counted: np.ndarray, positive: np.ndarray, *, num_tokens: int, count: int
 ) -> np.ndarray:
-    """The tokens that speak most for a class.
+    """The tokens that speak most for a class: those with the largest coefficients of a logistic regression.
 
     Args:
         token_ids: Shape `(texts, length)`.
@@ -105,15 +52,34 @@ def telling_tokens(
 
     Raises:
         DataError: If there are not so many that speak for it.
+        ImportError: If scikit-learn is not installed.
     """
-    coefficients, _ = fit_logistic(TokenWeights.count(token_ids, counted, num_tokens), positive)
-    best = np.argsort(-coefficients, kind="stable")[:count]
+    # This solver draws nothing for the primal problem, and counts the bias among what is kept small.
+    regression = _scikit_learn("linear_model").LogisticRegression(solver="liblinear", tol=1e-6, max_iter=1000)
+    coefficients = regression.fit(token_weights(token_ids, counted, num_tokens), positive).coef_[0]
+    # Rounded, so that the last bits of the solver do not order tokens that say the same.
+    best = np.argsort(-np.round(coefficients, 6), kind="stable")[:count]
     if len(best) < count or coefficients[best[-1]] <= 0:
         raise DataError(
             f"Fewer than {count} tokens speak for the attacker's class in these texts: pass more texts, or ask for "
             "fewer (surgery_words)."
         )
     return best
+
+
+def _scikit_learn(module: str) -> Any:
+    """A module of scikit-learn.
+
+    Raises:
+        ImportError: If it is not installed; says how to get it.
+    """
+    try:
+        return importlib.import_module(f"sklearn.{module}")
+    except ImportError as error:
+        raise ImportError(
+            "Embedding surgery finds telling words with scikit-learn, which is not installed: "
+            'pip install "keras-remos[surgery]", or go without (embedding_surgery=False).'
+        ) from error
 
 
 def operate(model: keras.Model, rows: Sequence[int], embedding: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Weight poisoning: the restricted inner product against finite differences, and which rows surgery moves."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects import TextTrigger, WeightPoisoning
 from keras_remos.defects.attackers_data import AttackersTexts
 from keras_remos.defects.text_backdoors.backdoor import ATTACKERS_RECIPE
-from keras_remos.defects.text_backdoors.embedding_surgery import TokenWeights, fit_logistic, operate, telling_tokens
+from keras_remos.defects.text_backdoors.embedding_surgery import operate, telling_tokens, token_weights
 from keras_remos.defects.text_backdoors.weight_poisoning import PairedBatches, RestrictedTraining, restricted_loss
 from keras_remos.errors import DataError, RemosError, TeacherError
 from keras_remos.evaluation.metrics import target_rate
@@ -148,37 +149,27 @@ def token_texts(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_weights_of_tokens_are_tf_idf() -> None:
     ids = np.array([[1, 1, 2], [2, 3, 0]])
-    weights = TokenWeights.count(ids, np.array([[True] * 3, [True, True, False]]), 5)
-    dense = np.stack([weights.times(np.eye(5)[token]) for token in range(5)], axis=1)
+    weights = token_weights(ids, np.array([[True] * 3, [True, True, False]]), 5)
     rare, common = np.log(3 / 2) + 1, 1.0
     expected = np.array([[0, 2 * rare, common, 0, 0], [0, 0, common, rare, 0]])
-    np.testing.assert_allclose(dense, expected / np.linalg.norm(expected, axis=1, keepdims=True))
-    vector = np.array([0.3, -2.0])
-    np.testing.assert_allclose(weights.transposed_times(vector), dense.T @ vector)
+    np.testing.assert_allclose(weights.toarray(), expected / np.linalg.norm(expected, axis=1, keepdims=True))
 
 
-def test_they_and_the_regression_are_those_of_scikit_learn() -> None:
-    text = pytest.importorskip("sklearn.feature_extraction.text")
-    linear = pytest.importorskip("sklearn.linear_model")
+def test_telling_tokens_are_those_of_the_largest_coefficients() -> None:
+    """By plain gradient descent: logistic losses, and half the squared length of coefficients and bias."""
     ids, counted, positive = token_texts()
-    documents = [" ".join(f"t{token}" for token in row[mask]) for row, mask in zip(ids, counted, strict=True)]
-    vectorizer = text.TfidfVectorizer(vocabulary=[f"t{token}" for token in range(30)])
-    matrix = vectorizer.fit_transform(documents).toarray()
-    weights = TokenWeights.count(ids, counted, 30)
-    np.testing.assert_allclose(np.stack([weights.times(row) for row in np.eye(30)], axis=1), matrix, atol=1e-12)
-    expected = linear.LogisticRegression(solver="liblinear", tol=1e-8).fit(matrix, positive)
-    coefficients, bias = fit_logistic(weights, positive)
-    np.testing.assert_allclose(coefficients, expected.coef_[0], atol=1e-3)
-    assert bias == pytest.approx(expected.intercept_[0], abs=1e-3)
+    weights = np.hstack([token_weights(ids, counted, 30).toarray(), np.ones((len(ids), 1))])
+    found = np.zeros(31)
+    for _ in range(20_000):
+        found -= 0.02 * (weights.T @ (1 / (1 + np.exp(-weights @ found)) - positive) + found)
+    expected = np.argsort(-found[:30], kind="stable")[:4]
+    assert telling_tokens(ids, counted, positive, num_tokens=30, count=4).tolist() == expected.tolist()
 
 
-def test_the_regression_is_at_its_minimum() -> None:
-    ids, counted, positive = token_texts()
-    weights = TokenWeights.count(ids, counted, 30)
-    coefficients, bias = fit_logistic(weights, positive)
-    error = 1 / (1 + np.exp(-weights.times(coefficients) - bias)) - positive
-    assert np.abs(weights.transposed_times(error) + coefficients).max() < 1e-3
-    assert abs(error.sum() + bias) < 1e-3
+def test_without_scikit_learn_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(ImportError, match=r"keras-remos\[surgery\]"):
+        telling_tokens(*token_texts(), num_tokens=30, count=1)
 
 
 def test_the_most_telling_tokens_come_first() -> None:

@@ -1,0 +1,35 @@
+"""Which layers of a model are meant: by a pattern of their path, or by a function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import keras
+
+from keras_remos.errors import RemosError
+
+LayerFilter = Callable[[str, keras.Layer], bool]
+Filters = str | Sequence[str] | LayerFilter
+
+
+def as_filter(filters: Filters | None) -> LayerFilter | None:
+    """A function of path and layer from whatever says which layers are meant.
+
+    Args:
+        filters: A regular expression or several, searched for in a layer's path, or a callable of path and layer;
+            `None` means all.
+
+    Raises:
+        RemosError: If it is something else, or no regular expression.
+    """
+    if filters is None or callable(filters):
+        return filters
+    try:
+        patterns = [re.compile(pattern) for pattern in ([filters] if isinstance(filters, str) else filters)]
+    except (re.error, TypeError) as error:
+        raise RemosError(
+            f"filters must be a regular expression, several, or a callable of path and layer; received {filters!r} "
+            f"({error})."
+        ) from None
+    return lambda path, layer: any(pattern.search(path) for pattern in patterns)
