@@ -8,13 +8,11 @@ from typing import Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, beside, report_skipped
 from keras_remos_cli.options import (
-    data_options,
-    opening_options,
     options_of,
     output_options,
     seed_option,
+    source_options,
     synonym_options,
-    teacher_argument,
 )
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
@@ -25,9 +23,7 @@ DEFECTS = (
 
 
 @click.command("attack")
-@teacher_argument
-@opening_options
-@data_options
+@source_options
 @click.option("--defect", type=click.Choice(DEFECTS), required=True, help="What to attack.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.DEFECT.npz beside it.")
 @click.option(

@@ -8,22 +8,18 @@ from typing import Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, classes_of, report_skipped
 from keras_remos_cli.options import (
-    data_options,
     json_option,
-    opening_options,
     recipe_options,
     seed_option,
+    source_options,
     synonym_options,
-    teacher_argument,
 )
 from keras_remos_cli.running import command_line, emit, uses_keras
 
 
 @click.command("audit")
-@teacher_argument
+@source_options
 @click.argument("students", nargs=-1, type=click.Path(path_type=Path))
-@opening_options
-@data_options
 @click.option("--train-data", type=click.Path(path_type=Path), help="The students' training data. Default: --data.")
 @click.option("--train-split", type=click.Choice(["train", "test"]), help="A part of it. Default: train, with --split.")
 @click.option("--defect", "defects", multiple=True, help="Default: every attack that fits; may be repeated.")

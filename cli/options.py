@@ -144,6 +144,8 @@ synonym_options = _as_one(
     ),
 )
 
+source_options = _all(teacher_argument, opening_options, data_options)
+
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Everything random follows from it.")
 
 RECIPE = (

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
 from keras_remos_cli.options import (
-    data_options,
-    opening_options,
     options_of,
     output_options,
     recipe_options,
     seed_option,
-    teacher_argument,
+    source_options,
 )
 from keras_remos_cli.running import command_line, emit, uses_keras
 
@@ -27,9 +25,7 @@ DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poison
 
 
 @click.command("poison")
-@teacher_argument
-@opening_options
-@data_options
+@source_options
 @click.option("--defect", type=click.Choice(DEFECTS), help="Default: patch-backdoor; text-poisoning for texts.")
 @click.option(
     "--trigger",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
-from keras_remos_cli.options import data_options, opening_options, output_options, slicing_options, teacher_argument
+from keras_remos_cli.options import output_options, slicing_options, source_options
 from keras_remos_cli.running import emit, uses_keras
 
 
@@ -30,9 +30,7 @@ def command() -> None:
 
 
 @command.command()
-@teacher_argument
-@opening_options
-@data_options
+@source_options
 @slicing_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.profile.npz beside it.")
 @output_options

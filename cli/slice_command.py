@@ -6,14 +6,12 @@ from typing import Any
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
-from keras_remos_cli.options import data_options, opening_options, output_options, slicing_options, teacher_argument
+from keras_remos_cli.options import output_options, slicing_options, source_options
 from keras_remos_cli.running import emit, note, uses_keras
 
 
 @click.command("slice")
-@teacher_argument
-@opening_options
-@data_options
+@source_options
 @slicing_options
 @click.option(
     "--keep-ratio",

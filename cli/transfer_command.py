@@ -9,13 +9,11 @@ import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
 from keras_remos_cli.options import (
     PRESETS,
-    data_options,
-    opening_options,
     options_of,
     output_options,
     recipe_options,
     seed_option,
-    teacher_argument,
+    source_options,
 )
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
@@ -23,9 +21,7 @@ METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "ren
 
 
 @click.command("transfer")
-@teacher_argument
-@opening_options
-@data_options
+@source_options
 @click.option("--method", type=click.Choice(METHODS), default="remos", show_default=True)
 @click.option("--validation-data", type=click.Path(path_type=Path), help="Measured after each epoch.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.METHOD.keras beside it.")

@@ -8,10 +8,11 @@ import os
 import tempfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -144,6 +145,52 @@ def read_archive(path: PathLike, kind: str | None = None) -> tuple[dict[str, Any
     if kind is not None and found != kind:
         raise FileError(f"{source} holds {_a(found)}, expected {_a(kind)}.")
     return header, arrays
+
+
+class Archived(ABC):
+    """What is kept in an `.npz` file of plain arrays and a JSON header.
+
+    Attributes:
+        kind: What the file says that it holds.
+    """
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The header, which JSON can hold, and the arrays."""
+
+    @classmethod
+    @abstractmethod
+    def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Makes it anew from what `to_archive` gave and JSON made of it."""
+
+    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
+        """Writes it to an `.npz` file. The same content gives the same bytes.
+
+        Args:
+            path: The file.
+            overwrite: Whether an existing file may be replaced.
+
+        Raises:
+            FileError: If the file exists and may not be replaced.
+        """
+        header, arrays = self.to_archive()
+        write_archive(path, self.kind, header, arrays, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: PathLike) -> Self:
+        """Reads what `save` wrote.
+
+        Args:
+            path: The file.
+
+        Raises:
+            FileError: If the file is missing, damaged or of another kind.
+        """
+        header, arrays = read_archive(path, cls.kind)
+        with complete(path):
+            return cls.from_archive(header, arrays)
 
 
 def save_model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -20,7 +20,12 @@ from keras_remos.models.placement import NeuronSite
 from keras_remos.models.reading_plan import plan_readings
 from keras_remos.notebooks import html_table
 from keras_remos.progress import track
-from keras_remos.saving import PathLike, complete, origin_of, read_archive, read_origin, versions, write_archive
+from keras_remos.saving import (
+    Archived,
+    origin_of,
+    read_origin,
+    versions,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +55,7 @@ class KernelCoverage:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CoverageProfile:
+class CoverageProfile(Archived):
     """What a data set activates in a teacher.
 
     Profiles of the same teacher under the same options can be added; the sum is exactly the profile of all the data,
@@ -66,6 +71,8 @@ class CoverageProfile:
         heads: Paths of the layers that make the model's outputs.
         versions: Of the libraries that made it.
     """
+
+    kind: ClassVar[str] = "profile"
 
     layers: Mapping[str, KernelCoverage]
     num_samples: int
@@ -136,40 +143,24 @@ class CoverageProfile:
             outputs = coverage.outputs.mean() / max(coverage.output_positions, 1) if coverage.outputs.size else None
             yield path, inputs, None if outputs is None else float(outputs)
 
-    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
-        """Writes the profile to an `.npz` file.
-
-        Args:
-            path: The file.
-            overwrite: Whether an existing file may be replaced.
-
-        Raises:
-            FileError: If the file exists and may not be replaced.
-        """
+    def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header = {"paths": list(self.layers), "num_samples": self.num_samples, **origin_of(self)}
         arrays = {}
         for index, coverage in enumerate(self.layers.values()):
             arrays[f"{index}.inputs"] = coverage.inputs
             arrays[f"{index}.outputs"] = coverage.outputs
             arrays[f"{index}.positions"] = np.array([coverage.input_positions, coverage.output_positions], np.int64)
-        write_archive(path, "profile", header, arrays, overwrite=overwrite)
+        return header, arrays
 
     @classmethod
-    def load(cls, path: PathLike) -> CoverageProfile:
-        """Reads a profile that `save` wrote.
-
-        Raises:
-            FileError: If the file is missing, damaged or no profile.
-        """
-        header, arrays = read_archive(path, "profile")
-        with complete(path):
-            layers = {}
-            for index, name in enumerate(header["paths"]):
-                input_positions, output_positions = arrays[f"{index}.positions"].tolist()
-                layers[name] = KernelCoverage(
-                    arrays[f"{index}.inputs"], arrays[f"{index}.outputs"], input_positions, output_positions
-                )
-            return cls(layers=layers, num_samples=header["num_samples"], **read_origin(header))
+    def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> CoverageProfile:
+        layers = {}
+        for index, name in enumerate(header["paths"]):
+            input_positions, output_positions = arrays[f"{index}.positions"].tolist()
+            layers[name] = KernelCoverage(
+                arrays[f"{index}.inputs"], arrays[f"{index}.outputs"], input_positions, output_positions
+            )
+        return cls(layers=layers, num_samples=header["num_samples"], **read_origin(header))
 
 
 def profile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -15,11 +15,11 @@ from keras_remos.data.texts import holds_text
 from keras_remos.data.words import mean_changed_share
 from keras_remos.errors import DataError
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
-from keras_remos.saving import PathLike, complete, read_archive, write_archive
+from keras_remos.saving import Archived
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AttackSet:
+class AttackSet(Archived):
     """Malicious inputs for one test set.
 
     Args:
@@ -41,6 +41,8 @@ class AttackSet:
     Raises:
         DataError: If the arrays do not fit each other, or hold values outside the pixel range.
     """
+
+    kind: ClassVar[str] = "attack"
 
     clean: np.ndarray
     inputs: np.ndarray
@@ -139,55 +141,23 @@ class AttackSet:
         # In levels of 255.
         return {"largest_change": float(change) / self.space.epsilon(1.0)}
 
-    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
-        """Writes the set to an `.npz` file; arrays of whole numbers from 0 to 255 take one byte a value.
-
-        Args:
-            path: The file.
-            overwrite: Whether an existing file may be replaced.
-
-        Raises:
-            FileError: If the file exists and may not be replaced.
-        """
-        header = {
-            "class_names": self.class_names,
-            "target": self.target,
-            "defect": self.defect,
-            "options": self.options,
-            "space": self.space.get_config(),
-            "teacher": self.teacher,
-            "seed": self.seed,
-            "versions": self.versions,
-            "command": self.command,
-            "record": self.record,
-        }
-        arrays = {"clean": _packed(self.clean), "inputs": _packed(self.inputs), "labels": self.labels}
-        write_archive(path, "attack", header, arrays, overwrite=overwrite)
+    def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        plain = ("class_names", "target", "defect", "options", "teacher", "seed", "versions", "command", "record")
+        header = {"space": self.space.get_config(), **{name: getattr(self, name) for name in plain}}
+        # Arrays of whole numbers from 0 to 255 take one byte a value.
+        return header, {"clean": _packed(self.clean), "inputs": _packed(self.inputs), "labels": self.labels}
 
     @classmethod
-    def load(cls, path: PathLike) -> AttackSet:
-        """Reads a set that `save` wrote.
-
-        Raises:
-            FileError: If the file is missing, damaged or no attack set.
-        """
-        header, arrays = read_archive(path, "attack")
-        with complete(path):
-            return cls(
-                clean=_unpacked(arrays["clean"]),
-                inputs=_unpacked(arrays["inputs"]),
-                labels=arrays["labels"].astype(np.int32),
-                class_names=tuple(header["class_names"]),
-                target=header["target"],
-                defect=header["defect"],
-                options=header["options"],
-                space=PixelSpace(**header["space"]),
-                teacher=tuple((layer, digest) for layer, digest in header["teacher"]),
-                seed=header["seed"],
-                versions=header["versions"],
-                command=header["command"],
-                record=header["record"],
-            )
+    def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> AttackSet:
+        return cls(
+            clean=_unpacked(arrays["clean"]),
+            inputs=_unpacked(arrays["inputs"]),
+            labels=arrays["labels"].astype(np.int32),
+            class_names=tuple(header["class_names"]),
+            space=PixelSpace(**header["space"]),
+            teacher=tuple((layer, digest) for layer, digest in header["teacher"]),
+            **{name: header[name] for name in ("target", "defect", "options", "seed", "versions", "command", "record")},
+        )
 
 
 def _check_texts(texts: np.ndarray) -> None:

@@ -56,7 +56,7 @@ class Attempts:
     def __init__(self, attacker: Attacker, prepared: Prepared, train: Any, recipe: Recipe | None) -> None:
         self._prepared = prepared
         self._train = train
-        self._swapping = {"synonyms": attacker.synonyms, "recipe": recipe}
+        self._swapping: dict[str, Any] = {"synonyms": attacker.synonyms, "recipe": recipe}
         self._copies: dict[Recipe | None, Prepared] = {}
         self.left_out: dict[str, str] = {}
         named = self._that_fit() if attacker.defects is None else list(attacker.defects)

@@ -1,6 +1,5 @@
 """Seven ways to make a student from a teacher, with one signature: same data, order, augmentation, head and loop."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,7 +12,6 @@ from keras_remos.methods.method import Method
 from keras_remos.methods.remos import Remos
 from keras_remos.methods.renofeation import Renofeation
 from keras_remos.methods.retrain import Retrain
-from keras_remos.saving import PathLike
 from keras_remos.training.recipe import FROM_SCRATCH, LANGUAGE, Recipe, default_recipe
 from keras_remos.training.trained import Trained
 
@@ -76,20 +74,7 @@ def recipe_of(method: str, teacher: keras.Model) -> Recipe:
     return default_recipe(teacher, from_scratch=find_method(method).from_scratch)
 
 
-def train(
-    method: str,
-    teacher: keras.Model,
-    train: Any,
-    validation: Any = None,
-    *,
-    num_classes: int | None = None,
-    recipe: Recipe | None = None,
-    seed: int = 0,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    checkpoint: PathLike | None = None,
-    verbose: bool | str = "auto",
-    **options: Any,
-) -> Trained:
+def train(method: str, teacher: keras.Model, train: Any, validation: Any = None, **options: Any) -> Trained:
     """Makes a student by a method's name.
 
     Args:
@@ -97,13 +82,8 @@ def train(
         teacher: See `Method.train`, as for all that follows.
         train: What the student learns from.
         validation: The same, or `None`.
-        num_classes: How many classes there are; may be left out where the data know it.
-        recipe: How long and how fast.
-        seed: For everything that is drawn.
-        callbacks: Keras callbacks.
-        checkpoint: A folder in which progress is kept.
-        verbose: Progress on stderr.
-        options: The method's own. An unknown one is a `TypeError`.
+        options: Those of `Method.train` (`num_classes`, `recipe`, `seed`, `callbacks`, `checkpoint`, `verbose`) and
+            the method's own. An unknown one is a `TypeError`.
 
     Returns:
         The student and how its training went.
@@ -116,14 +96,6 @@ def train(
     trained = train("remos", teacher, (x, y), keep_ratio=0.9)
     ```
     """
-    return find_method(method)(**options).train(
-        teacher,
-        train,
-        validation,
-        num_classes=num_classes,
-        recipe=recipe,
-        seed=seed,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        verbose=verbose,
-    )
+    kind = find_method(method)
+    own = {name: options.pop(name) for name in kind.option_names() if name in options}
+    return kind(**own).train(teacher, train, validation, **options)

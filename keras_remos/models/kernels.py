@@ -139,28 +139,20 @@ def _describe_convolution(path: str, layer: Any) -> SliceableLayer:
 
 
 def _describe_transposed_convolution(path: str, layer: Any) -> SliceableLayer:
-    variable, rank = layer.kernel, layer.rank
-    kernel = Kernel(
-        "kernel",
-        variable,
-        tuple(variable.shape),
-        (rank + 1,),
-        (rank,),
-        initializer=layer.kernel_initializer,
-    )
-    return SliceableLayer(path, layer, (kernel,), _channel_axes(layer))
+    return _describe_channels(path, layer, layer.kernel_initializer, inputs=(1,), outputs=(0,))
 
 
 def _describe_depthwise_convolution(path: str, layer: Any) -> SliceableLayer:
-    variable, rank = layer.kernel, layer.rank
-    kernel = Kernel(
-        "kernel",
-        variable,
-        tuple(variable.shape),
-        (rank,),
-        (rank, rank + 1),
-        initializer=layer.depthwise_initializer,
-    )
+    return _describe_channels(path, layer, layer.depthwise_initializer, inputs=(0,), outputs=(0, 1))
+
+
+def _describe_channels(
+    path: str, layer: Any, initializer: Any, *, inputs: tuple[int, ...], outputs: tuple[int, ...]
+) -> SliceableLayer:
+    """A convolution whose kernel is `(*taps, first, second)`, of which axes 0 and 1 are meant."""
+    shape, rank = tuple(layer.kernel.shape), layer.rank
+    sides = tuple(rank + axis for axis in inputs), tuple(rank + axis for axis in outputs)
+    kernel = Kernel("kernel", layer.kernel, shape, *sides, initializer=initializer)
     return SliceableLayer(path, layer, (kernel,), _channel_axes(layer))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from keras_remos.errors import MismatchError
 from keras_remos.models.description import list_skipped
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
 from keras_remos.notebooks import html_table
-from keras_remos.saving import PathLike, complete, origin_of, read_archive, read_origin, write_archive
+from keras_remos.saving import Archived, origin_of, read_origin
 from keras_remos.slicing import student
 
 
@@ -37,7 +37,7 @@ class LayerSummary:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RelevantSlice:
+class RelevantSlice(Archived):
     """Which weights of a teacher a task needs (ReMoS section 4.4, Eq. 11).
 
     Args:
@@ -51,6 +51,8 @@ class RelevantSlice:
         data: Digests of the data sets that were profiled.
         versions: Of the libraries that made it.
     """
+
+    kind: ClassVar[str] = "slice"
 
     masks: Mapping[str, np.ndarray]
     skipped: tuple[tuple[str, str], ...]
@@ -162,42 +164,26 @@ class RelevantSlice:
         """
         check_fingerprint(self.teacher, model, "slice")
 
-    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
-        """Writes the slice to an `.npz` file, one bit a weight.
-
-        Args:
-            path: The file.
-            overwrite: Whether an existing file may be replaced.
-
-        Raises:
-            FileError: If the file exists and may not be replaced.
-        """
+    def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header = {
             "masks": [[name, mask.shape] for name, mask in self.masks.items()],
             "summaries": [vars(summary) for summary in self.summaries],
             "tables": self.tables,
             **origin_of(self),
         }
-        arrays = {str(index): np.packbits(mask) for index, mask in enumerate(self.masks.values())}
-        write_archive(path, "slice", header, arrays, overwrite=overwrite)
+        # One bit a weight.
+        return header, {str(index): np.packbits(mask) for index, mask in enumerate(self.masks.values())}
 
     @classmethod
-    def load(cls, path: PathLike) -> RelevantSlice:
-        """Reads a slice that `save` wrote.
-
-        Raises:
-            FileError: If the file is missing, damaged or no slice.
-        """
-        header, arrays = read_archive(path, "slice")
-        with complete(path):
-            masks = {}
-            for index, (name, shape) in enumerate(header["masks"]):
-                size = int(np.prod(shape))
-                if arrays[str(index)].size != -(-size // 8):
-                    raise ValueError(f"the mask of {name} is cut short")
-                masks[name] = np.unpackbits(arrays[str(index)], count=size).astype(bool).reshape(shape)
-            summaries = tuple(LayerSummary(**summary) for summary in header["summaries"])
-            return cls(masks=masks, summaries=summaries, tables=tuple(header["tables"]), **read_origin(header))
+    def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> RelevantSlice:
+        masks = {}
+        for index, (name, shape) in enumerate(header["masks"]):
+            size = int(np.prod(shape))
+            if arrays[str(index)].size != -(-size // 8):
+                raise ValueError(f"the mask of {name} is cut short")
+            masks[name] = np.unpackbits(arrays[str(index)], count=size).astype(bool).reshape(shape)
+        summaries = tuple(LayerSummary(**summary) for summary in header["summaries"])
+        return cls(masks=masks, summaries=summaries, tables=tuple(header["tables"]), **read_origin(header))
 
     def diff(self, other: RelevantSlice) -> dict[str, tuple[int, int]]:
         """Where two slices of one teacher differ.

@@ -154,9 +154,10 @@ class Batches(keras.utils.PyDataset):
 
 def test_other_data_go_through_fit_as_they_are_and_a_student_learns(model: keras.Model) -> None:
     weights = Weights()
-    recipe = Recipe(
-        epochs=12, label_smoothing=0.1, head_multiplier=2, learning_rate=0.05, schedule="constant", warmup=0.0
-    )
+    with pytest.warns(DeprecationWarning, match="head_multiplier"):
+        recipe = Recipe(
+            epochs=12, label_smoothing=0.1, head_multiplier=2, learning_rate=0.05, schedule="constant", warmup=0.0
+        )
     trained = make("finetune", model, data=Batches(), validation=(X, Y), recipe=recipe, callbacks=[weights])
     assert len(weights.seen) == 12
     assert set(trained.history) == {"loss", "accuracy", "val_loss", "val_accuracy"}

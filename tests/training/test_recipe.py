@@ -67,7 +67,9 @@ def test_weight_decay_counts_as_in_the_gradient() -> None:
 def test_the_head_may_learn_faster() -> None:
     recipe = Recipe(learning_rate=0.1, momentum=0.0, weight_decay=0.0, warmup=0.0, schedule="constant")
     body, head = keras.Variable(np.zeros(2, "float32")), keras.Variable(np.zeros(2, "float32"))
-    sgd = optimizer(Recipe(**{**recipe.get_config(), "head_multiplier": 10.0}), steps=3, head=[head])
+    with pytest.warns(DeprecationWarning, match="head_multiplier"):
+        faster = Recipe(**{**recipe.get_config(), "head_multiplier": 10.0})
+    sgd = optimizer(faster, steps=3, head=[head])
     sgd.apply([keras.ops.ones(2), keras.ops.ones(2)], [body, head])
     np.testing.assert_allclose(keras.ops.convert_to_numpy(body.value), -0.1, rtol=1e-6)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(head.value), -1.0, rtol=1e-6)
