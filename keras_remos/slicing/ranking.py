@@ -1,4 +1,4 @@
-"""Ranks of magnitudes and of coverages, exact and fast: what `scoring` is made of.
+"""Ranks of magnitudes and of coverages, exact and fast: what `scores` is made of.
 
 Pure functions on flat arrays. Magnitudes are ranked by sorting; coverage takes few distinct values and is ranked by
 counting them, so that no array of a kernel's size is sorted for it.
@@ -76,7 +76,7 @@ class Part:
         return math.prod(size for axis, size in enumerate(self.kernel.view) if axis not in both)
 
     def unflatten(self, flat: np.ndarray) -> np.ndarray:
-        """Bring one value per weight back from the flat layout to the kernel's own shape."""
+        """Brings one value per weight back from the flat layout to the kernel's own shape."""
         back = sorted(range(len(self.layout)), key=self.layout.__getitem__)
         return flat.reshape(self.shape).transpose(back).reshape(self.kernel.weights.shape)
 
@@ -106,7 +106,7 @@ class _Bucket:
 
 
 def rank_magnitudes(rankings: Sequence[Ranking], average: bool) -> np.ndarray:
-    """Rank |w| ascending inside each ranking, from 0 (Eq. 8); ranks are doubled if `average`. Returns flat integers."""
+    """Ranks |w| ascending inside each ranking, from 0 (Eq. 8); ranks are doubled if `average`; gives flat integers."""
     total = max((r.span.stop for r in rankings), default=0)
     keys = np.empty(total, np.uint32)
     ranks = np.empty(total, np.int32 if 2 * total < 2**31 else np.int64)
@@ -117,7 +117,7 @@ def rank_magnitudes(rankings: Sequence[Ranking], average: bool) -> np.ndarray:
 
 
 def _fill_keys(ranking: Ranking, keys: np.ndarray) -> None:
-    """Write a uint32 per weight that orders as |w| does: the bits of float32, or dense ranks of float64."""
+    """Writes a uint32 per weight that orders as |w| does: the bits of float32, or dense ranks of float64."""
     wide = any(p.kernel.weights.dtype == np.float64 for p in ranking.parts)
     magnitudes = np.empty(keys[ranking.span].size, np.float64) if wide else None
     for part in ranking.parts:
@@ -142,7 +142,7 @@ def _fill_keys(ranking: Ranking, keys: np.ndarray) -> None:
 
 
 def _buckets(keys: np.ndarray) -> list[_Bucket]:
-    """Cut a ranking's keys by value into buckets of about `_BUCKET` keys; equal keys never part."""
+    """Cuts a ranking's keys by value into buckets of about `_BUCKET` keys; equal keys never part."""
     if keys.size <= _BUCKET:
         return [_Bucket(0, 2**32 - 1, 0, keys.size)]
     pieces = min(16, 2 * math.ceil(keys.size / (2 * _BUCKET)))  # even, to keep two threads equally busy
@@ -172,7 +172,7 @@ def _rank_bucket(keys: np.ndarray, ranks: np.ndarray, bucket: _Bucket, average: 
 
 
 def _pack(keys: np.ndarray, bucket: _Bucket) -> np.ndarray:
-    """Return `key << 32 | index` for each key of the bucket."""
+    """Returns `key << 32 | index` for each key of the bucket."""
     packed, filled = np.empty(bucket.end - bucket.begin, np.uint64), 0
     low, width = np.uint32(bucket.low), np.uint32(bucket.high - bucket.low)
     for block in _blocks(keys.size):
@@ -190,7 +190,7 @@ def _pack(keys: np.ndarray, bucket: _Bucket) -> np.ndarray:
 
 
 def _blocks_of_whole_ties(packed: np.ndarray) -> list[slice]:
-    """Cut sorted keys into blocks that fit the cache, moved back to where a run of equal keys begins."""
+    """Cuts sorted keys into blocks that fit the cache, moved back to where a run of equal keys begins."""
     starts = packed[::_BLOCK] & ~_LOW_HALF
     edges = [*np.unique(np.searchsorted(packed, starts)).tolist(), packed.size]
     return [slice(*pair) for pair in itertools.pairwise(edges)]
@@ -201,7 +201,7 @@ def _blocks_of_whole_ties(packed: np.ndarray) -> list[slice]:
 
 
 def subtract_from_coverage_ranks(flat: np.ndarray, rankings: Sequence[Ranking], average: bool) -> None:
-    """Turn the ranks of |w| in `flat` into scores, rank(coverage) - rank(|w|), in place (Eq. 9-10)."""
+    """Turns the ranks of |w| in `flat` into scores, rank(coverage) - rank(|w|), in place (Eq. 9-10)."""
 
     def subtract_all(ranking: Ranking) -> None:
         sides = _coverage_sides(ranking)
@@ -222,7 +222,7 @@ def subtract_from_coverage_ranks(flat: np.ndarray, rankings: Sequence[Ranking], 
 
 
 def _cut(ranks: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Cut arrays that broadcast together into blocks, along the first axis that is not a tap."""
+    """Cuts arrays that broadcast together into blocks, along the first axis that is not a tap."""
     pair_shape = np.broadcast_shapes(inputs.shape, outputs.shape)
     axis = next((axis for axis, size in enumerate(pair_shape) if size > 1), 0)
     for rows in _blocks(pair_shape[axis], max(1, _BLOCK * pair_shape[axis] // math.prod(pair_shape))):
@@ -231,7 +231,7 @@ def _cut(ranks: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> Iterator
 
 
 def _coverage_sides(ranking: Ranking) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return two arrays per kernel that broadcast over its pairs; their sum is the coverage of each pair (Eq. 7)."""
+    """Returns two arrays per kernel that broadcast over its pairs; their sum is the coverage of each pair (Eq. 7)."""
     kernels = [part.kernel for part in ranking.parts]
     positions = [max(n, 1) for kernel in kernels for n in (kernel.input_positions, kernel.output_positions)]
     denominator = math.lcm(*positions)
@@ -255,7 +255,7 @@ def _coverage_sides(ranking: Ranking) -> list[tuple[np.ndarray, np.ndarray]]:
 def _average_rank_lookup(
     sides: Sequence[tuple[np.ndarray, np.ndarray]], taps: Sequence[int]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from coverages to their doubled average ranks, in which every weight counts as one element."""
+    """Returns a function from coverages to their doubled average ranks, in which every weight counts as one element."""
     tallies = (_tally(*pair, n) for pair, n in zip(sides, taps, strict=True))
     top = max(inputs.max() + outputs.max() for inputs, outputs in sides)
     pairs = sum(math.prod(np.broadcast_shapes(inputs.shape, outputs.shape)) for inputs, outputs in sides)
@@ -281,7 +281,7 @@ def _average_rank_lookup(
 
 
 def _tally(inputs: np.ndarray, outputs: np.ndarray, taps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return coverages that occur in a kernel, with repeats, and how many weights each entry stands for."""
+    """Returns coverages that occur in a kernel, with repeats, and how many weights each entry stands for."""
     if any(i > 1 and o > 1 for i, o in zip(inputs.shape, outputs.shape, strict=True)):
         coverages = (inputs + outputs).ravel()
         return coverages, np.full(coverages.size, taps)
@@ -300,7 +300,7 @@ def _doubled_average_ranks(histogram: np.ndarray) -> np.ndarray:
 def _listing_order_ranks(
     sides: Sequence[tuple[np.ndarray, np.ndarray]], taps: Sequence[int]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return, in the form of `sides`, the released rank of each pair: how many weights are in pairs sorted before."""
+    """Returns, in the form of `sides`, the released rank of each pair: how many weights are in pairs sorted before."""
     coverages = [inputs + outputs for inputs, outputs in sides]
     advance = np.repeat(taps, [c.size for c in coverages])
     order = np.argsort(np.concatenate([c.ravel() for c in coverages]), kind="stable")
@@ -311,7 +311,7 @@ def _listing_order_ranks(
 
 
 def run_all(function: Callable[[_Job], _Result], jobs: Iterable[_Job]) -> list[_Result]:
-    """Apply a function to all jobs on a few threads: NumPy's sorts and loops let go of the interpreter lock."""
+    """Applies a function to all jobs on a few threads: NumPy's sorts and loops let go of the interpreter lock."""
     jobs = list(jobs)
     if len(jobs) == 1:
         return [function(jobs[0])]

@@ -43,7 +43,7 @@ class OrdinalScores:
         self._ties = ties
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the integer scores of each kernel, in the kernel's own shape.
+        """Returns the integer scores of each kernel, in the kernel's own shape.
 
         Note:
             With `ties="average"` they are twice the paper's scores, since an average rank may end in one half.
@@ -51,7 +51,7 @@ class OrdinalScores:
         return {p.name: p.unflatten(self._flat[p.start : p.stop]) for r in self._rankings for p in r.parts}
 
     def select(self, keep_ratio: float, *, layer_limit: float | None = None) -> dict[str, np.ndarray]:
-        """Keep the highest-scored weights (Eq. 11).
+        """Keeps the highest-scored weights (Eq. 11).
 
         Args:
             keep_ratio: The paper's theta, the share of weights to keep, above 0 and at most 1. Per layer or over the
@@ -128,7 +128,7 @@ class OrdinalScores:
 
 
 def check_keep_ratio(keep_ratio: float) -> None:
-    """Raise a RemosError unless `keep_ratio` is a real number above 0 and at most 1."""
+    """Raises a RemosError unless `keep_ratio` is a real number above 0 and at most 1."""
     is_number = isinstance(keep_ratio, numbers.Real) and not isinstance(keep_ratio, bool)
     if not is_number or not 0 < keep_ratio <= 1:
         raise RemosError(
@@ -138,7 +138,7 @@ def check_keep_ratio(keep_ratio: float) -> None:
 
 
 def check_layer_limit(layer_limit: float | None) -> None:
-    """Raise a RemosError unless `layer_limit` is `None` or a real number of at least 1."""
+    """Raises a RemosError unless `layer_limit` is `None` or a real number of at least 1."""
     is_number = isinstance(layer_limit, numbers.Real) and not isinstance(layer_limit, bool)
     if layer_limit is not None and not (is_number and float(layer_limit) >= 1):
         raise RemosError(
@@ -148,7 +148,7 @@ def check_layer_limit(layer_limit: float | None) -> None:
 
 
 def score(kernels: Mapping[str, CoveredKernel], *, ties: Ties = "average", scope: Scope = "layer") -> OrdinalScores:
-    """Score every weight by how relevant it is to the task: `rank(coverage) - rank(|w|)` (Eq. 8-10).
+    """Scores every weight by how relevant it is to the task: `rank(coverage) - rank(|w|)` (Eq. 8-10).
 
     The coverage of a weight is the covered frequency of its input neuron plus that of its output neuron (Eq. 7).
     Frequencies are compared exactly, as integers over their least common denominator.
@@ -204,7 +204,7 @@ def score(kernels: Mapping[str, CoveredKernel], *, ties: Ties = "average", scope
 
 
 def _lay_out(kernels: Mapping[str, CoveredKernel], in_listing_order: bool) -> list[Part]:
-    """Give each kernel its span of the flat arrays; "listing order" is input-major, then output, then tap."""
+    """Gives each kernel its span of the flat arrays; "listing order" is input-major, then output, then tap."""
     parts, start = [], 0
     for name, kernel in kernels.items():
         _check(name, kernel)

@@ -13,7 +13,7 @@ from keras import layers as kl
 from toy_layers import LAYER_TOYS
 
 from keras_remos import CoverageProfile, DataError, MismatchError, RelevantSlicer, RemosError, TeacherError, profile
-from keras_remos.coverage.criteria import as_criterion
+from keras_remos.coverage.criteria import NeuronCoverage, as_criterion
 
 CRITERIA: dict[str, dict[str, Any]] = {
     "minmax": {"name": "nc", "threshold": 0.5},
@@ -130,11 +130,13 @@ def test_batches_of_any_size_give_the_same_counts(name: str) -> None:
     model, x, toy = toys.make(name, samples=11)
     expected = oracle.profile(toy.sites(model, x), **CRITERIA["minmax"])
     for batch_size in (4, 32):
-        assert counts(profile(model, x, batch_size=batch_size)) == expected
+        assert counts(profile(model, x, criterion=NeuronCoverage(), batch_size=batch_size)) == expected
     for cuts in ([4, 5], [1, 8]):
         parts = [take(x, part) for part in np.split(np.arange(11), cuts)]
         # The labels keep a list of two inputs from being taken for inputs and labels.
-        found = profile(model, ((part, np.zeros(len(keras.tree.flatten(part)[0]))) for part in parts))
+        found = profile(
+            model, ((part, np.zeros(len(keras.tree.flatten(part)[0]))) for part in parts), criterion=NeuronCoverage()
+        )
         assert counts(found) == expected
         assert found.num_samples == 11
 

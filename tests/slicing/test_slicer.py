@@ -23,17 +23,17 @@ from keras_remos import (
     RemosError,
     profile,
     saving,
-    scoring,
 )
 from keras_remos.models.layers import find_sliceable
 from keras_remos.saving import read_archive, write_archive
+from keras_remos.slicing.ranking import CoveredKernel
 
 
-def covered(model: keras.Model, found: CoverageProfile) -> dict[str, scoring.CoveredKernel]:
+def covered(model: keras.Model, found: CoverageProfile) -> dict[str, CoveredKernel]:
     """What the oracle ranks: kernels in the order in which they run, without embeddings."""
     kernels = {f"{s.path}/{k.name}": k for s in find_sliceable(model)[0] for k in s.kernels}
     return {
-        path: scoring.CoveredKernel(
+        path: CoveredKernel(
             toys.numpy(kernels[path].variable.value),
             kernels[path].view,
             kernels[path].input_axes,
