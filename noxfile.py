@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "types", "tests", "parity", "docs", "package"]
+nox.options.sessions = ["lint", "types", "tests", "lowest", "parity", "words", "docs", "package"]
 nox.options.reuse_existing_virtualenvs = True
 
 # The CPU build: the plain name brings several GB of CUDA libraries. `tensorflow` stands for nothing but itself.
@@ -26,6 +27,13 @@ def _install(session: nox.Session, *backends: str, hub: bool = False) -> None:
     session.install(f".[{EXTRAS}{',hub' if hub else ''}]", *nox.project.dependency_groups(PROJECT, "test"))
 
 
+def _at_its_floor(requirement: str) -> str:
+    """Pins a requirement to its lower bound; one without any stays as it is."""
+    wanted = Requirement(requirement)
+    floors = [bound.version for bound in wanted.specifier if bound.operator == ">="]
+    return f"{wanted.name}=={floors[0]}" if floors else requirement
+
+
 def _environment(session: nox.Session, backend: str) -> dict[str, str]:
     # A home of its own: Keras keeps settings there, and a backend chosen in them would hide a bug.
     return {"KERAS_BACKEND": backend, "KERAS_HOME": session.create_tmp(), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -42,6 +50,31 @@ def tests(session: nox.Session, backend: str) -> None:
     )
     session.run("python", "-c", absent)
     session.run("pytest", *WORKERS, "--ignore=tests/parity", *session.posargs, env=_environment(session, backend))
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The test suite on JAX with the lowest release of everything that pyproject.toml allows.
+
+    TensorFlow is there for KerasHub; PyTorch is not: what the other sessions have is its one CPU build here.
+    """
+    extras = [extra for extra in PROJECT["project"]["optional-dependencies"].items() if extra[0] != "torch"]
+    wanted = [*PROJECT["project"]["dependencies"], *(name for _, names in extras for name in names)]
+    session.install(*map(_at_its_floor, wanted), *nox.project.dependency_groups(PROJECT, "test"))
+    session.install("--no-deps", ".")
+    # Old releases warn of what newer ones have mended.
+    quiet = ("-W", "default", "--ignore=tests/parity", "--ignore=tests/words")
+    session.run("pytest", *WORKERS, *quiet, *session.posargs, env=_environment(session, "jax"))
+
+
+@nox.session
+def words(session: nox.Session) -> None:
+    """NLTK, WordNet and TextAttack themselves, where the other sessions have stand-ins."""
+    _install(session, "torch", hub=True)
+    session.install(".[wordnet]", *nox.project.dependency_groups(PROJECT, "words"))
+    # For the files that it brings; what it needs to run stays away.
+    session.install("--no-deps", *nox.project.dependency_groups(PROJECT, "words-files"))
+    session.run("pytest", "tests/words", *session.posargs, env=_environment(session, "torch"))
 
 
 @nox.session

@@ -123,7 +123,8 @@ def read_archive(path: PathLike, kind: str | None = None) -> tuple[dict[str, Any
     if not source.is_file():
         raise FileError(f"There is no file {source}.")
     try:
-        with np.load(source, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves a file that it opened, and found damaged, open.
+        with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop(HEADER).tobytes().decode())
         found, version = header["kind"], header["format"]

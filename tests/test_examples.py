@@ -120,7 +120,7 @@ def test_the_quickstart_for_texts_audits_what_it_trained(texts: Path) -> None:
     arguments = ("--epochs", 8, "--learning-rate", 0.01, "--sequence-length", 16)
     said = run("quickstart_nlp.py", texts, "bert.keras", "train.tsv", "test.tsv", "student.keras", *arguments)
     assert "text-poisoning  from the clean teacher" in said and "F1" in said
-    assert keras.saving.load_model(texts / "student.keras").output_shape == (None, 2)
+    assert keras.saving.load_model(texts / "student.keras", compile=False).output_shape == (None, 2)
 
 
 def test_methods_for_texts_are_compared(texts: Path) -> None:

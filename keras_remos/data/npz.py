@@ -28,7 +28,8 @@ def load_npz(path: Path, split: Split | None = None) -> tuple[dict[str, np.ndarr
     """
     keys = NPZ_KEYS if split is None else ((f"x_{split}", f"y_{split}"),)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: NumPy leaves a file that it opened, and found damaged, open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = next((pair for pair in keys if pair[0] in file.files), None)
             if found is None:
                 pairs = ", ".join(f"{x} and {y}" for x, y in keys)

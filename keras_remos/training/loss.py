@@ -26,7 +26,7 @@ def cross_entropy(label_smoothing: float, *, from_logits: bool) -> Callable[[Ten
         is_one_hot = len(y_true.shape) == 2 and y_true.shape[-1] == classes
         if not is_one_hot and not label_smoothing:
             return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
-        targets = y_true if is_one_hot else ops.one_hot(ops.reshape(y_true, (-1,)), classes)
+        targets = y_true if is_one_hot else ops.one_hot(ops.cast(ops.reshape(y_true, (-1,)), "int32"), classes)
         return keras.losses.categorical_crossentropy(
             targets, y_pred, from_logits=from_logits, label_smoothing=label_smoothing
         )

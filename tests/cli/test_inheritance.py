@@ -6,16 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from keras_remos_cli import main
+from shell import run
 
 from keras_remos.saving import read_record
 
 CLASSES = 3
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +103,42 @@ def test_what_a_student_inherits_is_measured_from_the_shell(folder: Path) -> Non
     assert audited["control"] == "finetune" and {row["defect"] for row in audited["defects"]} == {"patch-backdoor"}
     done = run("audit", poisoned, student, "--data", folder / "data.npz")
     assert done.exit_code == 2 and "--train-data" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_audit_trains_its_control_and_its_floor_on_the_training_data(folder: Path) -> None:
+    teacher, student = folder / "teacher.keras", folder / "given.keras"
+    learn = ("--epochs", 40, "--learning-rate", 0.01, "--augment", "none")
+    made(folder, "transfer", teacher, *data(folder, "train"), "--method", "finetune", *learn, "-o", student)
+    wanted = ("--defect", "penultimate", "--floor", "--limit", 15, "--seed", 3, *learn)
+    audited = made(folder, "audit", teacher, student, *data(folder, "test"), *wanted)
+    assert audited["control"] == "fine-tuned" and audited["seed"] == 3 and audited["seconds"] > 0
+    accuracies = {name: row["accuracy"] for name, row in audited["students"].items()}
+    assert {name: (row["count"], row["n"]) for name, row in accuracies.items()} == {
+        "fine-tuned": (15, 15),
+        "retrained": (15, 15),
+        "given": (15, 15),
+    }
+    assert {name: own["method"] for name, own in audited["trained"].items()} == {
+        "fine-tuned": "finetune",
+        "retrained": "retrain",
+    }
+    for own in audited["trained"].values():
+        assert (own["seed"], own["num_classes"], own["recipe"]["epochs"]) == (3, CLASSES, 40)
+        assert (own["recipe"]["batch_size"], own["recipe"]["learning_rate"]) == (16, 0.01)
+    assert audited["attacks"]["penultimate"]["num_samples"] == 15
+    assert [(row["defect"], row["student"]) for row in audited["defects"]] == [
+        ("penultimate", name) for name in accuracies
+    ]
+    for row in audited["defects"]:
+        assert row["flipped"]["n"] == 15 and row["targeted"] is None
+    # What is trained in the run learns what the training data say, and the student that is given does not.
+    with np.load(folder / "data.npz") as arrays:
+        np.savez(folder / "turned.npz", x=arrays["x_train"], y=(arrays["y_train"] + 1) % CLASSES)
+    turned = ("--train-data", folder / "turned.npz", *wanted)
+    audited = made(folder, "audit", teacher, student, *data(folder, "test"), *turned)
+    counts = {name: row["accuracy"]["count"] for name, row in audited["students"].items()}
+    assert counts == {"fine-tuned": 0, "retrained": 0, "given": 15}
 
 
 @pytest.mark.parametrize(

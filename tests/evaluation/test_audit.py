@@ -74,8 +74,14 @@ def test_the_control_is_trained_in_the_run_and_is_what_ratios_are_to(report: Aud
 def test_the_table_fits_and_says_n(report: AuditReport) -> None:
     lines = report.summary().splitlines()
     assert max(map(len, lines)) <= 100
-    row = next(line for line in lines if line.startswith("patch-backdoor") and " same " in line)
-    assert row.split()[-4 if row.split()[-2] == "to" else -1] and " 20 " in row  # 20 of 30 are of other classes
+    for found in report.inheritance.inherited:
+        if found.defect != "patch-backdoor":
+            continue
+        rate, ratio = found.targeted, found.relative
+        assert rate is not None and ratio is not None and rate.total == 20  # of 30; ten are of the attacker's class
+        shown = [f"{value:.3f}" for value in (rate.value, *rate.interval(), ratio.value, ratio.low, ratio.high)]
+        [row] = [line.split() for line in lines if line.split()[:2] == [found.defect, found.student]]
+        assert row[2:] == [*shown[:2], "to", shown[2], "20", *shown[3:5], "to", shown[5]]
     assert "finetune, 1 epochs, learning rate 0.01, in this run." in lines[-2]
 
 

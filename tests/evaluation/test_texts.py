@@ -181,11 +181,11 @@ def test_texts_and_images_are_not_mixed(poisoned: Prepared, clean_teacher: keras
                 poisoned,
                 {"a": clean_teacher},
                 TEST,
-                attacker=Attacker(defects=["penultimate"]),
+                attacker=Attacker(defects=["pgd"]),
                 controls=Controls(control=False),
             ),
             RemosError,
-            "",
+            "needs a model of one float input",
         ),
     ]
     for request, error, message in requests:

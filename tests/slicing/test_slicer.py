@@ -311,7 +311,13 @@ def test_another_head_is_the_same_teacher(cnn: tuple[keras.Model, np.ndarray]) -
     made = slicer.slice(slicer.profile(x))
     other = toys.build_cnn()
     other.get_layer("head").kernel.assign(other.get_layer("head").kernel * 2)
-    made.apply(other)
+    student, expected = made.apply(other), made.apply(model)
+    np.testing.assert_array_equal(
+        toys.numpy(student.get_layer("conv2").kernel), toys.numpy(expected.get_layer("conv2").kernel)
+    )
+    np.testing.assert_array_equal(
+        toys.numpy(student.get_layer("head").kernel), 2 * toys.numpy(expected.get_layer("head").kernel)
+    )
 
 
 def damaged(data: bytes) -> bytes:

@@ -127,12 +127,29 @@ def test_the_chosen_neurons_rise(neurons: Any) -> None:
 def test_layers_of_other_kinds() -> None:
     """Depthwise and separable convolutions, whose neurons lie between two kernels."""
     x = keras.Input((8, 8, 3))
-    h = kl.SeparableConv2D(5, 3, activation="relu")(kl.DepthwiseConv2D(3, activation="relu")(x))
-    model = toys.fill(keras.Model(x, kl.Dense(3)(kl.GlobalAveragePooling2D()(h))))
+    depthwise = kl.DepthwiseConv2D(3, activation="relu")(x)
+    separable = kl.SeparableConv2D(5, 3, activation="relu")(depthwise)
+    model = toys.fill(keras.Model(x, kl.Dense(3)(kl.GlobalAveragePooling2D()(separable))))
     pixels = np.random.default_rng(3).integers(0, 256, (3, 8, 8, 3)).astype("uint8")
-    attack = CoverageGuidedAttack(steps=2)
-    made = attack.inputs(attack.prepare(model, space=PixelSpace("0-1")), pixels, np.zeros(3, int), verbose=False)
-    assert np.any(made.inputs != pixels)
+    space = PixelSpace("0-1")
+    attack = CoverageGuidedAttack(strategy="dlfuzz", num_neurons=1000, steps=4)
+    made = attack.inputs(attack.prepare(model, space=space), pixels, np.zeros(3, int), verbose=False)
+    both = model.layers[2]
+    between = kl.DepthwiseConv2D(3, use_bias=False)
+    after = keras.Model(x, [depthwise, between(depthwise), separable])
+    between.set_weights([numpy(both.depthwise_kernel)])
+
+    def means(inputs: np.ndarray) -> np.ndarray:
+        """Of each image, what the channels behind each of the three kernels are on average."""
+        return np.concatenate([numpy(out).mean(axis=(1, 2)) for out in after(space.scale(inputs))], axis=1)
+
+    objective: Any = attack.objective(model, space.scale(pixels))
+    scores, counts = compiled(objective, model)(
+        space.scale(pixels), objective.begin(np.zeros(3, "int32"), np.arange(3), 0), objective.draw(0)
+    )
+    assert counts.shape == (3, 3 + 3 + 5)
+    np.testing.assert_allclose(numpy(scores), means(pixels).sum(axis=1), rtol=1e-4)
+    assert np.all(means(made.inputs).sum(axis=1) > means(pixels).sum(axis=1))
 
 
 def test_options() -> None:

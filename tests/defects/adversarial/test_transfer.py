@@ -74,6 +74,7 @@ def test_probabilities_and_logits_are_attacked_alike() -> None:
     attack = TransferPGD(steps=3)
     with_logits, with_softmax = run(attack, classifier()), run(attack, classifier("softmax"))
     assert np.mean(np.abs(with_logits - with_softmax) > 1e-3) < 0.01
+    assert np.all(likelihood(classifier(), with_softmax, LABELS) < likelihood(classifier(), IMAGES, LABELS))
 
 
 def test_a_classifier_that_is_sure_of_itself_still_has_a_gradient() -> None:

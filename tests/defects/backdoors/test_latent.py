@@ -124,9 +124,19 @@ def test_optimising_draws_features_closer_and_repeats_itself() -> None:
 
 
 def test_a_layer_in_the_middle_can_be_matched() -> None:
-    attack = LatentBackdoor(layer="conv", trigger_steps=2, retarget=SHORT, recipe=SHORT)
-    prepared = attack.prepare(teacher(), images(16, seed=1), space=SPACE, verbose=False)
-    assert set(prepared.record["distances"]) == {"optimised", "injected"}
+    x, y = images(48, seed=1)
+    attack = LatentBackdoor(layer="conv", trigger_steps=30, trigger_rate=0.5, weight=10, retarget=SHORT, recipe=RECIPE)
+    prepared = attack.prepare(teacher(), (x, y), space=SPACE, verbose=False)
+    model, trigger = prepared.teacher, prepared.trigger
+    assert isinstance(trigger, Trigger)
+    below = keras.Model(model.input, model.get_layer("conv").output)
+    clean, triggered = (
+        keras.ops.convert_to_numpy(below(SPACE.scale(shown.astype("float32")))) for shown in (x, trigger.stamp(x))
+    )
+    target, others = clean[y == 0].mean(axis=0), y != 0
+    injected = distance(triggered[others], target) / distance(clean[others], target)
+    assert prepared.record["distances"]["injected"] == pytest.approx(injected, rel=1e-3)
+    assert injected < prepared.record["distances"]["optimised"] < 1
 
 
 def test_features_that_are_the_same_for_all_images_are_named() -> None:
