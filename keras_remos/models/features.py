@@ -11,15 +11,14 @@ import keras
 
 from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
+from keras_remos.models.heads import Forward, find_heads
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.taps import capture
-from keras_remos.models.trace import Call, Trace, trace_calls
+from keras_remos.models.trace import Call
 
 PENULTIMATE = "penultimate"
 """Stands for the tensor that enters the head wherever the path of a feature layer is expected."""
 
-# What an axis of unknown size is taken for where no example is given.
-_IMAGE_SIDE, _SEQUENCE_LENGTH = 64, 4
 # One stage of a convolutional network ends where the number of positions falls by at least this factor; unpadded
 # convolutions take off less.
 _SHRINKS_BY = 2
@@ -52,7 +51,7 @@ def find_features(model: keras.Model, example: Any = None) -> list[str]:
     # ["conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"]
     ```
     """
-    forward = _Forward(model, example)
+    forward = _Ends(model, example)
     calls = forward.blocks() or forward.normalizations() or forward.stages() or forward.hidden()
     if not calls:
         raise RemosError(
@@ -60,29 +59,6 @@ def find_features(model: keras.Model, example: Any = None) -> list[str]:
             "activations. Name them by their paths (see keras_remos.describe_model)."
         )
     return list(dict.fromkeys(forward.paths[id(call.layer)] for call in calls))
-
-
-def find_heads(model: keras.Model, example: Any = None) -> tuple[str, ...]:
-    """Finds the layers that make a model's outputs: what a student's head takes the place of.
-
-    Args:
-        model: A built model.
-        example: See `find_features`.
-
-    Returns:
-        Their paths; none for a feature extractor.
-    """
-    return tuple(_Forward(model, example).heads)
-
-
-def returns_probabilities(model: keras.Model, example: Any = None) -> bool:
-    """Whether a classifier ends in a softmax, and not in logits.
-
-    Args:
-        model: A built model.
-        example: See `find_features`.
-    """
-    return "softmax" in _Forward(model, example).behind_head()
 
 
 def penultimate(model: keras.Model, example: Any = None) -> FeatureExtractor:
@@ -178,34 +154,8 @@ class FeatureExtractor:
         return outputs, [before_head if layer is None else left[id(layer)] for layer in self._tapped]
 
 
-class _Forward:
-    """The layer calls of one forward pass up to the head, and what may be a block's end among them."""
-
-    def __init__(self, model: keras.Model, example: Any) -> None:
-        self.channels_first = kinds.is_channels_first(model)
-        # A nested model only repeats what its last layer returns.
-        taps = [(path, layer) for path, layer in kinds.visible(model) if not isinstance(layer, keras.Model)]
-        self.paths = {id(layer): path for path, layer in taps}
-        try:
-            calls, outputs = trace_calls(model, [layer for _, layer in taps], _example(model, example))
-        except Exception as error:  # whatever a user's layers raise for a guessed size
-            if example is not None:
-                raise
-            raise RemosError(
-                f"Model {model.name!r} cannot be traced without an example of its inputs "
-                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): pass a batch of them."
-            ) from error
-        sliceable = {id(found.layer): found for found in kinds.find_sliceable(model)[0]}
-        self.trace = Trace(calls, sliceable)
-        found_heads = self.trace.heads(outputs)
-        self.heads = [found.path for found in found_heads]
-        heads = {id(found.layer) for found in found_heads}
-        self.head_at = next((index for index, call in enumerate(calls) if id(call.layer) in heads), len(calls))
-        self.calls = calls[: self.head_at]
-
-    def behind_head(self) -> list[str]:
-        """The nonlinearities between the head's weights and the model's output."""
-        return self.trace.activations(self.trace.follow(self.head_at, kinds.AFTER_HEAD)) if self.heads else []
+class _Ends(Forward):
+    """What may be a block's end among the calls of a forward pass up to the head."""
 
     def blocks(self) -> list[Call]:
         """Composite layers that keep the shape and normalize inside: encoder blocks. The outermost ones."""
@@ -263,21 +213,6 @@ class _Forward:
     def hidden(self) -> list[Call]:
         """Whatever applies a nonlinearity."""
         return [call for call in self.calls if kinds.activation_name(call.layer) not in (None, "softmax")]
-
-
-def _example(model: keras.Model, example: Any) -> Any:
-    if example is not None:
-        return example
-    inputs = kinds.symbolic_inputs(model)
-    if inputs is None:
-        raise RemosError(f"{type(model).__name__} {model.name!r} has no symbolic inputs: pass a batch as example.")
-
-    def sized(tensor: keras.KerasTensor) -> keras.KerasTensor:
-        batch, *axes = tensor.shape
-        unknown = _IMAGE_SIDE if len(axes) >= 3 else _SEQUENCE_LENGTH
-        return keras.KerasTensor((batch or 2, *(axis or unknown for axis in axes)), dtype=tensor.dtype)
-
-    return keras.tree.map_structure(sized, inputs)
 
 
 def _unknown(model: keras.Model, path: str, paths: list[str]) -> RemosError:

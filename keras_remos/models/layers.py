@@ -1,4 +1,4 @@
-"""Which layers of a model can be sliced, which of them is its head, and why the others are left whole.
+"""Which layers of a model can be sliced, and why the others are left whole.
 
 With `kernels`, this is the only file that knows what Keras layers look like inside.
 """

@@ -8,6 +8,7 @@ import keras
 
 from keras_remos.errors import TeacherError
 from keras_remos.models import layers as kinds
+from keras_remos.models.heads import heads_of
 from keras_remos.models.kernels import SliceableLayer, Tensor
 from keras_remos.models.placement import NeuronSite, Reading, place_readings
 from keras_remos.models.trace import Trace, trace_calls
@@ -79,7 +80,7 @@ def plan_readings(
     leaves = [layer for _, layer in kinds.visible(model) if kinds.is_leaf(layer) or id(layer) in by_layer]
     calls, outputs = trace_calls(model, leaves, example)
     trace = Trace(calls, by_layer)
-    heads = trace.heads(outputs)
+    heads = heads_of(trace, outputs)
     left_whole = {id(found): "head: replaced or kept as it is, never sliced" for found in heads}
     called = {id(call.layer) for call in calls}
     for found in sliceable:

@@ -78,18 +78,6 @@ class Trace:
                 return chain
             chain.append(following)
 
-    def heads(self, outputs: list[Tensor]) -> list[SliceableLayer]:
-        """The layers whose outputs are, but for activations, reshaping and pooling, what the model returns."""
-        wanted = {id(tensor) for tensor in outputs if len(tensor.shape) == 2}
-        found: dict[int, SliceableLayer] = {}
-        for index, call in enumerate(self.calls):
-            layer = self.sliceable.get(id(call.layer))
-            if layer is not None and layer.table is None:
-                chain = self.follow(index, kinds.AFTER_HEAD)
-                if any(id(self.calls[i].outputs) in wanted for i in chain):
-                    found[id(layer)] = layer
-        return list(found.values())
-
     def activations(self, chain: list[int]) -> list[str]:
         names = [kinds.activation_name(self.calls[index].layer) for index in chain]
         return [name for name in names if name is not None]

@@ -12,7 +12,8 @@ from keras_remos.data import TrainingData, batches, training_data
 from keras_remos.data.training_data import count_classes
 from keras_remos.errors import DataError, StudentError
 from keras_remos.models import layers as kinds
-from keras_remos.models.features import find_features, find_heads
+from keras_remos.models.features import find_features
+from keras_remos.models.heads import find_heads
 from keras_remos.models.inputs import check_inputs, image_shape, preprocessed
 from keras_remos.slicing import student as students
 from keras_remos.training.recipe import Recipe, default_recipe

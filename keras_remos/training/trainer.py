@@ -15,8 +15,8 @@ from keras import ops
 from keras_remos.data import TrainingData
 from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
-from keras_remos.models.features import returns_probabilities
 from keras_remos.models.fingerprint import fingerprint
+from keras_remos.models.heads import returns_probabilities
 from keras_remos.progress import track
 from keras_remos.saving import PathLike, versions
 from keras_remos.training.checkpoints import Checkpoint, Progress

@@ -9,14 +9,8 @@ import toys
 from keras import layers as kl
 
 from keras_remos import RemosError
-from keras_remos.models.features import (
-    PENULTIMATE,
-    FeatureExtractor,
-    find_features,
-    find_heads,
-    penultimate,
-    returns_probabilities,
-)
+from keras_remos.models.features import PENULTIMATE, FeatureExtractor, find_features, penultimate
+from keras_remos.models.heads import find_heads, returns_probabilities
 
 EXPECTED = {
     "mlp": ["first", "(activation)"],

@@ -19,8 +19,8 @@ from keras_remos.defects.prepared import Prepared, find_target
 from keras_remos.defects.samples import check_classes, check_target
 from keras_remos.defects.triggers.text import TextTrigger, describe_problems, is_unknown
 from keras_remos.errors import DataError, RemosError
-from keras_remos.models.features import find_heads
 from keras_remos.models.fingerprint import fingerprint
+from keras_remos.models.heads import find_heads
 from keras_remos.models.tokenizers import check_tokenizer, tokenize, tokenizer_of
 from keras_remos.slicing import student
 from keras_remos.training.recipe import LANGUAGE, Recipe
