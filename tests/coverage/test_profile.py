@@ -222,10 +222,10 @@ def test_the_teacher_is_left_as_it_was(name: str) -> None:
 
 def test_a_half_precision_teacher_is_profiled() -> None:
     x = toys.normal(8, 8, 3)(np.random.default_rng(1), 6)
-    full = profile(toys.build_cnn(), x)
+    full = profile(toys.build_cnn(), x, criterion=NeuronCoverage())
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        half = profile(toys.build_cnn(), x)
+        half = profile(toys.build_cnn(), x, criterion=NeuronCoverage())
     finally:
         keras.config.set_dtype_policy("float32")
     for path, coverage in full.layers.items():

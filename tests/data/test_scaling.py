@@ -191,7 +191,7 @@ def test_measurement_leaves_the_model_as_it_was():
 
 def test_batch_norm_is_believed_more_than_a_name_or_a_layer():
     model = toy("imagenet")
-    renamed = keras.Model(model.input, model.output, name="resnet50")
+    renamed = keras.Model(model.inputs[0], model.outputs[0], name="resnet50")
     assert guess_scaling(renamed)[0] == "caffe"
     assert choose_scaling(renamed, images())[0] == "imagenet"
 
