@@ -119,10 +119,11 @@ def test_word_swaps_by_the_same_recipe_share_one_copy(
     other = replace(quick, epochs=2)
     swaps = [WordImportance(**common), GreedySwap(**common), GreedySwap(**{**common, "recipe": other})]
     report = audit(
+        clean_teacher,
         {"same": clean_teacher},
         TEST,
         attacker=Attacker(defects=swaps),
-        controls=Controls(clean_teacher, control=False),
+        controls=Controls(control=False),
         train=TRAIN,
         verbose=False,
     )

@@ -13,11 +13,13 @@ import toys
 from slow_swaps import Attacker, kuleshov, textfooler
 
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.defects import AttackSet, GreedySwap, Prepared, WordImportance, lockstep, text_models
+from keras_remos.defects import AttackSet, GreedySwap, Prepared, WordImportance
+from keras_remos.defects.word_swaps import lockstep
 from keras_remos.defects.word_swaps.checks import SentenceSimilarity
 from keras_remos.defects.word_swaps.synonyms import SynonymPairs
 from keras_remos.defects.word_swaps.textattack import textattack_model
 from keras_remos.errors import DataError, MismatchError, TeacherError
+from keras_remos.models import text_models
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.text_models import TextClassifier, TextEncoder
 
