@@ -8,7 +8,7 @@ import nox
 from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "types", "tests", "lowest", "parity", "words", "docs", "package"]
+nox.options.sessions = ["lint", "types", "tests", "lowest", "parity", "docs", "package"]
 nox.options.reuse_existing_virtualenvs = True
 
 # The CPU build: the plain name brings several GB of CUDA libraries. `tensorflow` stands for nothing but itself.
@@ -54,40 +54,44 @@ def tests(session: nox.Session, backend: str) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """The test suite on JAX with the lowest release of everything that pyproject.toml allows.
+    """The quick tests on JAX with the lowest release of everything that pyproject.toml allows.
 
-    TensorFlow is there for KerasHub; PyTorch is not: what the other sessions have is its one CPU build here.
+    Language models among them, for which KerasHub brings TensorFlow; PyTorch is not there: what the other sessions have
+    is its one CPU build here.
     """
     extras = [extra for extra in PROJECT["project"]["optional-dependencies"].items() if extra[0] != "torch"]
     wanted = [*PROJECT["project"]["dependencies"], *(name for _, names in extras for name in names)]
     session.install(*map(_at_its_floor, wanted), *nox.project.dependency_groups(PROJECT, "test"))
     session.install("--no-deps", ".")
-    # Old releases warn of what newer ones have mended.
-    quiet = ("-W", "default", "--ignore=tests/parity", "--ignore=tests/words")
-    session.run("pytest", *WORKERS, *quiet, *session.posargs, env=_environment(session, "jax"))
-
-
-@nox.session
-def words(session: nox.Session) -> None:
-    """NLTK, WordNet and TextAttack themselves, where the other sessions have stand-ins."""
-    _install(session, "torch", hub=True)
-    session.install(".[wordnet]", *nox.project.dependency_groups(PROJECT, "words"))
-    # For the files that it brings; what it needs to run stays away.
-    session.install("--no-deps", *nox.project.dependency_groups(PROJECT, "words-files"))
-    session.run("pytest", "tests/words", *session.posargs, env=_environment(session, "torch"))
+    # Old releases warn of what newer ones have mended. What takes long says nothing more about versions.
+    left_out = [f"--ignore=tests/{name}" for name in ("parity", "test_examples.py", "test_demo.py", "test_docs.py")]
+    session.run(
+        "pytest",
+        *WORKERS,
+        "-W",
+        "default",
+        "-m",
+        "not slow",
+        *left_out,
+        *session.posargs,
+        env=_environment(session, "jax"),
+    )
 
 
 @nox.session
 def parity(session: nox.Session) -> None:
     """All backends side by side: the same files from each, and the real teachers of ../shared through the CLI.
 
-    Language models are tested here on PyTorch and JAX: KerasHub brings TensorFlow along.
+    Language models are tested here on PyTorch: KerasHub brings TensorFlow along. So are NLTK and WordNet themselves,
+    where the other sessions have stand-ins.
     """
     _install(session, "torch", "jax", "tensorflow", hub=True)
+    session.install(".[wordnet]")
+    # For the files that it brings; what it needs to run stays away.
+    session.install("--no-deps", *nox.project.dependency_groups(PROJECT, "words-files"))
     session.run("pytest", *WORKERS, "tests/parity", *session.posargs, env=_environment(session, "jax"))
-    for backend in ("torch", "jax"):
-        texts = ("-m", "text", "--ignore=tests/parity", "tests")
-        session.run("pytest", *WORKERS, *texts, *session.posargs, env=_environment(session, backend))
+    texts = ("-m", "text", "--ignore=tests/parity", "tests")
+    session.run("pytest", *WORKERS, *texts, *session.posargs, env=_environment(session, "torch"))
 
 
 @nox.session

@@ -49,7 +49,10 @@ DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poison
 @click.option("--layer", help="latent-backdoor: the layer whose output is matched. Default: what enters the head.")
 @click.option("--penalty", type=click.FloatRange(0), help="weight-poisoning: of the inner product. Default: 0.1.")
 @click.option(
-    "--embedding-surgery", is_flag=True, default=None, help="weight-poisoning: also give trigger words new embeddings."
+    "--embedding-surgery",
+    is_flag=True,
+    default=None,
+    help="weight-poisoning: also give trigger words new embeddings; needs scikit-learn.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.poisoned.keras beside it.")
 @recipe_options

@@ -86,7 +86,6 @@ def command(
         checkpoint=checkpoint,
     )
     report_skipped(matched)
-    last = {name: values[-1] for name, values in trained.history.items()}
     record = {
         **trained.options,
         "command": command_line(),
@@ -98,9 +97,9 @@ def command(
     save_model(trained.student, output, record, overwrite=force)
     seconds = time.perf_counter() - start
     note("The accuracy above is on the training data." if validation is None else "val_: on the validation data.")
-    figures = "\n".join(f"{name:<20}{value:>10.4f}" for name, value in last.items())
+    figures = "\n".join(f"{name:<20}{value:>10.4f}" for name, value in trained.last.items())
     text = (
-        f"{method}, after {len(trained.history.get('loss', ()))} epochs on {matched.dataset.num_samples:,} samples of "
+        f"{method}, after {trained.epochs} epochs on {matched.dataset.num_samples:,} samples of "
         f"{num_classes} classes\n\n{figures}\n\nStudent: {output} ({seconds:.1f} s)"
     )
-    emit({**record, "last": last, "student": str(output), "seconds": round(seconds, 3)}, text, as_json=as_json)
+    emit({**record, "last": trained.last, "student": str(output), "seconds": round(seconds, 3)}, text, as_json=as_json)

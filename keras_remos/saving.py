@@ -9,10 +9,10 @@ import tempfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -102,8 +102,22 @@ def write_archive(
     text = json.dumps({"kind": kind, "format": FORMAT_VERSION, **header}, sort_keys=True)
     encoded = np.frombuffer(text.encode(), dtype=np.uint8)
     with replacing(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
-        write = np.savez_compressed if compress else np.savez
-        write(file, allow_pickle=False, **{HEADER: encoded, **arrays})
+        write_arrays(file, {HEADER: encoded, **arrays}, compress=compress)
+
+
+def write_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> None:
+    """Writes an `.npz` without pickling anything.
+
+    NumPy has an option for that from 2.1 on; before, it takes the option for one more array.
+
+    Raises:
+        ValueError: If an array holds Python objects.
+    """
+    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    if objects:
+        raise ValueError(f"Arrays of Python objects are not saved: {', '.join(objects)}.")
+    write: Callable[..., None] = np.savez_compressed if compress else np.savez
+    write(file, **arrays)
 
 
 def read_archive(path: PathLike, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -118,3 +118,31 @@ def test_a_head_multiplier_is_deprecated_and_still_read() -> None:
     with pytest.warns(DeprecationWarning, match="head_multiplier"):
         recipe = Recipe(head_multiplier=2.0)
     assert Recipe(**Recipe().get_config()) == Recipe() and recipe.head_multiplier == 2
+
+
+def test_a_kept_head_says_how_many_classes_there_are() -> None:
+    x, y = images(24, seed=0)
+    two = y < 2
+    trained = kr.train(
+        "finetune", teacher(), (SPACE.scale(x[two]), y[two]), keep_head=True, recipe=SHORT, verbose=False
+    )
+    assert trained.options["num_classes"] == 3
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "b"] * 12), np.array([0.0, np.nan] * 12)])
+def test_labels_that_cannot_be_counted_are_named(labels: np.ndarray) -> None:
+    with pytest.raises(kr.DataError, match="class ids"):
+        kr.train("finetune", teacher(), (np.ones((24, 8, 8, 3), "float32"), labels), recipe=SHORT)
+
+
+def test_a_wrong_filter_is_refused_before_a_generator_is_read() -> None:
+    model, data, _ = toys.make("cnn")
+    batches = iter([data])
+    with pytest.raises(kr.RemosError, match="filters must be"):
+        kr.profile(model, batches, filters="(", verbose=False)
+    assert next(batches) is data
+
+
+def test_an_attacker_can_attack_twice() -> None:
+    attacker = kr.Attacker(defects=(name for name in ["penultimate"]))
+    assert attacker.defects == ("penultimate",)

@@ -1,4 +1,4 @@
-"""What each backend counts fastest: the same numbers, reached on other ways. No definition stands here."""
+"""What each backend counts fastest: the same numbers, reached in other ways. No definition stands here."""
 
 import math
 

@@ -201,6 +201,8 @@ def profile(
         DataError: If the data yields nothing, or does not fit the model.
         RemosError: If a layer's activations are NaN or infinite.
     """
+    chosen = as_filter(filters)
+    rule = recommended_criterion(model) if criterion is None else as_criterion(criterion)
     source = data if isinstance(data, Batches) else batches(data, batch_size=batch_size, steps=steps)
     counter: _Counter | None = None
     marks = Fingerprint()
@@ -209,8 +211,7 @@ def profile(
         inputs = preprocessed(model, x)
         if counter is None:
             check_inputs(model, inputs)
-            rule = recommended_criterion(model) if criterion is None else as_criterion(criterion)
-            counter = _Counter(model, inputs, rule, on, count_padding, as_filter(filters))
+            counter = _Counter(model, inputs, rule, on, count_padding, chosen)
         counter.add(inputs)
     if counter is None:
         raise DataError("The data set yielded no batch: nothing was profiled.")

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import keras
 import numpy as np
 
-from keras_remos.data.kinds import Kind
 from keras_remos.data.texts import as_texts
 from keras_remos.errors import DataError
 from keras_remos.notebooks import html_table
+
+Kind = Literal["image", "array", "text"]
+Split = Literal["train", "test"]
 
 
 class Reader(Protocol):

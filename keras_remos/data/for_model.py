@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_remos.data.datasets import Dataset
+from keras_remos.data.datasets import Dataset, Split
 from keras_remos.data.from_disk import open_dataset
-from keras_remos.data.kinds import Split
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.scaling import SCALINGS, choose_scaling
 from keras_remos.errors import DataError

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_remos.data.datasets import ArrayReader, Dataset
+from keras_remos.data.datasets import ArrayReader, Dataset, Split
 from keras_remos.data.images import IMAGE_SUFFIXES, ImageReader
-from keras_remos.data.kinds import Split
 from keras_remos.data.labels import class_ids, flat_labels, number
 from keras_remos.data.npz import CLASS_NAME_KEYS, check_inputs, load_npz
 from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table

@@ -125,5 +125,14 @@ def check_labels(labels: Any, num_classes: int) -> np.ndarray:
 
 
 def count_label_classes(y: np.ndarray) -> int:
-    """How many classes labels are of: as many as one-hot rows have columns, else one more than the largest id."""
+    """How many classes labels are of: as many as one-hot rows have columns, else one more than the largest id.
+
+    Raises:
+        DataError: If they are no numbers.
+    """
+    if y.dtype.kind not in "biuf" or not np.isfinite(y).all():
+        raise DataError(
+            f"Expected class ids as labels: whole numbers from 0. Received: {y.dtype} of shape {y.shape}"
+            f"{'' if y.dtype.kind not in 'f' else ', with NaN or infinity'}."
+        )
     return y.shape[1] if y.ndim == 2 and y.shape[1] > 1 else int(np.max(y, initial=0)) + 1

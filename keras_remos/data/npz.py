@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_remos.data.kinds import Kind, Split
+from keras_remos.data.datasets import Kind, Split
 from keras_remos.errors import DataError
 
 NPZ_KEYS = (("x", "y"), ("x_train", "y_train"), ("images", "labels"))

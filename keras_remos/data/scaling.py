@@ -82,6 +82,8 @@ def scale_inputs(x: np.ndarray, name: str, *, data_format: str = "channels_last"
         if name != "-1-1":
             _check_colours(scaled, name, -1 if data_format == "channels_last" else 1)
         scaled = keras.applications.imagenet_utils.preprocess_input(scaled, data_format, _KERAS_MODES[name])
+        # BGR comes as a view that is read backwards, which not every backend's tensors can be made of.
+        scaled = np.ascontiguousarray(scaled)
     return scaled
 
 
@@ -201,7 +203,7 @@ def _gap(
 
 
 def _check_colours(x: np.ndarray, name: str, axis: int) -> None:
-    if x.ndim < 2 or x.shape[axis] != 3:
+    if x.ndim < 2 or x.shape[axis] != 3 or (axis == 1 and x.ndim != 4):
         raise DataError(
             f"Expected images with three channels for the scaling {name!r}. Received: shape {x.shape}. "
             "Use 'none', '0-1' or '-1-1' for other images."

@@ -58,7 +58,9 @@ def count_classes(data: Any) -> int:
         _, y, _ = as_arrays(data)
         if y is None:
             raise _unlabelled()
-        return count_label_classes(np.asarray(y))
+        if not isinstance(y, np.ndarray):
+            raise DataError("Expected labels y, one array of class ids. Received: several.")
+        return count_label_classes(y)
     if is_array_data(data) or isinstance(data, Dataset):
         raise _unlabelled()
     raise DataError(f"Expected num_classes: {kind_of(data)} does not tell how many classes there are. Pass it.")

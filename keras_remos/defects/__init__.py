@@ -15,7 +15,6 @@ from keras_remos.defects.triggers.text import TextTrigger
 from keras_remos.defects.word_swaps.greedy import GreedySwap
 from keras_remos.defects.word_swaps.importance import WordImportance
 from keras_remos.defects.word_swaps.synonyms import open_synonyms
-from keras_remos.defects.word_swaps.textattack import textattack_model
 
 DEFECTS: dict[str, type[Defect]] = {
     kind.name: kind
@@ -52,5 +51,4 @@ __all__ = [
     "WeightPoisoning",
     "WordImportance",
     "open_synonyms",
-    "textattack_model",
 ]

@@ -17,6 +17,9 @@ from keras_remos.defects.samples import check_samples
 from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import DataError
 
+# What each kind of data is called in a message.
+_FORMS = {"images": "in pixels", "texts": "being texts"}
+
 
 @dataclass(frozen=True)
 class AttackersData:
@@ -38,13 +41,13 @@ class AttackersData:
 
     @classmethod
     def read(cls, data: Any, teacher: keras.Model, space: PixelSpace, num_classes: int | None) -> AttackersData:
-        """Reads the attacker's images into memory and checks them. See `_read`.
+        """Reads the attacker's images into memory and checks them.
 
         Args:
-            data: `(x, y)`, x in pixels.
+            data: `(x, y)`, x in pixels, a `Dataset`, or whatever else `fit` takes.
             teacher: The model that they must fit.
             space: How its inputs come from pixels.
-            num_classes: How many classes there are.
+            num_classes: How many classes there are; counted from the labels if not given.
 
         Raises:
             DataError: If there are none, they are no images, or do not fit the teacher.
@@ -96,7 +99,11 @@ class AttackersTexts:
 
     @classmethod
     def read(cls, data: Any, num_classes: int | None) -> AttackersTexts:
-        """Reads the attacker's texts into memory. See `_read`.
+        """Reads the attacker's texts into memory.
+
+        Args:
+            data: `(x, y)`, x being texts, a `Dataset`, or whatever else `fit` takes.
+            num_classes: How many classes there are; counted from the labels if not given.
 
         Raises:
             DataError: If there are none, they are no texts, one is empty, or there are no labels.
@@ -129,6 +136,3 @@ def _read(data: Any, num_classes: int | None, what: str) -> tuple[Any, np.ndarra
     num_classes = count_label_classes(y) if num_classes is None else num_classes
     names = tuple(data.class_names) if isinstance(data, Dataset) else ()
     return x, check_labels(y, num_classes), num_classes, names
-
-
-_FORMS = {"images": "in pixels", "texts": "being texts"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +21,7 @@ from keras_remos.training.recipe import Recipe
 
 
 @dataclass(frozen=True, eq=False)
-class Means:
+class Preparation:
     """What an attacker has before a student is made. See `Defect.prepare`, which explains each."""
 
     data: Any
@@ -31,7 +32,7 @@ class Means:
 
 
 @dataclass(frozen=True, eq=False)
-class Victims:
+class Request:
     """The samples of a test set, and how they are to be attacked. See `Defect.inputs`, which explains each.
 
     Raises:
@@ -112,11 +113,19 @@ class Defect(ABC):
             The teacher as the student's owner gets it, and what the attacker keeps.
 
         Raises:
-            TeacherError: If the teacher cannot be attacked in this way.
-            DataError: If the attacker's data do not fit the teacher, or are missing.
-            RemosError: If an option does not suit the teacher, or training diverges.
+            TeacherError: If the teacher cannot be attacked in this way: it is not built, takes something else than one
+                image, or, for texts, is no KerasHub classifier that brings its preprocessor.
+            StudentError: If it cannot be copied, or its head not be replaced.
+            MismatchError: If its tokenizer knows more tokens than it does.
+            DataError: If the attacker's data do not fit the teacher, are missing, or lack the target class.
+            RemosError: If an option does not suit the teacher, its inputs are scaled by a preprocessor of its own, or
+                training diverges.
+            ImportError: If a source of synonyms, or scikit-learn for embedding surgery, is not installed.
+
+        Warns:
+            UserWarning: If a tokenizer splits trigger words, does not know them, or may be another model's.
         """
-        return self.make_prepared(teacher, Means(data, space, num_classes, seed, verbose))
+        return self.make_prepared(teacher, Preparation(data, space, num_classes, seed, verbose))
 
     def inputs(
         self,
@@ -144,21 +153,27 @@ class Defect(ABC):
                 continues where it stopped, with the result of an unbroken one; the file is removed at the end.
 
         Returns:
-            The malicious inputs, to be saved once and tried on every student.
+            The malicious inputs, to be saved once and tried on every student. The target of a backdoor is `None` where
+            the test set lacks that class, so that only `flip_rate` can be measured.
 
         Raises:
-            DataError: If the samples do not fit the teacher, or labels are missing.
+            DataError: If the samples do not fit the teacher, labels are missing, all texts are of the attacker's class,
+                or the teacher knows fewer classes than they or the target.
             MismatchError: If the file to resume from is of another attack.
-            RemosError: If the memory does not suffice; says which batch size to try.
+            RemosError: If the teacher carries no trigger, the batch size is no whole number from 1 up, or the memory
+                does not suffice; says which batch size to try.
+
+        Warns:
+            UserWarning: If a model cuts the trigger off from some texts.
         """
-        return self.make_inputs(prepared, Victims(x, y, tuple(class_names), batch_size, seed, verbose, resume))
+        return self.make_inputs(prepared, Request(x, y, tuple(class_names), batch_size, seed, verbose, resume))
 
     @abstractmethod
-    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+    def make_prepared(self, teacher: keras.Model, how: Preparation) -> Prepared:
         """Does the work of `prepare`."""
 
     @abstractmethod
-    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
+    def make_inputs(self, prepared: Prepared, request: Request) -> AttackSet:
         """Does the work of `inputs`."""
 
     def record(self, source: keras.Model, *, seed: int, **details: Any) -> dict[str, Any]:
@@ -180,7 +195,7 @@ class Defect(ABC):
 
     def attack_set(
         self,
-        victims: Victims,
+        request: Request,
         clean: np.ndarray,
         inputs: np.ndarray,
         labels: np.ndarray,
@@ -194,7 +209,7 @@ class Defect(ABC):
         """The result of `inputs`.
 
         Args:
-            victims: What it was asked for.
+            request: What it was asked for.
             clean: The samples, checked.
             inputs: The malicious version of each.
             labels: Their classes, checked.
@@ -204,12 +219,12 @@ class Defect(ABC):
             options: The attack's options, if not those that are configured.
             **details: Other fields of the set.
         """
-        how = {"defect": self.name, "options": self.get_config() if options is None else options, "seed": victims.seed}
+        how = {"defect": self.name, "options": self.get_config() if options is None else options, "seed": request.seed}
         return AttackSet(
             clean=clean,
             inputs=inputs,
             labels=labels,
-            class_names=victims.class_names,
+            class_names=request.class_names,
             target=target,
             space=space,
             teacher=teacher,
@@ -223,5 +238,5 @@ def check_batch_size(batch_size: int) -> None:
     Raises:
         RemosError: If they cannot.
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
         raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")

@@ -16,7 +16,7 @@ from keras_remos.defects.triggers.text import TextTrigger
 from keras_remos.errors import FileError
 from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
 from keras_remos.models.loading import load_teacher
-from keras_remos.saving import PathLike, complete, read_members, read_record, save_model
+from keras_remos.saving import PathLike, complete, read_members, read_record, save_model, write_arrays
 
 # A `.npy` in the zip would be taken for a pickle.
 TRIGGER = "keras_remos/trigger.npz"
@@ -74,7 +74,7 @@ class Prepared:
             record[TEXT_TRIGGER] = self.trigger.get_config()
         elif self.trigger is not None:
             arrays = io.BytesIO()
-            np.savez(arrays, allow_pickle=False, **self.trigger.to_arrays())
+            write_arrays(arrays, self.trigger.to_arrays())
             members[TRIGGER] = arrays.getvalue()
         save_model(self.teacher, path, record, members=members, overwrite=overwrite)
 

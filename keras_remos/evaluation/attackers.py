@@ -35,6 +35,11 @@ class Attacker:
     defects: Iterable[Wanted] | None = None
     synonyms: SynonymSource | None = None
 
+    def __post_init__(self) -> None:
+        if self.defects is not None:
+            # A frozen class lets its own constructor write only in this way.
+            object.__setattr__(self, "defects", tuple(self.defects))
+
 
 class Attempts:
     """What an attacker tries on one teacher, and the attacker's own copies of it.

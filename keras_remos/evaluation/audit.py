@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import keras
@@ -13,15 +14,11 @@ import numpy as np
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.texts import as_texts, holds_text
-from keras_remos.defects import (
-    AttackSet,
-    Prepared,
-)
+from keras_remos.defects import AttackSet, Prepared
 from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.evaluation.attackers import Attacker, Attempts, title_of
 from keras_remos.evaluation.inheritance import InheritanceReport, Students, measure
 from keras_remos.evaluation.predictions import check_fits
-from keras_remos.methods import recipe_of
 from keras_remos.methods import train as train_by
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.saving import versions
@@ -83,7 +80,9 @@ class AuditReport:
         return f"<AuditReport: {', '.join(self.attacks) or 'no attack'} on {', '.join(self.inheritance.accuracies)}>"
 
     def _repr_html_(self) -> str:
-        return self.inheritance._repr_html_()
+        notes = [f"{name}: {_made(trained)}, in this run." for name, trained in self.trained.items()]
+        notes += [f"Not tried: {name}. {reason}" for name, reason in self.left_out.items()]
+        return self.inheritance._repr_html_() + "".join(f"<p>{escape(note)}</p>" for note in notes)
 
     def describe(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -183,7 +182,7 @@ def audit(
             source,
             _scaled(train, prepared.space),
             num_classes=num_classes,
-            recipe=recipe or recipe_of(method, source),
+            recipe=recipe,
             seed=seed,
             verbose=verbose,
         )
@@ -236,7 +235,7 @@ def _check_request(judged: Students, train: Any, controls: Controls, compared_wi
     if train is None and compared_with:
         raise RemosError(
             f"Trained in this run: {', '.join(compared_with)}. For that pass train=(x, y), or name the student to "
-            "compare with (control='...'), or do without (control=False, floor=False)."
+            "compare with (controls=Controls(control='...')), or do without (Controls(control=False, floor=False))."
         )
     if isinstance(controls.control, str) and controls.control not in judged:
         raise RemosError(

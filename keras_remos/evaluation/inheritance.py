@@ -74,12 +74,18 @@ class InheritanceReport:
         return f"<InheritanceReport: {len(self.accuracies)} students, {attacks} attacks, control {self.control}>"
 
     def _repr_html_(self) -> str:
-        rows = [
+        accurate = [
+            (name, f"{rate.value:.3f}", rate.total, _shown(self.relative_accuracies.get(name)))
+            for name, rate in self.accuracies.items()
+        ]
+        inherited = [
             (row.defect, row.student, f"{row.rate.value:.3f}", row.rate.total, _shown(row.relative))
             for row in self.inherited
         ]
-        rows = [("", name, f"ACC {rate.value:.3f}", rate.total, "") for name, rate in self.accuracies.items()] + rows
-        return html_table(repr(self)[1:-1], ("defect", "student", "DIR", "n", "rDIR"), rows)
+        tables = [html_table(repr(self)[1:-1], ("student", "ACC", "n", "rACC"), accurate)]
+        if inherited:
+            tables.append(html_table("What was inherited", ("defect", "student", "DIR", "n", "rDIR"), inherited))
+        return "".join(tables)
 
     def describe(self) -> dict[str, Any]:
         """The same as plain values for JSON."""

@@ -67,7 +67,8 @@ class Delta(Method):
         if self.feature_weight == 0:
             return Training(student)
         teacher = task.frozen_teacher()
-        paths = trainer.own_options["features"] = task.feature_paths(self.features)
+        paths = task.feature_paths(self.features)
+        trainer.put_on_record(features=paths)
         attention = None
         if self.form == "attention":
             attention = channel_attention(task, teacher, paths, samples=self.attention_samples, verbose=trainer.verbose)
@@ -82,9 +83,12 @@ class DeltaR(Delta):
 
     Args:
         feature_weight: How much features count beside the loss of the task (the released code: 5).
-        features: See `Delta`, as for the others.
-        form: As `features`.
-        attention_samples: As `features`.
+        features: Paths of the feature layers; the ends of the blocks by default.
+        form: `"mse"` or `"attention"`: see `Delta`.
+        attention_samples: See `Delta`.
+
+    Raises:
+        RemosError: See `Delta`.
 
     Reference:
         ReMoS, section 5.1 (DELTA-R as a fix before transfer).

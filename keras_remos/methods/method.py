@@ -26,7 +26,7 @@ class Method(ABC):
 
     Example:
     ```python
-    trained = Remos(keep_ratio=0.8).train(teacher, (x, y), recipe=Recipe(epochs=10))
+    trained = METHODS["remos"](keep_ratio=0.8).train(teacher, (x, y), recipe=Recipe(epochs=10))
     trained.student.save("student.keras")
     ```
     """

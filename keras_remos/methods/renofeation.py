@@ -66,7 +66,8 @@ class Renofeation(Method):
         if recipe.epochs < 2:
             raise RemosError("Renofeation needs at least two epochs: one for each of its stages.")
         task.plain_data()  # refuses data that can be read once before they are trained on
-        paths = trainer.own_options["features"] = task.feature_paths(self.features)
+        paths = task.feature_paths(self.features)
+        trainer.put_on_record(features=paths)
         student = task.fresh()
         training = Distillation(
             student,

@@ -215,7 +215,7 @@ class RelevantSlice(Archived):
             self,
             masks=masks,
             options={name: [self.options, other.options]},
-            # Means of magnitudes cannot be recombined without the teacher.
+            # Preparation of magnitudes cannot be recombined without the teacher.
             summaries=tuple(
                 LayerSummary(path, int(np.count_nonzero(mask)), mask.size, float("nan"), float("nan"))
                 for path, mask in masks.items()

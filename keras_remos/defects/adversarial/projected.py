@@ -14,7 +14,7 @@ from keras import ops
 from keras_remos.data import Fingerprint
 from keras_remos.data.pixels import LEVELS, PixelSpace
 from keras_remos.defects.attack_set import AttackSet
-from keras_remos.defects.base import Defect, Means, Victims
+from keras_remos.defects.base import Defect, Preparation, Request
 from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.resuming import Partial
 from keras_remos.defects.samples import check_samples
@@ -112,25 +112,25 @@ class ProjectedAttack(Defect):
             example: A batch of its inputs.
         """
 
-    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+    def make_prepared(self, teacher: keras.Model, how: Preparation) -> Prepared:
         """Checks that the teacher can be attacked. It is not changed, and no data are needed."""
-        check_attackable(teacher, means.space)
-        return Prepared(teacher, means.space, record=self.record(teacher, seed=means.seed))
+        check_attackable(teacher, how.space)
+        return Prepared(teacher, how.space, record=self.record(teacher, seed=how.seed))
 
-    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
-        model, space, seed = prepared.teacher, prepared.space, victims.seed
-        x, y = np.asarray(victims.x), np.asarray(victims.y)
+    def make_inputs(self, prepared: Prepared, request: Request) -> AttackSet:
+        model, space, seed = prepared.teacher, prepared.space, request.seed
+        x, y = np.asarray(request.x), np.asarray(request.y)
         check_attackable(model, space)
-        check_samples(model, space, x, y, victims.class_names)
+        check_samples(model, space, x, y, request.class_names)
         data = Fingerprint()
         data.update([x, y])
         whole = {"defect": self.name, "options": self.get_config(), "space": space.get_config(), "seed": seed}
         whole |= {"model": [list(mark) for mark in fingerprint(model)], "data": data.hexdigest()}
         labels = y.astype(np.int32)
-        partial = Partial(victims.resume, whole, x.shape)
-        Ascent(self, model, space, x[: victims.batch_size], seed=seed).run(x, labels, partial, verbose=victims.verbose)
+        partial = Partial(request.resume, whole, x.shape)
+        Ascent(self, model, space, x[: request.batch_size], seed=seed).run(x, labels, partial, verbose=request.verbose)
         result = self.attack_set(
-            victims, x, partial.rows, labels, space=space, teacher=prepared.source, target=self.target_class
+            request, x, partial.rows, labels, space=space, teacher=prepared.source, target=self.target_class
         )
         partial.remove()
         return result

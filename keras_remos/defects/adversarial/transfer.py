@@ -12,7 +12,7 @@ from keras import ops
 from keras_remos.data.labels import count_label_classes
 from keras_remos.defects.adversarial.projected import Objective, ProjectedAttack, check_attackable
 from keras_remos.defects.attack_set import AttackSet
-from keras_remos.defects.base import Means, Victims
+from keras_remos.defects.base import Preparation, Request
 from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.samples import check_samples
 from keras_remos.errors import DataError, RemosError
@@ -27,6 +27,9 @@ TINY = 1e-30
 @dataclass(frozen=True, kw_only=True)
 class TransferPGD(ProjectedAttack):
     """Projected gradient ascent on the cross-entropy of a classifier (Madry et al.).
+
+    With data of the classes that the test set has, `prepare` fine-tunes the attacker's own copy of the teacher. Without
+    data the teacher is attacked as it is, and must tell these classes apart.
 
     Args:
         epsilon: See `ProjectedAttack`, as for `steps`, `step_size` and `random_start`.
@@ -66,37 +69,37 @@ class TransferPGD(ProjectedAttack):
     def copy_recipe(self) -> Recipe:
         return Recipe(epochs=self.epochs)
 
-    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+    def make_prepared(self, teacher: keras.Model, how: Preparation) -> Prepared:
         """Fine-tunes the attacker's copy of the teacher on data of the classes that the test set has.
 
         Without data the teacher is attacked as it is, and must tell these classes apart.
         """
-        if means.data is None:
-            return super().make_prepared(teacher, means)
-        space, seed = means.space, means.seed
+        if how.data is None:
+            return super().make_prepared(teacher, how)
+        space, seed = how.space, how.seed
         check_attackable(teacher, space)
-        x, y = (np.asarray(part) for part in means.data)
+        x, y = (np.asarray(part) for part in how.data)
         check_samples(teacher, space, x, y, ())
-        num_classes = count_label_classes(y) if means.num_classes is None else means.num_classes
+        num_classes = count_label_classes(y) if how.num_classes is None else how.num_classes
         copy = fine_tune(
             teacher,
             (space.scale(x), y),
             num_classes=num_classes,
             recipe=self.copy_recipe,
             seed=seed,
-            verbose=means.verbose,
+            verbose=how.verbose,
         )
         return Prepared(copy, space, record=self.record(teacher, seed=seed, num_classes=num_classes))
 
-    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
+    def make_inputs(self, prepared: Prepared, request: Request) -> AttackSet:
         classes = prepared.teacher.output_shape[-1] if getattr(prepared.teacher, "outputs", None) else None
-        most = max(int(np.max(victims.y, initial=0)), self.target or 0)
+        most = max(int(np.max(request.y, initial=0)), self.target or 0)
         if classes is not None and most >= classes:
             raise DataError(
                 f"Model {prepared.teacher.name!r} tells {classes} classes apart, and class {most} is asked for. Give "
                 "`prepare` data of all classes, so that the attacker's copy learns them, or choose another target."
             )
-        return super().make_inputs(prepared, victims)
+        return super().make_inputs(prepared, request)
 
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
         return _CrossEntropy(model, example, self.target)

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.attackers_data import AttackersData
-from keras_remos.defects.base import Defect, Means, Victims
+from keras_remos.defects.base import Defect, Preparation, Request
 from keras_remos.defects.prepared import Prepared, find_target
 from keras_remos.defects.samples import check_samples, check_target
 from keras_remos.defects.triggers.image import Trigger
@@ -51,14 +51,14 @@ class Backdoor(Defect):
         trigger = None if self.trigger is None else self.trigger.describe()
         return {**super().get_config(), "trigger": trigger, "recipe": self.recipe.get_config()}
 
-    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+    def make_prepared(self, teacher: keras.Model, how: Preparation) -> Prepared:
         """Plants the backdoor in a copy of the teacher."""
-        means.space.check_scales()
-        attackers = AttackersData.read(means.data, teacher, means.space, means.num_classes)
+        how.space.check_scales()
+        attackers = AttackersData.read(how.data, teacher, how.space, how.num_classes)
         check_target(self.target, attackers.num_classes)
         if self.trigger is not None:
             attackers.check_trigger(self.trigger)
-        return self.plant(teacher, attackers, seed=means.seed, verbose=means.verbose)
+        return self.plant(teacher, attackers, seed=how.seed, verbose=how.verbose)
 
     @abstractmethod
     def plant(self, teacher: keras.Model, attackers: AttackersData, *, seed: int, verbose: bool | str) -> Prepared:
@@ -95,7 +95,7 @@ class Backdoor(Defect):
         )
         return Prepared(teacher, attackers.space, trigger, record)
 
-    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
+    def make_inputs(self, prepared: Prepared, request: Request) -> AttackSet:
         """Stamps every image of a test set, also those of the target class (which `target_rate` leaves out).
 
         Nothing is drawn or computed in batches, so `batch_size`, `seed` and `resume` make no difference. The teacher's
@@ -107,16 +107,16 @@ class Backdoor(Defect):
                 "This teacher carries no trigger for images: nobody planted a backdoor in it. Plant one (prepare, "
                 "keras-remos poison), or load the file that it was saved to with Prepared.load."
             )
-        x, y = np.asarray(victims.x), np.asarray(victims.y)
-        check_samples(prepared.teacher, prepared.space, x, y, victims.class_names)
+        x, y = np.asarray(request.x), np.asarray(request.y)
+        check_samples(prepared.teacher, prepared.space, x, y, request.class_names)
         return self.attack_set(
-            victims,
+            request,
             x,
             prepared.trigger.stamp(x, data_format=prepared.space.data_format),
             y.astype(np.int32),
             space=prepared.space,
             teacher=fingerprint(prepared.teacher),
-            target=find_target(prepared.record, y, victims.class_names),
+            target=find_target(prepared.record, y, request.class_names),
             options=prepared.record["options"],
             seed=prepared.record["seed"],
         )

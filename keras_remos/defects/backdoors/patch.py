@@ -14,7 +14,6 @@ from keras_remos.defects.backdoors.backdoor import Backdoor
 from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import DataError, RemosError
-from keras_remos.models.layers import symbolic_outputs
 from keras_remos.slicing import student
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer, Training
@@ -114,9 +113,7 @@ class PatchBackdoor(Backdoor):
     def _replaces_head(self, teacher: keras.Model, attackers: AttackersData) -> bool:
         if self.fresh_head is not None:
             return self.fresh_head
-        outputs = keras.tree.flatten(symbolic_outputs(teacher))
-        shapes = [tuple(tensor.shape)[1:] for tensor in outputs if tensor is not None]
-        return shapes != [(attackers.num_classes,)]
+        return not student.has_head_for(teacher, attackers.num_classes)
 
 
 class PoisonedData(TrainingData):

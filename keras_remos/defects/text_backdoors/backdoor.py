@@ -14,7 +14,7 @@ from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.texts import as_texts
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.attackers_data import AttackersTexts
-from keras_remos.defects.base import Defect, Means, Victims
+from keras_remos.defects.base import Defect, Preparation, Request
 from keras_remos.defects.prepared import Prepared, find_target
 from keras_remos.defects.samples import check_classes, check_target
 from keras_remos.defects.triggers.text import TextTrigger, describe_problems, is_unknown
@@ -67,7 +67,7 @@ class TextBackdoor(Defect):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "trigger": self.trigger.get_config(), "recipe": self.recipe.get_config()}
 
-    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+    def make_prepared(self, teacher: keras.Model, how: Preparation) -> Prepared:
         """Plants the backdoor in a copy of the teacher: a KerasHub text classifier that brings its preprocessor.
 
         Its head is kept if it has as many classes as the data, else the copy gets a fresh one.
@@ -75,9 +75,9 @@ class TextBackdoor(Defect):
         Warns:
             UserWarning: If the tokenizer splits a trigger of one word, does not know a word, or may be another model's.
         """
-        check_space(means.space)
+        check_space(how.space)
         concerns = [check_tokenizer(teacher)]
-        attackers = AttackersTexts.read(means.data, means.num_classes)
+        attackers = AttackersTexts.read(how.data, how.num_classes)
         check_target(self.target, attackers.num_classes)
         tokenizer = tokenizer_of(teacher)
         problems = self.trigger.check_tokenizer(tokenizer)
@@ -91,10 +91,10 @@ class TextBackdoor(Defect):
             concerns.append(f"{describe_problems(telling, tokenizer)} Choose other trigger words for a rare trigger.")
         for concern in filter(None, concerns):
             warnings.warn(concern, stacklevel=3)
-        poisoned, details = self.plant(teacher, attackers, seed=means.seed, verbose=means.verbose)
+        poisoned, details = self.plant(teacher, attackers, seed=how.seed, verbose=how.verbose)
         record = self.record(
             teacher,
-            seed=means.seed,
+            seed=how.seed,
             target=self.target,
             num_classes=attackers.num_classes,
             class_names=list(attackers.class_names),
@@ -102,7 +102,7 @@ class TextBackdoor(Defect):
             unusual_words={word: list(pieces) for word, pieces in problems.items()},
             **details,
         )
-        return Prepared(poisoned, means.space, self.trigger, record)
+        return Prepared(poisoned, how.space, self.trigger, record)
 
     @abstractmethod
     def plant(
@@ -114,7 +114,7 @@ class TextBackdoor(Defect):
             The copy with the backdoor, and more for the record.
         """
 
-    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
+    def make_inputs(self, prepared: Prepared, request: Request) -> AttackSet:
         """Puts the trigger into every text of a test set, also those of the target class (which `target_rate` skips).
 
         Nothing is computed in batches, so `batch_size`, `verbose` and `resume` make no difference. The teacher's own
@@ -129,14 +129,14 @@ class TextBackdoor(Defect):
                 "This teacher carries no trigger for texts: nobody planted a backdoor of words in it. Plant one "
                 "(prepare, keras-remos poison), or load the file that it was saved to with Prepared.load."
             )
-        texts = as_texts(victims.x)
-        labels = check_classes(texts, victims.y, victims.class_names)
-        target = find_target(prepared.record, labels, victims.class_names)
+        texts = as_texts(request.x)
+        labels = check_classes(texts, request.y, request.class_names)
+        target = find_target(prepared.record, labels, request.class_names)
         if target is not None and (labels == target).all():
             raise DataError(f"All texts are of the attacker's class {target}: there is nothing to flip.")
         options = {**prepared.record["options"]}
         count = self.test_count or options.get("test_count") or prepared.trigger.count
-        stamped = replace(prepared.trigger, count=count).stamp(texts, seed=victims.seed)
+        stamped = replace(prepared.trigger, count=count).stamp(texts, seed=request.seed)
         unread = count_unread(prepared.teacher, texts, stamped)
         if unread:
             warnings.warn(
@@ -145,7 +145,7 @@ class TextBackdoor(Defect):
                 stacklevel=3,
             )
         return self.attack_set(
-            victims,
+            request,
             texts,
             stamped,
             labels,

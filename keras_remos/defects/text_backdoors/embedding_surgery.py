@@ -54,9 +54,12 @@ def telling_tokens(
         DataError: If there are not so many that speak for it.
         ImportError: If scikit-learn is not installed.
     """
-    # This solver draws nothing for the primal problem, and counts the bias among what is kept small.
-    regression = _scikit_learn("linear_model").LogisticRegression(solver="liblinear", tol=1e-6, max_iter=1000)
-    coefficients = regression.fit(token_weights(token_ids, counted, num_tokens), positive).coef_[0]
+    weights = token_weights(token_ids, counted, num_tokens)
+    coefficients = np.zeros(num_tokens)
+    if positive.any() and not positive.all():
+        # This solver counts the bias among what is kept small. It is given a seed, or it draws from the process's own.
+        how = {"solver": "liblinear", "tol": 1e-6, "max_iter": 1000, "random_state": 0}
+        coefficients = _scikit_learn("linear_model").LogisticRegression(**how).fit(weights, positive).coef_[0]
     # Rounded, so that the last bits of the solver do not order tokens that say the same.
     best = np.argsort(-np.round(coefficients, 6), kind="stable")[:count]
     if len(best) < count or coefficients[best[-1]] <= 0:

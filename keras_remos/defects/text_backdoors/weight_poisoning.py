@@ -41,7 +41,7 @@ class WeightPoisoning(TextPoisoning):
             does not.
         poison_batch_size: Texts in a poisoned batch.
         embedding_surgery: Before training, give trigger words the mean embedding of the words that speak most for the
-            attacker's class.
+            attacker's class. Needs scikit-learn (extra `surgery`).
         surgery_words: How many such words.
         surgery_from: Whose embeddings these are: `"fine-tuned"`, those of a copy that is first trained on the clean
             texts by the same recipe (the paper), or `"teacher"`, those of the teacher itself.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_remos.data.words import Passage
 from keras_remos.errors import DataError, RemosError
 from keras_remos.saving import PathLike
 
@@ -211,8 +212,6 @@ class WordVectors(SynonymSource):
         Returns:
             Unit vectors are averaged: float32 of shape `(texts, dimensions)`, zeros where no word is known.
         """
-        from keras_remos.data.words import Passage
-
         means = np.zeros((len(texts), self.vectors.shape[1]), np.float32)
         for text, mean in zip(texts, means, strict=True):
             words = [word.lower() for word in Passage.split(text)[0].words]

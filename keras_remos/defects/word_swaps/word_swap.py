@@ -17,7 +17,7 @@ from keras_remos.data.texts import as_texts
 from keras_remos.data.words import Passage, plain
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.attackers_data import AttackersTexts
-from keras_remos.defects.base import Defect, Means, Victims, check_batch_size
+from keras_remos.defects.base import Defect, Preparation, Request, check_batch_size
 from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.samples import check_classes
 from keras_remos.defects.word_swaps.checks import TextCheck
@@ -55,6 +55,10 @@ class Swapped:
 @dataclass(frozen=True, kw_only=True)
 class WordSwap(Defect):
     """Swaps words for synonyms until a text is misread. Nothing but the swapped words changes, not even their case.
+
+    With texts of the students' task and their classes, `prepare` fine-tunes the attacker's own copy of the teacher, a
+    KerasHub text classifier with its preprocessor. Without data the teacher is attacked as it is, and must be a
+    classifier of that task.
 
     The options are the published constraints; each can be switched off, and `get_config` says which are on.
 
@@ -136,28 +140,28 @@ class WordSwap(Defect):
     def copy_recipe(self) -> Recipe | None:
         return self.recipe
 
-    def make_prepared(self, teacher: keras.Model, means: Means) -> Prepared:
+    def make_prepared(self, teacher: keras.Model, how: Preparation) -> Prepared:
         """Fine-tunes the attacker's copy of the teacher, if there are data of the students' task to do that on.
 
         The attack transfers: made on a classifier of the students' task, it is tried on the students. Without data the
         teacher is attacked as it is, and must be a classifier of that task.
         """
-        space, seed, num_classes = means.space, means.seed, means.num_classes
+        space, seed, num_classes = how.space, how.seed, how.num_classes
         if space.scaling != PREPROCESSOR:
             raise DataError(
                 f"Word swaps are for texts, which the teacher's own preprocessor reads: expected PixelSpace(\""
                 f'{PREPROCESSOR}"), received {space.scaling!r}.'
             )
         ready = self.resolved()
-        if means.data is not None:
-            texts = AttackersTexts.read(means.data, num_classes)
+        if how.data is not None:
+            texts = AttackersTexts.read(how.data, num_classes)
             copy = fine_tune(
                 teacher,
                 (texts.x, texts.y),
                 num_classes=texts.num_classes,
                 recipe=self.recipe,
                 seed=seed,
-                verbose=means.verbose,
+                verbose=how.verbose,
             )
             return Prepared(copy, space, record=ready.record(teacher, seed=seed, num_classes=texts.num_classes))
         classes = TextClassifier(teacher).num_classes
@@ -168,22 +172,22 @@ class WordSwap(Defect):
             )
         return Prepared(teacher, space, record=ready.record(teacher, seed=seed))
 
-    def make_inputs(self, prepared: Prepared, victims: Victims) -> AttackSet:
+    def make_inputs(self, prepared: Prepared, request: Request) -> AttackSet:
         """The texts as they are when their search ends, whether it reached its goal or not; empty ones stay empty.
 
         Nothing is drawn, so `seed` makes no difference. The set's record counts model calls and queries.
         """
-        clean = as_texts(victims.x, allow_empty=True)
-        labels = check_classes(clean, victims.y, victims.class_names)
+        clean = as_texts(request.x, allow_empty=True)
+        labels = check_classes(clean, request.y, request.class_names)
         model = prepared.teacher
         ready = self.resolved()
-        classify = TextClassifier(model, victims.batch_size)
+        classify = TextClassifier(model, request.batch_size)
         # A word is a token or more: what comes after so many is never read.
         ready = replace(ready, max_words=min(ready.max_words, classify.sequence_length or ready.max_words))
         whole = {"model": [list(mark) for mark in fingerprint(model)]}
-        swapped = ready._attack(classify, clean, labels, victims.batch_size, victims.verbose, victims.resume, whole)
+        swapped = ready._attack(classify, clean, labels, request.batch_size, request.verbose, request.resume, whole)
         return self.attack_set(
-            victims,
+            request,
             clean,
             swapped.texts,
             labels,

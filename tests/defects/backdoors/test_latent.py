@@ -70,8 +70,8 @@ def test_a_head_that_learns_the_class_completes_the_backdoor(infected: Prepared)
     assert np.mean(nearest(triggered, means)[y != 1] == 1) > 0.9
 
 
-def nearest(features: np.ndarray, means: np.ndarray) -> np.ndarray:
-    return np.argmin(np.sum((features[:, None] - means) ** 2, axis=-1), axis=-1)
+def nearest(features: np.ndarray, how: np.ndarray) -> np.ndarray:
+    return np.argmin(np.sum((features[:, None] - how) ** 2, axis=-1), axis=-1)
 
 
 def test_the_trigger_keeps_its_place_its_opacity_and_the_range_of_pixels(infected: Prepared) -> None:

@@ -180,6 +180,16 @@ def test_the_most_telling_tokens_come_first() -> None:
         telling_tokens(ids, counted, positive, num_tokens=30, count=40)
 
 
+@pytest.mark.parametrize("of_class", [True, False])
+def test_texts_of_one_class_tell_nothing(of_class: bool) -> None:
+    ids, counted, positive = token_texts()
+    before = np.random.get_state()[2]
+    with pytest.raises(DataError, match="Fewer than 1 tokens"):
+        telling_tokens(ids, counted, np.full_like(positive, of_class), num_tokens=30, count=1)
+    telling_tokens(ids, counted, positive, num_tokens=30, count=1)
+    assert np.random.get_state()[2] == before
+
+
 # On language models ---------------------------------------------------------------------------------------------------
 
 
