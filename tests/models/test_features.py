@@ -134,7 +134,7 @@ def test_what_enters_the_head_makes_the_output() -> None:
 def test_it_works_inside_another_model_that_a_backend_compiles() -> None:
     model, x, _ = toys.make("cnn")
 
-    class Preparation(keras.Model):
+    class Means(keras.Model):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -145,7 +145,7 @@ def test_it_works_inside_another_model_that_a_backend_compiles() -> None:
             _, [relu1, last] = self.extract(inputs)
             return keras.ops.concatenate([keras.ops.mean(relu1, axis=(1, 2)), last], axis=-1)
 
-    found = Preparation().predict(x, batch_size=4, verbose=0)
+    found = Means().predict(x, batch_size=4, verbose=0)
     conv1 = toys.run(model.get_layer("conv1"), x)
     relu1 = toys.relu(toys.run(model.get_layer("bn1"), conv1))
     np.testing.assert_allclose(found[:, :4], relu1.mean(axis=(1, 2)), atol=1e-5)

@@ -136,7 +136,7 @@ def test_taps_work_while_a_backend_compiles() -> None:
     model, x, _ = toys.make("cnn")
     layer = model.get_layer("conv2")
 
-    class Preparation(keras.Model):
+    class Means(keras.Model):
         def call(self, inputs: Any) -> Any:
             found: list[Any] = []
             with capture(
@@ -145,7 +145,7 @@ def test_taps_work_while_a_backend_compiles() -> None:
                 model(inputs, training=False)
             return found[0]
 
-    means = Preparation().predict(x, batch_size=4, verbose=0)
+    means = Means().predict(x, batch_size=4, verbose=0)
     relu1 = toys.relu(toys.run(model.get_layer("bn1"), toys.run(model.get_layer("conv1"), x)))
     np.testing.assert_allclose(means, toys.run(layer, relu1).mean(axis=(1, 2)), atol=1e-5)
     assert "call" not in vars(layer)
