@@ -19,7 +19,7 @@ ROOMS = ["demo", "evaluation", "methods", "defects", "training", "slicing", "cov
 ROOMS += ["saving", "notebooks", "progress", "errors", "version", "backend"]
 # The same within the room that has rooms of its own; its files stand between them.
 OF_DEFECTS = ["adversarial", "backdoors", "text_backdoors", "word_swaps"]
-OF_DEFECTS += ["base", "attackers_data", "samples", "prepared", "attack_set", "resuming", "triggers"]
+OF_DEFECTS += ["base", "attackers_data", "samples", "prepared", "attack_set", "words", "resuming", "triggers"]
 
 
 def imports(path: Path) -> set[str]:

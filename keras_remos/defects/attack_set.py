@@ -12,7 +12,7 @@ import numpy as np
 from keras_remos.data.labels import number
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import holds_text
-from keras_remos.data.words import mean_changed_share
+from keras_remos.defects.words import mean_changed_share
 from keras_remos.errors import DataError
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
 from keras_remos.saving import Archived

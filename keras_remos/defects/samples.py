@@ -1,4 +1,4 @@
-"""Makes sure, before any work is done, that samples fit a model and labels fit the samples."""
+"""Checks of samples, labels and targets, before any work is done on them."""
 
 from __future__ import annotations
 

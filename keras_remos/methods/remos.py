@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import keras
 
+from keras_remos.errors import RemosError
 from keras_remos.methods.method import FromTeacher
 from keras_remos.slicing.relevant_slice import RelevantSlice
 from keras_remos.slicing.slicer import RelevantSlicer
@@ -41,6 +42,10 @@ class Remos(FromTeacher):
     freeze: bool = False
 
     name: ClassVar[str] = "remos"
+
+    def __post_init__(self) -> None:
+        if self.relevant is not None and not isinstance(self.relevant, RelevantSlice):
+            raise RemosError(f"relevant must be a RelevantSlice, received {type(self.relevant).__name__}.")
 
     def get_config(self) -> dict[str, Any]:
         relevant = None if self.relevant is None else dict(self.relevant.options)

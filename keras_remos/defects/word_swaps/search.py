@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_remos.data.words import Passage, is_word, match_case, plain
 from keras_remos.defects.word_swaps.checks import TextCheck
 from keras_remos.defects.word_swaps.parts_of_speech import Tagger, same_part
 from keras_remos.defects.word_swaps.synonyms import SynonymSource
+from keras_remos.defects.words import Passage, is_word, match_case, plain
 from keras_remos.models.text_models import Text
 
 CLASSES = "classes"

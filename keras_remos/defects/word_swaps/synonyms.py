@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_remos.data.words import Passage
+from keras_remos.defects.words import Passage
 from keras_remos.errors import DataError, RemosError
 from keras_remos.saving import PathLike
 

@@ -14,7 +14,6 @@ import numpy as np
 from keras_remos.data import Fingerprint
 from keras_remos.data.pixels import PREPROCESSOR
 from keras_remos.data.texts import as_texts
-from keras_remos.data.words import Passage, plain
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.attackers_data import AttackersTexts
 from keras_remos.defects.base import Defect, Preparation, Request, check_batch_size
@@ -26,6 +25,7 @@ from keras_remos.defects.word_swaps.parts_of_speech import NltkTagger, Tagger, f
 from keras_remos.defects.word_swaps.search import CLASSES, Outcome, Rules, Search, Subject
 from keras_remos.defects.word_swaps.stop_words import STOP_WORDS
 from keras_remos.defects.word_swaps.synonyms import SynonymSource, open_synonyms
+from keras_remos.defects.words import Passage, plain
 from keras_remos.errors import DataError, RemosError
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.text_models import Predict, TextClassifier, probabilities

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_remos.data.words import Passage, changed_share, is_word, match_case, plain
 from keras_remos.defects.word_swaps.stop_words import STOP_WORDS
+from keras_remos.defects.words import Passage, changed_share, is_word, match_case, plain
 
 
 @settings(deadline=None)
