@@ -30,9 +30,9 @@ class Kernel:
         input_axes: Axes of `view` that index input neurons.
         output_axes: Axes of `view` that index output neurons. An axis may be in both (a depthwise channel).
             An axis in neither is a tap: all taps of a pair of neurons share its coverage.
+        initializer: The Keras initializer that makes fresh values for the weight.
         reads: Where in the layer its input neurons are.
         writes: Where in the layer its output neurons are.
-        initializer: The Keras initializer that makes fresh values for the weight.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Kernel:
     view: tuple[int, ...]
     input_axes: tuple[int, ...]
     output_axes: tuple[int, ...]
+    initializer: keras.initializers.Initializer
     reads: Side = "input"
     writes: Side = "output"
-    initializer: Any = None
 
     def fresh_values(self, seed: int) -> np.ndarray:
         """Values as the layer's own initializer draws them, with another seed: in the shape and type of the weight."""

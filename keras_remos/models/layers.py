@@ -1,6 +1,6 @@
 """Which layers of a model can be sliced, and why the others are left whole.
 
-With `kernels`, this is the only file that knows what Keras layers look like inside.
+With `kernels`, this is the only file that looks into Keras layers: what of theirs is private is used here alone.
 """
 
 from collections import Counter
