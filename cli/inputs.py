@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     import keras
 
     from keras_remos.data import MatchedDataset
-    from keras_remos.defects import Prepared
-    from keras_remos.defects.word_swaps.synonyms import SynonymSource
+    from keras_remos.defects import Prepared, SynonymSource
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class SynonymChoice:
 
     def open(self) -> SynonymSource | None:
         """The source; `None` if none was named: the attack then looks for WordNet."""
-        from keras_remos.defects.word_swaps.synonyms import open_synonyms
+        from keras_remos.defects import open_synonyms
 
         if self.synonyms_path is None and not self.antonyms_paths:
             return None

@@ -43,6 +43,14 @@ def test_the_library_knows_nothing_of_the_program(path: Path) -> None:
     assert not any(name.startswith(("keras_remos_cli", "click")) for name in imports(path))
 
 
+def test_the_program_uses_what_the_rooms_hand_out() -> None:
+    """What stands in a file inside a room may change without touching the program."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PROGRAM]
+    imported = [node.module or "" for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    inside = {name for name in imported if name.startswith("keras_remos.") and name.count(".") > 1}
+    assert inside == {"keras_remos.models.fingerprint", "keras_remos.models.tokenizers"}
+
+
 @pytest.mark.parametrize("path", LIBRARY + PROGRAM, ids=lambda path: path.stem)
 def test_only_two_files_know_what_layers_look_like_inside(path: Path) -> None:
     if path.stem in ("layers", "kernels"):

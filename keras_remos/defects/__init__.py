@@ -14,7 +14,7 @@ from keras_remos.defects.triggers.image import Trigger
 from keras_remos.defects.triggers.text import TextTrigger
 from keras_remos.defects.word_swaps.greedy import GreedySwap
 from keras_remos.defects.word_swaps.importance import WordImportance
-from keras_remos.defects.word_swaps.synonyms import open_synonyms
+from keras_remos.defects.word_swaps.synonyms import SynonymSource, open_synonyms
 
 DEFECTS: dict[str, type[Defect]] = {
     kind.name: kind
@@ -43,6 +43,7 @@ __all__ = [
     "PatchBackdoor",
     "PenultimateAttack",
     "Prepared",
+    "SynonymSource",
     "TextPoisoning",
     "TextTrigger",
     "TransferFGSM",
