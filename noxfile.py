@@ -54,17 +54,17 @@ def tests(session: nox.Session, backend: str) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """The quick tests, less the attacks, on JAX with the lowest release of everything that pyproject.toml allows.
+    """The quick tests on JAX with the lowest release of everything that pyproject.toml allows.
 
     Language models among them, for which KerasHub brings TensorFlow; PyTorch is not there: what the other sessions have
-    is its one CPU build here. The attacks use of a dependency what training and coverage use.
+    is its one CPU build here. Attacks and methods are left out: they use of a dependency what coverage and training use.
     """
     extras = [extra for extra in PROJECT["project"]["optional-dependencies"].items() if extra[0] != "torch"]
     wanted = [*PROJECT["project"]["dependencies"], *(name for _, names in extras for name in names)]
     session.install(*map(_at_its_floor, wanted), *nox.project.dependency_groups(PROJECT, "test"))
     session.install("--no-deps", ".")
     # Old releases warn of what newer ones have mended. What takes long says nothing more about versions.
-    others = ("parity", "defects", "evaluation", "test_examples.py", "test_demo.py", "test_docs.py")
+    others = ("parity", "defects", "evaluation", "methods", "test_examples.py", "test_demo.py", "test_docs.py")
     left_out = [f"--ignore=tests/{name}" for name in others]
     session.run(
         "pytest",
