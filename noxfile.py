@@ -57,7 +57,7 @@ def lowest(session: nox.Session) -> None:
     """The quick tests on JAX with the lowest release of everything that pyproject.toml allows.
 
     Language models among them, for which KerasHub brings TensorFlow; PyTorch is not there: what the other sessions have
-    is its one CPU build here. Attacks and methods are left out: they use of a dependency what coverage and training use.
+    is its one CPU build here. Attacks and methods are left out: they ask of a dependency what coverage does.
     """
     extras = [extra for extra in PROJECT["project"]["optional-dependencies"].items() if extra[0] != "torch"]
     wanted = [*PROJECT["project"]["dependencies"], *(name for _, names in extras for name in names)]
