@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import keras
 
 from keras_remos.errors import RemosError
 from keras_remos.methods.attention import channel_attention
 from keras_remos.methods.distillation import Distillation
-from keras_remos.methods.method import Method
+from keras_remos.methods.method import ByFeatures
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer, Training
 
@@ -19,7 +18,7 @@ Form = Literal["mse", "attention"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delta(Method):
+class Delta(ByFeatures):
     """Trains a copy of the teacher and adds to its loss how far its features move away from the teacher's.
 
     Args:
@@ -43,7 +42,6 @@ class Delta(Method):
     """
 
     feature_weight: float = 0.5
-    features: Sequence[str] | None = None
     form: Form = "mse"
     attention_samples: int = 256
 
@@ -52,10 +50,6 @@ class Delta(Method):
     def __post_init__(self) -> None:
         if self.form not in ("mse", "attention"):
             raise RemosError(f"form must be 'mse' or 'attention', received {self.form!r}.")
-
-    def on_record(self, teacher: keras.Model) -> dict[str, Any]:
-        # The feature layers are on record once they are known.
-        return {name: value for name, value in super().on_record(teacher).items() if name != "features"}
 
     def fit(self, task: Task, trainer: Trainer) -> keras.Model:
         student = task.fresh() if self.from_scratch else task.copy()
@@ -67,8 +61,7 @@ class Delta(Method):
         if self.feature_weight == 0:
             return Training(student)
         teacher = task.frozen_teacher()
-        paths = task.feature_paths(self.features)
-        trainer.put_on_record(features=paths)
+        paths = self.feature_paths(task, trainer)
         attention = None
         if self.form == "attention":
             attention = channel_attention(task, teacher, paths, samples=self.attention_samples, verbose=trainer.verbose)

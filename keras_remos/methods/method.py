@@ -139,3 +139,24 @@ class FromTeacher(Method):
     def on_record(self, teacher: keras.Model) -> dict[str, Any]:
         # Only where it is kept, as files from before it could be do not say.
         return {name: value for name, value in super().on_record(teacher).items() if name != "keep_head" or value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByFeatures(Method):
+    """A method that compares a student's features with the teacher's.
+
+    Args:
+        features: Paths of the feature layers; the ends of the blocks by default (see `find_features`).
+    """
+
+    features: Sequence[str] | None = None
+
+    def on_record(self, teacher: keras.Model) -> dict[str, Any]:
+        # The feature layers are on record once they are known.
+        return {name: value for name, value in super().on_record(teacher).items() if name != "features"}
+
+    def feature_paths(self, task: Task, trainer: Trainer) -> list[str]:
+        """The feature layers, which go on record."""
+        paths = task.feature_paths(self.features)
+        trainer.put_on_record(features=paths)
+        return paths

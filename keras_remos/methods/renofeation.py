@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 
 from keras_remos.errors import RemosError
 from keras_remos.methods.distillation import Distillation
-from keras_remos.methods.method import Method
+from keras_remos.methods.method import ByFeatures
 from keras_remos.training.averaging import WeightAverage, reestimate_batch_norm
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Renofeation(Method):
+class Renofeation(ByFeatures):
     """Trains the teacher's architecture from fresh weights in two stages, both with feature distillation and dropout.
 
     The first stage follows the recipe. The second goes on at a constant learning rate, and the student gets the mean
@@ -45,7 +44,6 @@ class Renofeation(Method):
     """
 
     feature_weight: float = 5.0
-    features: Sequence[str] | None = None
     dropout: float = 0.1
     averaged_share: float = 0.25
     averaged_learning_rate: float | None = None
@@ -57,17 +55,12 @@ class Renofeation(Method):
         if not 0 < self.averaged_share < 1:
             raise RemosError(f"averaged_share must be above 0 and less than 1, received {self.averaged_share!r}.")
 
-    def on_record(self, teacher: keras.Model) -> dict[str, Any]:
-        # The feature layers are on record once they are known.
-        return {name: value for name, value in super().on_record(teacher).items() if name != "features"}
-
     def fit(self, task: Task, trainer: Trainer) -> keras.Model:
         recipe = task.recipe
         if recipe.epochs < 2:
             raise RemosError("Renofeation needs at least two epochs: one for each of its stages.")
         task.plain_data()  # refuses data that can be read once before they are trained on
-        paths = task.feature_paths(self.features)
-        trainer.put_on_record(features=paths)
+        paths = self.feature_paths(task, trainer)
         student = task.fresh()
         training = Distillation(
             student,
