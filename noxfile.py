@@ -20,11 +20,16 @@ EXTRAS = "image,demo"
 WORKERS = ("-n", "auto", "--dist", "worksteal")
 
 
+def _pip(session: nox.Session, *arguments: str) -> None:
+    # What is imported is compiled then. All of TensorFlow and PyTorch beforehand took a third of an installation.
+    session.install("--no-compile", *arguments)
+
+
 def _install(session: nox.Session, *backends: str, hub: bool = False) -> None:
     # PyTorch first: the project's own `torch` extra, or another package, must not bring the CUDA build.
     for backend in backends:
-        session.install(BACKENDS[backend])
-    session.install(f".[{EXTRAS}{',hub' if hub else ''}]", *nox.project.dependency_groups(PROJECT, "test"))
+        _pip(session, BACKENDS[backend])
+    _pip(session, f".[{EXTRAS}{',hub' if hub else ''}]", *nox.project.dependency_groups(PROJECT, "test"))
 
 
 def _at_its_floor(requirement: str) -> str:
@@ -61,8 +66,8 @@ def lowest(session: nox.Session) -> None:
     """
     extras = [extra for extra in PROJECT["project"]["optional-dependencies"].items() if extra[0] != "torch"]
     wanted = [*PROJECT["project"]["dependencies"], *(name for _, names in extras for name in names)]
-    session.install(*map(_at_its_floor, wanted), *nox.project.dependency_groups(PROJECT, "test"))
-    session.install("--no-deps", ".")
+    _pip(session, *map(_at_its_floor, wanted), *nox.project.dependency_groups(PROJECT, "test"))
+    _pip(session, "--no-deps", ".")
     # Old releases warn of what newer ones have mended. What takes long says nothing more about versions.
     others = ("parity", "defects", "evaluation", "methods", "test_examples.py", "test_demo.py", "test_docs.py")
     left_out = [f"--ignore=tests/{name}" for name in others]
@@ -87,9 +92,9 @@ def parity(session: nox.Session) -> None:
     where the other sessions have stand-ins.
     """
     _install(session, "torch", "jax", "tensorflow", hub=True)
-    session.install(".[wordnet]")
+    _pip(session, ".[wordnet]")
     # For the files that it brings; what it needs to run stays away.
-    session.install("--no-deps", *nox.project.dependency_groups(PROJECT, "words-files"))
+    _pip(session, "--no-deps", *nox.project.dependency_groups(PROJECT, "words-files"))
     session.run("pytest", *WORKERS, "tests/parity", *session.posargs, env=_environment(session, "jax"))
     texts = ("-m", "text", "--ignore=tests/parity", "tests")
     session.run("pytest", *WORKERS, *texts, *session.posargs, env=_environment(session, "torch"))
@@ -98,7 +103,7 @@ def parity(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and format."""
-    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    _pip(session, *nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -106,28 +111,28 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Type hints."""
-    session.install("jax", f".[{EXTRAS}]", *nox.project.dependency_groups(PROJECT, "types"))
+    _pip(session, "jax", f".[{EXTRAS}]", *nox.project.dependency_groups(PROJECT, "types"))
     session.run("mypy")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """The site, into site/. Broken links and public names without a docstring stop it."""
-    session.install(".", *nox.project.dependency_groups(PROJECT, "docs"))
+    _pip(session, ".", *nox.project.dependency_groups(PROJECT, "docs"))
     session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session
 def package(session: nox.Session) -> None:
     """A wheel from this checkout, in an environment with nothing else, runs the demo."""
-    session.install(*nox.project.dependency_groups(PROJECT, "package"))
+    _pip(session, *nox.project.dependency_groups(PROJECT, "package"))
     built = Path(session.create_tmp()) / "dist"
     session.run("python", "-m", "build", "--wheel", "--outdir", str(built), silent=True)
     wheel = max(built.glob("*.whl"), key=os.path.getmtime)
     home = Path(session.create_tmp()) / "empty"
     session.run(sys.executable, "-m", "venv", "--clear", str(home), external=True)
     python = str(home / "bin" / "python")
-    session.run(python, "-m", "pip", "install", "-q", f"{wheel}[jax,demo]", external=True)
+    session.run(python, "-m", "pip", "install", "-q", "--no-compile", f"{wheel}[jax,demo]", external=True)
     session.run(str(home / "bin" / "keras-remos"), "demo", external=True, env={"KERAS_HOME": str(home)})
 
 
@@ -135,6 +140,6 @@ def package(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios in one run. On an idle machine only."""
     _install(session, "torch", "jax", "tensorflow", hub=True)
-    session.install("psutil", "foolbox")
+    _pip(session, "psutil", "foolbox")
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
         session.run("python", str(script), *session.posargs)
