@@ -8,12 +8,15 @@ from typing import Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, classes_of, report_skipped
 from keras_remos_cli.options import (
+    head_option,
     json_option,
+    recipe_given,
     recipe_options,
     seed_option,
     source_options,
     synonym_options,
 )
+from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
 from keras_remos_cli.running import command_line, emit, uses_keras
 
 
@@ -27,6 +30,8 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 @click.option("--no-control", is_flag=True, help="Train no control, and give no ratios.")
 @click.option("--floor", is_flag=True, help="Train a student from scratch, too.")
 @click.option("--clean-teacher", type=click.Path(path_type=Path), help="TEACHER before it was poisoned: another floor.")
+@allow_other_teacher
+@head_option
 @synonym_options
 @click.option("--limit", type=click.IntRange(min=1), help="Use only so many test samples.")
 @recipe_options
@@ -45,6 +50,8 @@ def command(
     no_control: bool,
     floor: bool,
     clean_teacher: Path | None,
+    allow_other_teacher: bool,
+    head: str | None,
     synonyms: SynonymChoice,
     limit: int | None,
     recipe: dict[str, Any],
@@ -57,7 +64,7 @@ def command(
     tried with its trigger.
     """
     from keras_remos.evaluation import Attacker, Controls, audit
-    from keras_remos.methods import default_recipe
+    from keras_remos.models.fingerprint import fingerprint
     from keras_remos.saving import read_record
 
     if control is not None and no_control:
@@ -65,13 +72,20 @@ def command(
     start = time.perf_counter()
     model = opening.open(teacher)
     paths = list(dict.fromkeys([*([] if control is None else [control]), *students]))
-    known = classes_of(paths)
+    names, known = names_of(paths), classes_of(paths)
+    records = {names[path]: read_record(path) for path in paths}
+    origins = Origins((teacher, fingerprint(model)), allow_other=allow_other_teacher)
+    origins.poisoned(read_record(teacher))
+    for path in paths:
+        origins.student(path, records[names[path]])
+    if control is not None:
+        check_control(control, records[names[control]])
     matched = data.open_trained(model, teacher, known)
     poisoned = opening.prepared(teacher) if "defect" in read_record(teacher) else None
     judged = {}
     for path in paths:
         opened = opening.open(path)
-        judged[path.stem] = opened, data.open_trained(opened, path, known).space
+        judged[names[path]] = opened, data.open_trained(opened, path, known).space
     own = None
     if floor or clean_teacher is not None or train_data is not None or (control is None and not no_control):
         split = train_split or ("train" if data.split is not None and train_data is None else None)
@@ -80,7 +94,7 @@ def command(
             raise click.UsageError(
                 "The control is trained in this run: give --train-data, or --control, --no-control. (So are floors.)"
             )
-        own = replace(data, split=split).open_other(model, source, known).pixels.read_all()
+        own = replace(data, split=split).open_other(model, source, known).pixels
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     report = audit(
@@ -90,16 +104,19 @@ def command(
         train=own,
         attacker=Attacker(defects=defects or None, synonyms=synonyms.open()),
         controls=Controls(
-            control=control.stem if control is not None else not no_control,
+            control=names[control] if control is not None else not no_control,
             floor=floor,
             clean_teacher=None if clean_teacher is None else opening.open(clean_teacher),
+            head=head,
         ),
         space=None if poisoned is not None else matched.space,
-        recipe=replace(default_recipe(model), batch_size=data.batch_size, **recipe) if recipe else None,
+        recipe=recipe_given(data, recipe),
         class_names=matched.dataset.class_names,
-        batch_size=data.batch_size,
+        batch_size=data.batch_size or 32,
         seed=seed,
     )
     seconds = round(time.perf_counter() - start, 3)
-    result = {**report.describe(), "command": command_line(), "seconds": seconds}
-    emit(result, f"{report.summary()}\n\n{seconds:.1f} s", as_json=as_json)
+    records |= {name: trained.options for name, trained in report.trained.items()}
+    unlike = unlike_control(records, report.inheritance.control)
+    result = {**report.describe(), "unlike_control": unlike, "command": command_line(), "seconds": seconds}
+    emit(result, "\n".join([report.summary(), *unlike, f"\n{seconds:.1f} s"]), as_json=as_json)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, classes_of, report_skipped
 from keras_remos_cli.options import data_options, json_option, opening_options, seed_option
+from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
 from keras_remos_cli.running import command_line, emit, uses_keras
 
 
@@ -21,6 +22,7 @@ from keras_remos_cli.running import command_line, emit, uses_keras
     help="What `keras-remos attack` wrote; may be repeated.",
 )
 @click.option("--control", type=click.Path(path_type=Path), help="The fine-tuned student, for rACC and rDIR.")
+@allow_other_teacher
 @seed_option
 @json_option
 @uses_keras
@@ -30,6 +32,7 @@ def command(
     data: DataChoice,
     attack_paths: tuple[Path, ...],
     control: Path | None,
+    allow_other_teacher: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -39,16 +42,27 @@ def command(
     """
     from keras_remos.defects import AttackSet
     from keras_remos.evaluation import measure
+    from keras_remos.saving import read_record
 
     start = time.perf_counter()
     paths = list(dict.fromkeys([*([] if control is None else [control]), *student_paths]))
+    names, titles = names_of(paths), names_of(attack_paths)
     known = classes_of(paths)
-    attacks = {path.stem: AttackSet.load(path).numbered(known or ()) for path in attack_paths}
+    records = {path: read_record(path) for path in paths}
+    origins = Origins(allow_other=allow_other_teacher)
+    attacks = {}
+    for path in attack_paths:
+        attacks[titles[path]] = AttackSet.load(path).numbered(known or ())
+        origins.attack(path, attacks[titles[path]])
+    for path, record in records.items():
+        origins.student(path, record)
+    if control is not None:
+        check_control(control, records[control])
     students = {}
     for path in paths:
         model = opening.open(path)
         matched = data.open_trained(model, path, known)
-        students[path.stem] = model, matched.space
+        students[names[path]] = model, matched.space
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     report = measure(
@@ -56,9 +70,11 @@ def command(
         x,
         y,
         attacks,
-        control=None if control is None else control.stem,
-        batch_size=data.batch_size,
+        control=None if control is None else names[control],
+        batch_size=data.batch_size or 32,
         seed=seed,
     )
     seconds = round(time.perf_counter() - start, 3)
-    emit({**report.describe(), "command": command_line(), "seconds": seconds}, report.summary(), as_json=as_json)
+    unlike = unlike_control({names[path]: record for path, record in records.items()}, names.get(control))
+    result = {**report.describe(), "unlike_control": unlike, "command": command_line(), "seconds": seconds}
+    emit(result, "\n".join([report.summary(), *unlike]), as_json=as_json)

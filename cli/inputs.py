@@ -59,7 +59,8 @@ class DataChoice:
     pair_column: str | None
     label_column: str | None
     path_column: str | None
-    batch_size: int
+    batch_size: int | None
+    class_names_path: Path | None
     strict: bool
 
     def open(self, model: keras.Model, class_names: Sequence[str] | None = None) -> MatchedDataset:
@@ -84,11 +85,29 @@ class DataChoice:
         """Another data set, read in the same way."""
         from keras_remos.data import open_for_model
 
-        how = {name: value for name, value in vars(self).items() if name != "data_path"}
-        matched = open_for_model(model, path, class_names=class_names, **how)
+        chosen = ("data_path", "class_names_path")
+        how = {name: value for name, value in vars(self).items() if name not in chosen and value is not None}
+        matched = open_for_model(model, path, class_names=self._named() or class_names, **how)
         note(f"Data: {matched.dataset.description}.")
+        names = matched.dataset.class_names
+        if names:
+            more = f", ... ({len(names)})" if len(names) > 6 else ""
+            note(f"Classes: {', '.join(f'{number} {name}' for number, name in enumerate(names[:6]))}{more}.")
         note(f"Input scaling: {matched.scaling}. {matched.reason}")
         return matched
+
+    def _named(self) -> list[str] | None:
+        """The classes as the user's file lists them."""
+        if self.class_names_path is None:
+            return None
+        try:
+            lines = self.class_names_path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.ClickException(f"--class-names {self.class_names_path} cannot be read: {error}.") from error
+        names = [line.strip() for line in lines if line.strip()]
+        if not names or len(set(names)) < len(names):
+            raise click.ClickException(f"--class-names {self.class_names_path} must hold each class once, one a line.")
+        return names
 
 
 @dataclass(frozen=True)
@@ -118,7 +137,7 @@ def classes_of(students: Iterable[Path]) -> list[str] | None:
     found: dict[Path, list[str]] = {}
     for path in students:
         record = read_record(path)
-        if record.get("class_names") and "method" in record:
+        if record.get("class_names") and "defect" not in record:
             found[path] = record["class_names"]
     for path, names in found.items():
         first, expected = next(iter(found.items()))

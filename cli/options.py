@@ -122,7 +122,18 @@ data_options = _as_one(
         metavar="LOW HIGH",
         help="Smallest and largest pixel value. Default: 0 255; 0 1 for arrays that do not leave it.",
     ),
-    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        help="Samples at a time. Default: 32; students are trained on 128, of texts 32.",
+    ),
+    click.option(
+        "--class-names",
+        "class_names_path",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The classes in the order in which the model numbers them, one name a line. Default: sorted.",
+    ),
     click.option("--strict", is_flag=True, help="Refuse damaged images instead of leaving them out."),
 )
 
@@ -145,6 +156,10 @@ synonym_options = _as_one(
 )
 
 source_options = _all(teacher_argument, opening_options, data_options)
+
+head_option = click.option(
+    "--head", metavar="PATH", help="The layer that makes TEACHER's class scores, where it is not found."
+)
 
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Everything random follows from it.")
 
@@ -179,7 +194,13 @@ def recipe_options(command: Command) -> Command:
     )(run)
 
 
+def recipe_given(data: DataChoice, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user said of how students are trained."""
+    return {**recipe, **({} if data.batch_size is None else {"batch_size": data.batch_size})}
+
+
 slicing_options = _all(
+    head_option,
     click.option("--preset", type=click.Choice(PRESETS), default="recommended", show_default=True),
     click.option(
         "--filter",

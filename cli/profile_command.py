@@ -41,6 +41,7 @@ def count(
     data: DataChoice,
     output: Path | None,
     preset: str,
+    head: str | None,
     filters: tuple[str, ...],
     force: bool,
     as_json: bool,
@@ -54,7 +55,7 @@ def count(
     output = output or beside(teacher, ".profile.npz")
     check_writable(output, overwrite=force)
     model = opening.open(teacher)
-    slicer = RelevantSlicer(model, preset=preset, filters=filters or None)
+    slicer = RelevantSlicer(model, preset=preset, filters=filters or None, head=head)
     matched = data.open(model)
     profile = slicer.profile(matched.dataset, steps=steps)
     report_skipped(matched)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
 from keras_remos_cli.options import output_options, slicing_options, source_options
-from keras_remos_cli.running import emit, note, uses_keras
+from keras_remos_cli.running import command_line, emit, note, uses_keras
 
 
 @click.command("slice")
@@ -38,6 +38,7 @@ def command(
     keep_head: bool,
     keep_ratio: float | None,
     preset: str,
+    head: str | None,
     filters: tuple[str, ...],
     reset: Any,
     seed: int,
@@ -50,8 +51,8 @@ def command(
     TEACHER is a .keras file, a KerasHub preset folder or a Hugging Face folder. The student is a plain .keras file:
     compile it, fit it on your data as usual. The teacher is not modified.
     """
-    from keras_remos import CoverageProfile, RelevantSlicer
-    from keras_remos.saving import check_writable, replacing
+    from keras_remos import CoverageProfile, RelevantSlicer, save_student
+    from keras_remos.saving import check_writable
 
     if keep_head and num_classes is not None:
         raise click.UsageError("--keep-head and --num-classes exclude each other.")
@@ -64,15 +65,20 @@ def command(
     for file in filter(None, (output, slice_file)):
         check_writable(file, overwrite=force)
     model = opening.open(teacher)
-    slicer = RelevantSlicer(model, preset=preset, keep_ratio=keep_ratio, filters=filters or None)
-    scaling = None
+    slicer = RelevantSlicer(model, preset=preset, keep_ratio=keep_ratio, filters=filters or None, head=head)
+    scaling, space, class_names = None, None, []
     if profile_file is not None:
         profile = CoverageProfile.load(profile_file)
     else:
         matched = data.open(model)
         profile = slicer.profile(matched.dataset, steps=steps)
         report_skipped(matched)
-        scaling = matched.scaling
+        scaling, space = matched.scaling, matched.space
+        found = matched.dataset.num_classes
+        if num_classes is not None and found is not None and num_classes != found:
+            raise click.UsageError(f"--num-classes {num_classes}: the data has {found} classes. Leave the option out.")
+        if not keep_head:
+            class_names = matched.dataset.class_names
         if not keep_head and num_classes is None:
             num_classes = matched.dataset.num_classes
             if num_classes is None:
@@ -81,8 +87,16 @@ def command(
     student = chosen.apply(model, num_classes=num_classes, reset=reset, seed=seed)
     if slice_file is not None:
         chosen.save(slice_file, overwrite=force)
-    with replacing(output, overwrite=force) as temporary:
-        student.save(temporary)
+    save_student(
+        student,
+        output,
+        class_names=class_names,
+        space=space,
+        teacher=model,
+        overwrite=force,
+        slice=dict(chosen.options),
+        command=command_line(),
+    )
     seconds = time.perf_counter() - start
     head = f"a fresh head for {num_classes} classes" if num_classes is not None else "the teacher's head"
     text = (

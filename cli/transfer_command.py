@@ -9,21 +9,24 @@ import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
 from keras_remos_cli.options import (
     PRESETS,
+    head_option,
     options_of,
     output_options,
+    recipe_given,
     recipe_options,
     seed_option,
     source_options,
 )
-from keras_remos_cli.running import command_line, emit, note, uses_keras
+from keras_remos_cli.running import command_line, emit, uses_keras
 
-METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "renofeation")
+METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fine-pruning", "renofeation")
 
 
 @click.command("transfer")
 @source_options
 @click.option("--method", type=click.Choice(METHODS), default="remos", show_default=True)
 @click.option("--validation-data", type=click.Path(path_type=Path), help="Measured after each epoch.")
+@click.option("--validation-split", type=click.Choice(["train", "test"]), help="A part of --validation-data.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.METHOD.keras beside it.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A folder: a killed run goes on from there.")
 @recipe_options
@@ -32,11 +35,17 @@ METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "ren
 @click.option("--feature-weight", type=click.FloatRange(0), help="delta, delta-r, renofeation: pull of the features.")
 @click.option("--form", type=click.Choice(["mse", "attention"]), help="delta, delta-r: as released, or as published.")
 @click.option(
-    "--prune-ratio", type=click.FloatRange(0, 1), help="mag-prune: the share of weights. Default: 0.8; 0.3 for texts."
+    "--prune-ratio",
+    type=click.FloatRange(0, 1),
+    help="mag-prune: the share of weights. Default: 0.8; 0.3 for texts. fine-pruning: of channels. Default: 0.5.",
 )
 @click.option(
-    "--keep-head", is_flag=True, default=None, help="finetune, mag-prune, remos: start with the teacher's own head."
+    "--keep-head",
+    is_flag=True,
+    default=None,
+    help="finetune, mag-prune, fine-pruning, remos: start with the teacher's own head.",
 )
+@head_option
 @seed_option
 @output_options
 @uses_keras
@@ -46,9 +55,11 @@ def command(
     data: DataChoice,
     method: str,
     validation_data: Path | None,
+    validation_split: str | None,
     output: Path | None,
     checkpoint: Path | None,
     recipe: dict[str, Any],
+    head: str | None,
     seed: int,
     force: bool,
     as_json: bool,
@@ -60,9 +71,9 @@ def command(
     --keep-head keeps the teacher's.
     The student is a plain .keras file.
     """
+    from keras_remos import save_student
     from keras_remos.methods import METHODS, recipe_of
-    from keras_remos.models.fingerprint import fingerprint
-    from keras_remos.saving import check_writable, save_model
+    from keras_remos.saving import check_writable
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{method}.keras")
@@ -75,31 +86,39 @@ def command(
     num_classes = matched.dataset.num_classes
     if num_classes is None:
         raise click.ClickException("The data has no labels: a student needs them to be trained.")
-    validation = None if validation_data is None else data.open_other(model, validation_data).dataset
+    validation = None
+    if validation_data is not None:
+        is_same = data.data_path is not None and validation_data.resolve() == data.data_path.resolve()
+        if is_same and validation_split in (None, data.split):
+            raise click.UsageError("--validation-data is the training data: name another part by --validation-split.")
+        # Its classes are the training data's, in their order.
+        other = replace(data, split=validation_split)
+        validation = other.open_other(model, validation_data, matched.dataset.class_names).dataset
     trained = chosen.train(
         model,
         matched.dataset,
         validation,
         num_classes=num_classes,
-        recipe=replace(recipe_of(method, model), batch_size=data.batch_size, **recipe),
+        recipe=replace(recipe_of(method, model), **recipe_given(data, recipe)),
         seed=seed,
+        head=head,
         checkpoint=checkpoint,
     )
     report_skipped(matched)
-    record = {
-        **trained.options,
-        "command": command_line(),
-        "space": matched.space.get_config(),
-        "class_names": matched.dataset.class_names,
-        "teacher": fingerprint(model),
-        "history": trained.history,
-    }
-    save_model(trained.student, output, record, overwrite=force)
+    record = save_student(
+        trained,
+        output,
+        class_names=matched.dataset.class_names,
+        space=matched.space,
+        teacher=model,
+        overwrite=force,
+        command=command_line(),
+    )
     seconds = time.perf_counter() - start
-    note("The accuracy above is on the training data." if validation is None else "val_: on the validation data.")
     figures = "\n".join(f"{name:<20}{value:>10.4f}" for name, value in trained.last.items())
+    where = "The accuracy is on the training data." if validation is None else "val_: on the validation data."
     text = (
         f"{method}, after {trained.epochs} epochs on {matched.dataset.num_samples:,} samples of "
-        f"{num_classes} classes\n\n{figures}\n\nStudent: {output} ({seconds:.1f} s)"
+        f"{num_classes} classes\n\n{figures}\n{where}\n\nStudent: {output} ({seconds:.1f} s)"
     )
     emit({**record, "last": trained.last, "student": str(output), "seconds": round(seconds, 3)}, text, as_json=as_json)

@@ -40,13 +40,14 @@ from keras_remos.evaluation.inheritance import InheritanceReport, measure  # noq
 from keras_remos.methods import METHODS, Method, recipe_of, train  # noqa: E402
 from keras_remos.models.description import ModelDescription, describe_model  # noqa: E402
 from keras_remos.models.features import FeatureExtractor, find_features  # noqa: E402
-from keras_remos.models.gradients import value_and_grad, value_and_grad_at  # noqa: E402
+from keras_remos.models.input_gradients import value_and_grad, value_and_grad_at  # noqa: E402
 from keras_remos.models.loading import load_teacher  # noqa: E402
 from keras_remos.models.taps import capture  # noqa: E402
 from keras_remos.slicing.presets import PRESETS, Preset  # noqa: E402
 from keras_remos.slicing.relevant_slice import RelevantSlice  # noqa: E402
 from keras_remos.slicing.slicer import RelevantSlicer  # noqa: E402
 from keras_remos.training.recipe import Recipe  # noqa: E402
+from keras_remos.training.student_file import save_student  # noqa: E402
 from keras_remos.training.trained import Trained  # noqa: E402
 from keras_remos.version import __version__  # noqa: E402, F401
 
@@ -105,6 +106,7 @@ __all__ = [
     "open_synonyms",
     "profile",
     "recipe_of",
+    "save_student",
     "train",
     "value_and_grad",
     "value_and_grad_at",

@@ -171,6 +171,7 @@ def profile(
     on: NeuronSite = "activation",
     count_padding: bool = False,
     filters: Filters | None = None,
+    head: str | None = None,
     batch_size: int | None = None,
     steps: int | None = None,
     verbose: bool | str = "auto",
@@ -189,6 +190,8 @@ def profile(
         count_padding: Whether padding tokens count, as in the released code.
         filters: Which layers are read: a regular expression or several, searched for in the layer's path, or a
             callable of path and layer. The others are left whole.
+        head: The path of the layer that makes the class scores, which is never sliced. It is found where it is not
+            given.
         batch_size: Samples a batch, for arrays; 32 by default. It never changes a count.
         steps: Stop after so many batches.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
@@ -199,7 +202,7 @@ def profile(
     Raises:
         TeacherError: If the model is not built or has nothing to slice.
         DataError: If the data yields nothing, or does not fit the model.
-        RemosError: If a layer's activations are NaN or infinite.
+        RemosError: If a layer's activations are NaN or infinite, or no layer has the path of the head.
     """
     chosen = as_filter(filters)
     rule = recommended_criterion(model) if criterion is None else as_criterion(criterion)
@@ -211,7 +214,7 @@ def profile(
         inputs = preprocessed(model, x)
         if counter is None:
             check_inputs(model, inputs)
-            counter = _Counter(model, inputs, rule, on, count_padding, chosen)
+            counter = _Counter(model, inputs, rule, on, count_padding, chosen, head)
         counter.add(inputs)
     if counter is None:
         raise DataError("The data set yielded no batch: nothing was profiled.")
@@ -229,10 +232,11 @@ class _Counter:
         on: NeuronSite,
         count_padding: bool,
         filters: LayerFilter | None,
+        head: str | None,
     ) -> None:
         self.model = model
         self.options = {"criterion": rule.get_config(), "on": on, "count_padding": count_padding}
-        self.plan = plan_readings(model, example, on=on, selected=filters)
+        self.plan = plan_readings(model, example, on=on, selected=filters, head=head)
         self.coverage_model = CoverageModel(model, self.plan, rule, count_padding)
         self.totals = np.zeros(self.coverage_model.length, np.int64)
         self.batch_size = len(_first(example))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
@@ -19,10 +19,11 @@ from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.evaluation.attackers import Attacker, Attempts, title_of
 from keras_remos.evaluation.inheritance import InheritanceReport, Students, measure
 from keras_remos.evaluation.predictions import check_fits
+from keras_remos.methods import recipe_of
 from keras_remos.methods import train as train_by
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.saving import versions
-from keras_remos.training.recipe import Recipe
+from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.trained import Trained
 
 CONTROL = "fine-tuned"
@@ -40,11 +41,13 @@ class Controls:
         floor: Also train a student from scratch, which inherits nothing.
         clean_teacher: The teacher before an attacker touched it, where it is at hand: a student that is fine-tuned from
             it shows how often a trigger fools a student that never met it.
+        head: The path of the teacher's layer that their heads take the place of; found where it is not given.
     """
 
     control: bool | str = True
     floor: bool = False
     clean_teacher: keras.Model | None = None
+    head: str | None = None
 
     def trained_from(self, teacher: keras.Model) -> dict[str, tuple[keras.Model, str]]:
         """Who is trained in the run: by the name in the table, the teacher and the method."""
@@ -111,7 +114,7 @@ def audit(
     train: Any = None,
     attacker: Attacker = Attacker(),  # noqa: B008 (frozen)
     controls: Controls = Controls(),
-    recipe: Recipe | None = None,
+    recipe: Recipe | Mapping[str, Any] | None = None,
     space: PixelSpace | None = None,
     class_names: Iterable[str] = (),
     batch_size: int = 64,
@@ -128,13 +131,16 @@ def audit(
         students: The students, by name; `(model, space)` for one whose inputs are scaled in another way than the
             teacher's. Range and data format of the pixels are those of the test set for all.
         test: `(x, y)`, x being pixels or texts, or a `Dataset` of them. All of it is used.
-        train: The students' training data, as `test`, for control and floors, and for the attacker's own copy of the
-            teacher that attacks on classifiers of the task (`of_task`) are made with: the attacker has the students'
-            data, and another seed.
+        train: The students' training data, as `test`, for control and floors: in the order in which the students had
+            them (a `Dataset` as it was opened; what `read_all` returns comes in another order). Also for the attacker's
+            own copy of the teacher that attacks on classifiers of the task (`of_task`) are made with: the attacker has
+            the students' data, and another seed.
         attacker: What is tried.
         controls: What the students are compared with.
-        recipe: How control, floors and the attacker's copy are trained; their own defaults if not given. Compare like
-            with like: give the recipe that the students were trained by.
+        recipe: How control, floors and the attacker's copy are trained. Compare like with like: give the recipe that
+            the students were trained by. Each has a default of its own (`recipe_of`; a floor has further to go), and
+            what is given changes that: single options by name (`{"epochs": 10}`), or a `Recipe`, which stands for
+            the options in which it differs from the teacher's `default_recipe`.
         space: How the teacher's inputs come from pixels; a `Prepared` teacher brings its own, and texts need none.
         class_names: Of the test set, if it does not bring them.
         batch_size: Samples at a time.
@@ -166,7 +172,9 @@ def audit(
     num_classes = max(
         [check_fits(model, x, scaled, name) for name, (model, scaled) in judged.items()] or [int(y.max()) + 1]
     )
-    attempts = Attempts(attacker, prepared, train, recipe)
+    options = recipe.changes(default_recipe(prepared.teacher)) if isinstance(recipe, Recipe) else dict(recipe or {})
+    of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
+    attempts = Attempts(attacker, prepared, train, of_copies)
     attacks: dict[str, AttackSet] = {}
     for wanted in attempts.wanted:
         if isinstance(wanted, AttackSet):
@@ -182,8 +190,9 @@ def audit(
             source,
             _scaled(train, prepared.space),
             num_classes=num_classes,
-            recipe=recipe,
+            recipe=replace(recipe_of(method, source), **options),
             seed=seed,
+            head=controls.head,
             verbose=verbose,
         )
         for name, (source, method) in compared_with.items()

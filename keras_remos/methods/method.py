@@ -55,6 +55,7 @@ class Method(ABC):
         num_classes: int | None = None,
         recipe: Recipe | None = None,
         seed: int = 0,
+        head: str | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         checkpoint: PathLike | None = None,
         verbose: bool | str = "auto",
@@ -73,6 +74,7 @@ class Method(ABC):
             recipe: How long and how fast; `recipe_of` the method and teacher if not given.
             seed: For the head, fresh weights, the order of the data, augmentation and dropout. The head is the same
                 for every method.
+            head: The path of the teacher's layer that the fresh head takes the place of; found where it is not given.
             callbacks: Keras callbacks. The model that they see wraps the student: `model.student`. Methods of several
                 stages show them a beginning and an end of training for each.
             checkpoint: A folder. After each epoch all that is needed to go on is kept there; the same call goes on
@@ -90,7 +92,7 @@ class Method(ABC):
             MismatchError: If the checkpoint is of a run with other arguments.
             RemosError: If training diverges, or an option does not suit the teacher.
         """
-        options = self.on_record(teacher)
+        options = self.on_record(teacher) | ({} if head is None else {"head": head})
         task = Task(
             teacher,
             train,
@@ -99,6 +101,7 @@ class Method(ABC):
             recipe=recipe or default_recipe(teacher, from_scratch=self.from_scratch),
             seed=seed,
             keep_head=self.keeps_head,
+            head=head,
         )
         trainer = Trainer(task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options)
         return trainer.trained(self.fit(task, trainer))

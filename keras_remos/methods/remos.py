@@ -62,12 +62,12 @@ class Remos(FromTeacher):
     def fit(self, task: Task, trainer: Trainer) -> keras.Model:
         relevant = self.relevant
         if relevant is None:
-            slicer = self._slicer(task.teacher)
+            slicer = self._slicer(task.teacher, task.head)
             relevant = slicer.slice(slicer.profile(task.plain_data(), verbose=trainer.verbose))
         relevant.check_teacher(task.teacher)
         student = task.masked(relevant.masks, freeze=self.freeze)
         trainer.fit(Training(student))
         return student
 
-    def _slicer(self, teacher: keras.Model) -> RelevantSlicer:
-        return RelevantSlicer(teacher, preset=self.preset, keep_ratio=self.keep_ratio)
+    def _slicer(self, teacher: keras.Model, head: str | None = None) -> RelevantSlicer:
+        return RelevantSlicer(teacher, preset=self.preset, keep_ratio=self.keep_ratio, head=head)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
 from keras_remos.models.heads import Forward, find_heads
 from keras_remos.models.kernels import Tensor
-from keras_remos.models.taps import capture
+from keras_remos.models.taps import capture, layer_at
 from keras_remos.models.trace import Call
 
 PENULTIMATE = "penultimate"
@@ -105,11 +104,7 @@ class FeatureExtractor:
     def __init__(self, model: keras.Model, paths: Sequence[str], *, example: Any = None) -> None:
         self.model = model
         self.paths = tuple(paths)
-        by_path = dict(kinds.visible(model))
-        self._tapped = [by_path.get(path) for path in self.paths]
-        for path, layer in zip(self.paths, self._tapped, strict=True):
-            if layer is None and path != PENULTIMATE:
-                raise _unknown(model, path, list(by_path))
+        self._tapped = [None if path == PENULTIMATE else layer_at(model, path) for path in self.paths]
         self._head: keras.Layer | None = None
         if None in self._tapped:
             heads = find_heads(model, example)
@@ -117,7 +112,7 @@ class FeatureExtractor:
                 raise RemosError(
                     f"Model {model.name!r} has {len(heads)} heads ({', '.join(heads)}): name the feature layer."
                 )
-            self._head = by_path[heads[0]] if heads else None
+            self._head = layer_at(model, heads[0]) if heads else None
 
     def __call__(
         self, x: Any, training: bool = False, *, pass_on: Callable[[str, Tensor], Tensor] | None = None
@@ -176,8 +171,8 @@ class _Ends(Forward):
             return []
         norms = [call for call in self.calls if isinstance(call.layer, kinds.LAYER_NORMALIZATIONS)]
         # What enters the first attention layer has not been through a block.
-        fed = {id(call.inputs) for call in attended[1:]}
-        return [call for call in norms if id(call.outputs) in fed or call is norms[-1]]
+        fed = {call.inputs.key for call in attended[1:]}
+        return [call for call in norms if call.outputs.key in fed or call is norms[-1]]
 
     def stages(self) -> list[Call]:
         """The last block of each resolution, if there are maps."""
@@ -213,11 +208,3 @@ class _Ends(Forward):
     def hidden(self) -> list[Call]:
         """Whatever applies a nonlinearity."""
         return [call for call in self.calls if kinds.activation_name(call.layer) not in (None, "softmax")]
-
-
-def _unknown(model: keras.Model, path: str, paths: list[str]) -> RemosError:
-    close = difflib.get_close_matches(path, paths, n=3, cutoff=0.4) or paths[:3]
-    return RemosError(
-        f"Model {model.name!r} has no layer {path!r}: did you mean {' or '.join(map(repr, close))}? Paths are layer "
-        "names joined by '/'."
-    )

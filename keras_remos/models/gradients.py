@@ -1,101 +1,20 @@
-"""Gradients with respect to a model's inputs, on TensorFlow, PyTorch and JAX. The one file that imports a backend."""
+"""What each backend does in its own way: derive, compile, say what is made from what. No other file imports one."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from difflib import get_close_matches
 from typing import Any
 
 import keras
 from keras import ops, tree
 
 from keras_remos.errors import RemosError, TeacherError
-from keras_remos.models import layers as kinds
 from keras_remos.models.kernels import Tensor
-from keras_remos.models.taps import run_until, substitute
 
 # Of the errors that the backends raise when memory runs out, in their class names or messages, in lower case.
 _OUT_OF_MEMORY = ("outofmemory", "out of memory", "resource_exhausted", "resourceexhausted", "can't allocate memory")
-
-
-def value_and_grad(function: Callable[..., Any], *models: keras.Model) -> Callable[..., tuple[Any, Any]]:
-    """Makes a function that returns a function's value and its gradient, compiled where the backend can.
-
-    Args:
-        function: Called as `function(x, *args)` with tensors. Returns a scalar, or `(scalar, more)` where `more` is
-            any structure of tensors that is to be returned too. It is traced: what it prints or keeps, it does once.
-        *models: The models that `function` calls. The result uses the weights that they have when it is called;
-            they are not modified, not even by `training=True`.
-
-    Returns:
-        A function of `(x, *args)`: x a float array or a structure of them, args arrays or structures of them. Returns
-        `(value, gradient)`: what `function` returned, and the scalar's gradient with respect to x, in the structure of
-        x. Keep it: a new one is compiled anew, as is each new shape.
-
-    Raises:
-        RemosError: When called, if x holds whole numbers (see `value_and_grad_at`), or there is no scalar to derive.
-
-    Example:
-    ```python
-    def loss(x, y):
-        return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, model(x, training=False)))
-
-    value, gradient = value_and_grad(loss, model)(images, labels)
-    ```
-    """
-    return compiled(lambda x, *args: differentiate(function, x, *args), *models)
-
-
-def value_and_grad_at(
-    model: keras.Model, layer_path: str, function: Callable[..., Any]
-) -> Callable[..., tuple[Any, Any]]:
-    """As `value_and_grad`, with respect to what a layer returns: for models of tokens, which have no gradient.
-
-    Args:
-        model: A built model.
-        layer_path: The layer, mostly an embedding: its own name and those of the layers around it, joined by `/`. It
-            must be called once in a forward pass.
-        function: Called as `function(outputs, *args)` with what the model returns. Returns a scalar, or
-            `(scalar, more)`.
-
-    Returns:
-        A function of `(x, *args)`, x being what the model takes. Returns `(value, gradient)`, the gradient in the
-        shape of the layer's output.
-
-    Raises:
-        RemosError: If there is no such layer; when called, if the layer runs not once or returns several tensors.
-
-    Example:
-    ```python
-    score = value_and_grad_at(model, "embedding", lambda outputs: keras.ops.sum(outputs[:, 1]))
-    value, gradient = score(token_ids)      # (batch, length, width)
-    ```
-    """
-    layer = _layer_at(model, layer_path)
-
-    def run(x: Any, *args: Any) -> tuple[Any, Any]:
-        def from_layer(hidden: Tensor) -> Any:
-            calls = 0
-
-            def replacement(outputs: Tensor) -> Tensor:
-                nonlocal calls
-                calls += 1
-                return hidden
-
-            with substitute(layer, replacement):
-                outputs = model(x, training=False)
-            if calls != 1:
-                raise RemosError(
-                    f"Layer {layer_path!r} is called {calls} times in a forward pass: a gradient at its output needs "
-                    "a layer that is called once."
-                )
-            return function(outputs, *args)
-
-        return differentiate(from_layer, _output_at(model, layer, layer_path, x))
-
-    return compiled(run, model)
 
 
 def differentiate(function: Callable[..., Any], x: Any, *args: Any) -> tuple[Any, Any]:
@@ -199,29 +118,35 @@ def compiled(function: Callable[..., Any], *models: keras.Model) -> Callable[...
     return call
 
 
+def data_flow(run: Callable[[Any, Callable[[Tensor], Any]], Any], x: Any) -> tuple[list[Any], dict[Any, set[Any]]]:
+    """Which tensors of a computation are made from which.
+
+    Args:
+        run: Called as `run(x, mark)` while Keras works out shapes (in a layer's `call` on symbolic tensors). It calls
+            `mark` with every tensor that is of interest.
+        x: Tensors.
+
+    Returns:
+        A key for each marked tensor, in that order: two have the same key where one is a copy of the other, or the
+        same values in another type. And for each key those of the tensors that it is computed from.
+    """
+    marked, sources, copies = _on_backend(_FLOW)(run, x)
+
+    def original(key: Any) -> Any:
+        while key in copies:
+            key = copies[key]
+        return key
+
+    made: dict[Any, set[Any]] = {}
+    for key, of in sources.items():
+        made.setdefault(original(key), set()).update(map(original, of))
+    return list(map(original, marked)), made
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of a backend says that the device's or the computer's memory does not suffice."""
     said = f"{type(error).__name__} {error}".lower()
     return isinstance(error, MemoryError) or any(mark in said for mark in _OUT_OF_MEMORY)
-
-
-def _layer_at(model: keras.Model, path: str) -> keras.Layer:
-    layers = dict(kinds.visible(model))
-    if path not in layers:
-        near = get_close_matches(path, layers, n=3, cutoff=0.3) or list(layers)[:3]
-        raise RemosError(f"Model {model.name!r} has no layer {path!r}: did you mean {' or '.join(map(repr, near))}?")
-    return layers[path]
-
-
-def _output_at(model: keras.Model, layer: keras.Layer, path: str, x: Any) -> Tensor:
-    """What a layer returns, without running what comes after it."""
-    reached = run_until(model, [layer], x)
-    if reached is None:
-        raise RemosError(f"Layer {path!r} is never called when model {model.name!r} runs: choose another.")
-    _, _, outputs = reached
-    if len(tree.flatten(outputs)) > 1:
-        raise RemosError(f"Layer {path!r} returns several tensors: choose one that returns a single one.")
-    return outputs
 
 
 # The three backends ---------------------------------------------------------------------------------------------------
@@ -330,11 +255,119 @@ def _compile_on_jax(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function)
 
 
+_Flow = tuple[list[Any], dict[Any, list[Any]], dict[Any, Any]]
+
+
+def _flow_on_tensorflow(run: Callable[..., Any], x: Any) -> _Flow:
+    marked: list[Any] = []
+    run(x, marked.append)
+
+    def key(tensor: Any) -> Any:
+        return (id(tensor.graph), tensor.name) if hasattr(tensor, "op") else id(tensor)
+
+    sources: dict[Any, list[Any]] = {}
+    copies, ahead = {}, list(marked)
+    while ahead:
+        tensor = ahead.pop()
+        if key(tensor) in sources or not hasattr(tensor, "op"):
+            continue
+        inputs = list(tensor.op.inputs)
+        sources[key(tensor)] = list(map(key, inputs))
+        if tensor.op.type in ("Cast", "Identity", "StopGradient", "PreventGradient"):
+            copies[key(tensor)] = key(inputs[0])
+        ahead += inputs
+    return list(map(key, marked)), sources, copies
+
+
+def _flow_on_torch(run: Callable[..., Any], x: Any) -> _Flow:
+    from torch import Tensor as TorchTensor
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    marked: list[Any] = []
+    sources: dict[Any, list[Any]] = {}
+    copies: dict[Any, Any] = {}
+    # While a tensor lives, no other has its id.
+    alive: list[Any] = []
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            outputs = function(*args, **(kwargs or {}))
+            taken, made = (
+                [leaf for leaf in tree.flatten(side) if isinstance(leaf, TorchTensor)]
+                for side in ([args, kwargs], outputs)
+            )
+            alive.extend([*taken, *made])
+            for tensor in made:
+                sources.setdefault(id(tensor), []).extend(map(id, taken))
+                copied = function.overloadpacket.__name__ in ("_to_copy", "clone", "detach", "alias", "lift_fresh")
+                if copied and tensor is not taken[0]:
+                    copies[id(tensor)] = id(taken[0])
+            return outputs
+
+    with Recorder():
+        run(x, marked.append)
+    return list(map(id, marked)), sources, copies
+
+
+def _flow_on_jax(run: Callable[..., Any], x: Any) -> _Flow:
+    import jax
+    from jax.ad_checkpoint import checkpoint_name
+
+    marks = 0
+
+    def mark(tensor: Any) -> None:
+        nonlocal marks
+        # Leaves an equation that names the tensor, however deep inside other functions this is.
+        checkpoint_name(tensor, f"remos {marks}")
+        marks += 1
+
+    named: dict[int, Any] = {}
+    sources: dict[Any, list[Any]] = {}
+    copies: dict[Any, Any] = {}
+
+    def variables(found: Any) -> list[Any]:
+        return [variable for variable in found if not hasattr(variable, "val")]  # no literals
+
+    def read(jaxpr: Any) -> bool:
+        """Whether anything is named in it."""
+        before = len(named)
+        for equation in jaxpr.eqns:
+            taken, made = variables(equation.invars), variables(equation.outvars)
+            kind = equation.primitive.name
+            parameters = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: _inner_jaxpr(p) is not None)
+            inner = [part for part in map(_inner_jaxpr, parameters) if part is not None]
+            if kind == "name" and str(equation.params["name"]).startswith("remos "):
+                named[int(equation.params["name"].split()[1])] = taken[0]
+            if kind in ("convert_element_type", "copy", "name") and taken:
+                copies[made[0]] = taken[0]
+            # One that is called twice may be shared: its variables stand for one call only where they were named.
+            within = [part for part in inner if read(part)]
+            for part in within:
+                for variable in part.invars:
+                    sources.setdefault(variable, []).extend(taken)
+            for variable in made:
+                sources.setdefault(variable, []).extend(
+                    [*taken, *(v for part in within for v in variables(part.outvars))]
+                )
+        return len(named) > before
+
+    read(jax.make_jaxpr(lambda x: run(x, mark))(x).jaxpr)
+    # What was named in a function that left no trace is linked to nothing.
+    return [named.get(number, -1 - number) for number in range(marks)], sources, copies
+
+
+def _inner_jaxpr(parameter: Any) -> Any:
+    """The function that a parameter of an equation holds, if it holds one."""
+    found = getattr(parameter, "jaxpr", parameter)
+    return found if hasattr(found, "eqns") else None
+
+
 _DIFFERENTIATE = {
     "tensorflow": _differentiate_on_tensorflow,
     "torch": _differentiate_on_torch,
     "jax": _differentiate_on_jax,
 }
 _COMPILE = {"tensorflow": _compile_on_tensorflow, "torch": _compile_on_torch, "jax": _compile_on_jax}
+_FLOW = {"tensorflow": _flow_on_tensorflow, "torch": _flow_on_torch, "jax": _flow_on_jax}
 # What makes second derivatives exact.
 _TWICE = {"tensorflow": _twice_on_tensorflow, "torch": _twice_on_torch, "jax": nullcontext}

@@ -2,53 +2,146 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
-from keras_remos.models.kernels import SliceableLayer, Tensor
-from keras_remos.models.trace import Trace, trace_calls
+from keras_remos.models.gradients import compiled
+from keras_remos.models.taps import layer_at
+from keras_remos.models.trace import Call, Pass, Passing, Trace, trace_pass
 
 # What an axis of unknown size is taken for where no example is given.
 _IMAGE_SIDE, _SEQUENCE_LENGTH = 64, 4
 
 
-def heads_of(trace: Trace, outputs: list[Tensor]) -> list[SliceableLayer]:
-    """The layers whose outputs are, but for activations, reshaping and pooling, what the model returns."""
-    wanted = {id(tensor) for tensor in outputs if len(tensor.shape) == 2}
-    found: dict[int, SliceableLayer] = {}
-    for index, call in enumerate(trace.calls):
-        layer = trace.sliceable.get(id(call.layer))
-        if layer is not None and layer.table is None:
-            chain = trace.follow(index, kinds.AFTER_HEAD)
-            if any(id(trace.calls[i].outputs) in wanted for i in chain):
-                found[id(layer)] = layer
-    return list(found.values())
+def heads_of(seen: Pass, paths: Mapping[int, str]) -> list[str]:
+    """The layers that make a model's outputs, but for operators and layers without a kernel.
+
+    An output is followed back through whatever computes it, as far as the first kernels. They are heads, unless
+
+    - one of them feeds another, as in a residual block: then the output is a sum of features;
+    - a hidden nonlinearity, or for a map a normalization or a pooling, stands behind: what they return are features.
+      (A convolution whose maps are pooled into a softmax is a head all the same.)
+
+    Args:
+        seen: A forward pass in which every layer of `paths` was tapped.
+        paths: Of each layer by its `id`, outer layers first.
+
+    Returns:
+        Their paths, in the order in which they run. Where one layer wraps another, that of the outer one.
+    """
+    order = {id_: number for number, id_ in enumerate(paths)}
+    kernels: dict[Any, Call] = {}
+    for call in seen.calls:
+        if kinds.holds_kernel(call.layer):
+            known = kernels.get(call.outputs.key)
+            if known is None or order[id(call.layer)] < order[id(known.layer)]:
+                kernels[call.outputs.key] = call
+    found: dict[str, None] = {}
+    for output in seen.outputs:
+        last, between = _last_kernels(seen, output, kernels)
+        if not _feed_each_other(seen, last) and all(_is_head(call, output, between) for call in last):
+            found.update(dict.fromkeys(paths[id(call.layer)] for call in last))
+    return list(found)
 
 
-def find_heads(model: keras.Model, example: Any = None) -> tuple[str, ...]:
+def _last_kernels(seen: Pass, output: Passing, kernels: Mapping[Any, Call]) -> tuple[list[Call], list[keras.Layer]]:
+    """The calls of the kernels that an output comes from without another in between, and the layers behind them."""
+    last, passed = [], set()
+    ahead = [output.key]
+    while ahead:
+        key = ahead.pop()
+        if key in passed:
+            continue
+        passed.add(key)
+        if key in kernels:
+            last.append(kernels[key])
+        else:
+            ahead += seen.sources.get(key, ())
+    behind = [call.layer for call in seen.calls if call.outputs.key in passed and call.outputs.key not in kernels]
+    last.sort(key=seen.calls.index)
+    return last, behind
+
+
+def _feed_each_other(seen: Pass, calls: list[Call]) -> bool:
+    wanted = {call.outputs.key for call in calls}
+    for call in calls:
+        passed, ahead = set(), list(seen.sources.get(call.outputs.key, ()))
+        while ahead:
+            key = ahead.pop()
+            if key in wanted and key != call.outputs.key:
+                return True
+            if key not in passed:
+                passed.add(key)
+                ahead += seen.sources.get(key, ())
+    return False
+
+
+def _is_head(call: Call, output: Passing, behind: list[keras.Layer]) -> bool:
+    """Whether a call of one of the last kernels makes class scores, and no features."""
+    if isinstance(call.layer, (keras.layers.Embedding, keras.layers.RNN)):
+        return False
+    activations = {kinds.activation_name(layer) for layer in (call.layer, *behind)} - {None}
+    if "softmax" in activations:
+        return True
+    if activations - kinds.ENDS:
+        return False
+    if len(call.outputs.shape) <= 2:
+        return True
+    positions = sum(size != 1 for size in call.outputs.shape[1:])
+    if len(output.shape) <= 2 and positions > 1:
+        return False
+    return not any(isinstance(layer, (*kinds.NORMALIZATIONS, *kinds.POOLINGS)) for layer in behind)
+
+
+def find_heads(model: keras.Model, example: Any = None, *, head: str | None = None) -> tuple[str, ...]:
     """Finds the layers that make a model's outputs: what a student's head takes the place of.
 
     Args:
         model: A built model.
         example: See `find_features`.
+        head: The path of the layer that is the head, where somebody said so.
 
     Returns:
         Their paths; none for a feature extractor.
+
+    Raises:
+        RemosError: If there is no layer of that path, or the model cannot be traced without an example.
     """
+    if head is not None:
+        layer_at(model, head)
+        return (head,)
     return tuple(Forward(model, example).heads)
 
 
 def returns_probabilities(model: keras.Model, example: Any = None) -> bool:
-    """Whether a classifier ends in a softmax, and not in logits.
+    """Whether a classifier returns probabilities, which are positive and add up to 1, and not logits.
 
     Args:
-        model: A built model.
-        example: See `find_features`.
+        model: A built model of one output.
+        example: A batch of its inputs. Where it was built from symbolic ones, it may be left out.
     """
-    return "softmax" in Forward(model, example).behind_head()
+    given = _example(model, example)
+    rng = np.random.default_rng(0)
+
+    def values(tensor: Any) -> np.ndarray:
+        if not isinstance(tensor, keras.KerasTensor):
+            return tensor
+        is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+        drawn = rng.normal(size=tensor.shape) if is_float else np.ones(tensor.shape)
+        return drawn.astype(keras.backend.standardize_dtype(tensor.dtype) if not is_float else "float32")
+
+    x = keras.tree.map_structure(values, given)
+    outputs = keras.tree.flatten(compiled(lambda x: model(x, training=False), model)(x))
+    scores = keras.ops.convert_to_numpy(keras.ops.cast(outputs[0], "float32"))
+    if len(outputs) > 1 or scores.ndim < 2 or scores.shape[-1] < 2:
+        return False
+    # Half precision rounds each of them.
+    return bool((scores >= 0).all() and np.allclose(scores.sum(axis=-1), 1, atol=1e-2))
 
 
 class Forward:
@@ -75,7 +168,7 @@ class Forward:
         taps = [(path, layer) for path, layer in kinds.visible(model) if not isinstance(layer, keras.Model)]
         self.paths = {id(layer): path for path, layer in taps}
         try:
-            calls, outputs = trace_calls(model, [layer for _, layer in taps], _example(model, example))
+            seen = trace_pass(model, [layer for _, layer in taps], _example(model, example))
         except Exception as error:  # whatever a user's layers raise for a guessed size
             if example is not None:
                 raise
@@ -83,17 +176,13 @@ class Forward:
                 f"Model {model.name!r} cannot be traced without an example of its inputs "
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): pass a batch of them."
             ) from error
-        sliceable = {id(found.layer): found for found in kinds.find_sliceable(model)[0]}
-        self.trace = Trace(calls, sliceable)
-        found_heads = heads_of(self.trace, outputs)
-        self.heads = [found.path for found in found_heads]
-        heads = {id(found.layer) for found in found_heads}
-        self.head_at = next((index for index, call in enumerate(calls) if id(call.layer) in heads), len(calls))
-        self.calls = calls[: self.head_at]
-
-    def behind_head(self) -> list[str]:
-        """The nonlinearities between the head's weights and the model's output."""
-        return self.trace.activations(self.trace.follow(self.head_at, kinds.AFTER_HEAD)) if self.heads else []
+        self.trace = Trace(seen.calls, {id(found.layer): found for found in kinds.find_sliceable(model)[0]})
+        self.heads = heads_of(seen, self.paths)
+        head_at = next(
+            (index for index, call in enumerate(seen.calls) if self.paths[id(call.layer)] in self.heads),
+            len(seen.calls),
+        )
+        self.calls = seen.calls[:head_at]
 
 
 def _example(model: keras.Model, example: Any) -> Any:

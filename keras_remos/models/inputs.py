@@ -1,13 +1,21 @@
-"""What a model takes: the shape of its images, and whether a batch is what it expects."""
+"""What a model takes: the shape of its images, whether a batch is what it expects, and whether it is of language."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_remos.errors import DataError
+from keras_remos.models import layers as kinds
 from keras_remos.models.tokenizers import segments
+from keras_remos.models.trace import Call, Pass, trace_pass
+
+# Whether images have their channels in front when they enter a `Permute` layer of such `dims`.
+_TURNS = {(2, 3, 1): True, (3, 1, 2): False}
+# What an axis of unknown size is taken for.
+_IMAGE_SIDE, _SEQUENCE_LENGTH = 64, 4
 
 
 def preprocessed(model: keras.Model, x: Any) -> Any:
@@ -55,11 +63,114 @@ def check_inputs(model: keras.Model, inputs: Any) -> None:
 
 
 def image_shape(model: keras.Model) -> tuple[tuple[int | None, int | None, int | None] | None, str]:
-    """`(height, width, channels)` of the images that a model takes, if it takes any, and its data format."""
+    """`(height, width, channels)` of the images that a model takes, if it takes any, and its data format.
+
+    Sizes tell nothing of it: what the model's layers take for the channels decides, turned as far as the model turns
+    its images before that.
+    """
     inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    channels_first = kinds.is_channels_first(model)
+    for _, layer in kinds.walk(model):
+        if isinstance(layer, keras.layers.Permute) and any(
+            taken is given for taken in kinds.inputs_within(model, layer) for given in inputs
+        ):
+            channels_first = _TURNS.get(tuple(layer.dims), channels_first)
+    data_format = "channels_first" if channels_first else "channels_last"
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        return None, "channels_last"
+        return None, data_format
     _, first, second, third = inputs[0].shape
-    if first in (1, 3, 4) and third not in (1, 3, 4):
-        return (second, third, first), "channels_first"
-    return (first, second, third), "channels_last"
+    return (second, third, first) if channels_first else (first, second, third), data_format
+
+
+def runs_on_tokens(model: keras.Model) -> bool:
+    """Whether a model is one of language: whether its main computation runs on a sequence of tokens.
+
+    Token ids come from an input of shape `(batch, time)` to an embedding table, and kernels read its rows one time step
+    beside the other. A table of positions (as in a vision transformer) is looked up by none of the inputs; one of
+    categories has no time axis, or its rows are flattened or pooled before any kernel sees them. Of a model with images
+    beside the tokens, that part decides which has more weights.
+
+    Args:
+        model: A built model. One that cannot be traced, as Keras does not know its inputs, counts as one of language
+            if it has an embedding table.
+    """
+    tables = [layer for _, layer in kinds.visible(model) if isinstance(layer, keras.layers.Embedding)]
+    if not tables:
+        return False
+    example = _symbolic_example(model)
+    if example is None:
+        return True
+    kernels = [
+        layer
+        for _, layer in kinds.visible(model)
+        if kinds.holds_kernel(layer) and not isinstance(layer, (keras.Model, keras.layers.Embedding))
+    ]
+    entrance = keras.layers.Identity()
+    try:
+        seen = trace_pass(_Entered(model, entrance), [entrance, *tables, *kernels], example)
+    except Exception:  # whatever a user's layers raise for a guessed size
+        return True
+    entered = {call.outputs.key for call in seen.calls if call.layer is entrance and len(call.outputs.shape) == 2}
+    weighed = [call for call in seen.calls if call.layer in kernels]
+    stop = {call.outputs.key for call in weighed}
+    rows = {
+        call.outputs.key
+        for call in seen.calls
+        if call.layer in tables
+        and len(call.inputs.shape) > 1
+        and call.inputs.shape[1] > 1
+        and _comes_from(seen, call.inputs.key, entered, stop)
+    }
+    of_tokens = [call for call in weighed if _comes_from(seen, call.inputs.key, rows)]
+    if not any(len(call.inputs.shape) > 2 and max(call.inputs.shape[1:-1]) > 1 for call in of_tokens):
+        return False
+    return 2 * sum(map(_weights, of_tokens)) > sum(map(_weights, weighed))
+
+
+def _comes_from(seen: Pass, key: Any, wanted: set[Any], stop: Collection[Any] = ()) -> bool:
+    """Whether a tensor is computed from one of some others, without one of `stop` in between."""
+    passed, ahead = set(), [key]
+    while ahead:
+        key = ahead.pop()
+        if key in wanted:
+            return True
+        if key not in passed and key not in stop:
+            passed.add(key)
+            ahead += seen.sources.get(key, ())
+    return False
+
+
+def _weights(call: Call) -> int:
+    return sum(math.prod(variable.shape) for variable in call.layer.weights if len(variable.shape) > 1)
+
+
+def _symbolic_example(model: keras.Model) -> Any:
+    """What a model takes, with a size for each axis of an unknown one; `None` where Keras does not know it."""
+    given = kinds.symbolic_inputs(model)
+    if given is None:
+        # Subclassed models remember the shape that they were built for, if it was one.
+        shape = (model.get_build_config() or {}).get("input_shape")
+        if not isinstance(shape, (tuple, list)) or not all(side is None or isinstance(side, int) for side in shape):
+            return None
+        given = keras.KerasTensor(tuple(shape), dtype="int32" if len(shape) == 2 else "float32")
+
+    def sized(tensor: keras.KerasTensor) -> keras.KerasTensor:
+        batch, *axes = tensor.shape
+        unknown = _IMAGE_SIDE if len(axes) > 2 else _SEQUENCE_LENGTH
+        return keras.KerasTensor((batch or 2, *(axis or unknown for axis in axes)), dtype=tensor.dtype)
+
+    return keras.tree.map_structure(sized, given)
+
+
+class _Entered(keras.Model):
+    """A model behind a layer that shows what enters."""
+
+    def __init__(self, model: keras.Model, entrance: keras.Layer) -> None:
+        # TensorFlow takes no name that begins with an underscore.
+        super().__init__(name="entered")
+        self.model = model
+        self.entrance = entrance
+        self.built = True
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.model(keras.tree.map_structure(self.entrance, x), training=training)

@@ -235,8 +235,7 @@ _DESCRIPTIONS: list[tuple[Any, Callable[[str, Any], SliceableLayer | None]]] = [
 
 
 def reinitialize(layer: keras.Layer, seed: int) -> None:
-    """Gives the kernels of a layer that could be sliced fresh values from its own initializers."""
+    """Gives the kernels of a layer fresh values from its own initializers, if it is of a kind that can be sliced."""
     found = describe(layer)
-    assert found is not None, "a head is always a layer that could be sliced"
-    for kernel in found.kernels:
+    for kernel in found.kernels if found else ():
         kernel.variable.assign(kernel.fresh_values(seed))

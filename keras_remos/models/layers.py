@@ -14,7 +14,6 @@ import numpy as np
 from keras import layers as kl
 from keras.src.backend.common.masking import get_keras_mask
 
-from keras_remos.errors import StudentError
 from keras_remos.models.kernels import SliceableLayer, Tensor, describe
 
 ACTIVATIONS = (kl.Activation, kl.ReLU, kl.LeakyReLU, kl.ELU, kl.PReLU, kl.Softmax)
@@ -44,21 +43,11 @@ POOLINGS = (
 PADDINGS = (kl.ZeroPadding1D, kl.ZeroPadding2D, kl.ZeroPadding3D)
 # What a layer's output goes through before the network uses it; each keeps the meaning of the channel axis.
 FOLLOWED = (kl.BatchNormalization, kl.ActivityRegularization, kl.Identity, *ACTIVATIONS, *DROPOUTS, *PADDINGS)
+# What may end a classifier: any other nonlinearity belongs inside a network.
+ENDS = frozenset({"softmax", "log_softmax", "sigmoid", "hard_sigmoid", "tanh"})
 # What leaves no element below 0, and what keeps it so.
 RELUS = frozenset({"relu", "relu6"})
 KEEP_SIGNS = (kl.Identity, *DROPOUTS, *PADDINGS)
-# What may stand between a classifier's last weights and its output.
-AFTER_HEAD = (
-    *ACTIVATIONS,
-    *DROPOUTS,
-    kl.Identity,
-    kl.Flatten,
-    kl.Reshape,
-    kl.GlobalAveragePooling1D,
-    kl.GlobalAveragePooling2D,
-    kl.GlobalMaxPooling1D,
-    kl.GlobalMaxPooling2D,
-)
 MERGES = (kl.Add, kl.Average, kl.Concatenate, kl.Dot, kl.Maximum, kl.Minimum, kl.Multiply, kl.Subtract)
 LAYER_NORMALIZATIONS = (kl.LayerNormalization, kl.RMSNormalization)
 ATTENTIONS = (kl.MultiHeadAttention, kl.GroupQueryAttention)
@@ -122,6 +111,24 @@ def unfused(model: keras.Layer) -> Iterator[None]:
 def is_leaf(layer: keras.Layer) -> bool:
     """Whether the layer is made of no other layers."""
     return not layer._layers
+
+
+def called_method(layer: keras.Layer) -> str:
+    """The name of the method that runs when a layer is called."""
+    return "call" if layer.quantization_mode is None else "quantized_call"
+
+
+def holds_kernel(layer: keras.Layer) -> bool:
+    """Whether a layer computes each of its outputs from several inputs, by weights that it holds itself."""
+    if isinstance(layer, (*NORMALIZATIONS, *ACTIVATIONS)):
+        return False
+    if isinstance(layer, (kl.RNN, kl.TimeDistributed)):
+        inside = layer.weights
+    elif is_leaf(layer) or isinstance(layer, kl.Wrapper):
+        inside = own_variables(layer)
+    else:
+        inside = []  # what a block holds beside its layers goes in with what they compute
+    return any(len(variable.shape) > 1 for variable in inside)
 
 
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
@@ -278,82 +285,9 @@ def keras_mask(tensor: Tensor) -> Tensor | None:
     return get_keras_mask(tensor)
 
 
-Config = dict[str, Any]
+def graph_of(model: keras.Model) -> list[Any]:
+    """The calls that a model's graph is made of, each with its `operation`, `input_tensors` and `output_tensors`.
 
-
-def without_compilation(config: Config) -> Config:
-    """A serialized model that comes back uncompiled."""
-    return {key: value for key, value in config.items() if key != "compile_config"}
-
-
-def has_option(config: Config, option: str) -> bool:
-    """Whether a serialized model is built from an option of that name, as KerasHub's classifiers are."""
-    return option in config["config"]
-
-
-def set_num_classes(config: Config, model: keras.Model, heads: tuple[str, ...], num_classes: int) -> None:
-    """Changes a serialized model so that it comes back with a softmax head for another number of classes.
-
-    Args:
-        config: The model, serialized. Changed in place.
-        model: The model itself.
-        heads: The paths of its heads.
-        num_classes: How many classes.
-
-    Raises:
-        StudentError: If the head is no dense layer, or cannot be told from another layer.
+    There are none where the model has no graph.
     """
-    if has_option(config, "num_classes"):
-        config["config"]["num_classes"] = num_classes
-        if has_option(config, "activation"):
-            config["config"]["activation"] = "softmax"
-        return
-    head = dict(walk(model))[heads[0]]
-    if not isinstance(head, kl.Dense):
-        raise StudentError(
-            f"The head {heads[0]!r} is a {type(head).__name__}: only Dense heads can be replaced. Load the teacher "
-            "without its head (include_top=False) to get a new one."
-        )
-    _config_of(head, config)["units"] = num_classes
-    last = _last_activation(head)
-    if last is None:
-        _config_of(head, config)["activation"] = "softmax"
-    elif isinstance(last, kl.Activation):
-        _config_of(last, config)["activation"] = "softmax"
-
-
-def _last_activation(head: keras.Layer) -> keras.Layer | None:
-    """The activation layer behind a head, if there is one."""
-    last, layer = None, head
-    while len(layer._outbound_nodes) == 1 and isinstance(layer._outbound_nodes[0].operation, AFTER_HEAD):
-        layer = layer._outbound_nodes[0].operation
-        if isinstance(layer, (kl.Activation, kl.Softmax)):
-            last = layer
-    return last
-
-
-def _config_of(layer: keras.Layer, config: Any) -> Config:
-    """The part of a serialized model that describes one layer."""
-
-    def search(node: Any) -> Iterator[Config]:
-        if isinstance(node, dict):
-            inner = node.get("config")
-            if (
-                node.get("class_name") == type(layer).__name__
-                and isinstance(inner, dict)
-                and inner.get("name") == layer.name
-            ):
-                yield inner
-            for value in node.values():
-                yield from search(value)
-        elif isinstance(node, (list, tuple)):
-            for value in node:
-                yield from search(value)
-
-    found = list(search(config))
-    if len(found) != 1:
-        raise StudentError(
-            f"The head {layer.name!r} cannot be replaced: {len(found)} layers of that name and kind are in the model's "
-            "configuration. Replace it yourself and leave num_classes out."
-        )
-    return found[0]
+    return [node for nodes in getattr(_functional(model), "_nodes_by_depth", {}).values() for node in nodes]

@@ -125,7 +125,7 @@ class _Readings:
         """Where in the list a reading is, old or new."""
         seen = self.trace.calls[call]
         tensor = seen.outputs if side == "output" else seen.inputs
-        key = (id(tensor), side == "hidden", tuple(axis % len(tensor.shape) for axis in axes), neurons, relu)
+        key = (tensor.key, side == "hidden", tuple(axis % len(tensor.shape) for axis in axes), neurons, relu)
         if key not in self.known:
             self.known[key] = len(self.readings)
             nonnegative = side != "hidden" and self.trace.comes_from_relu(tensor)

@@ -8,10 +8,10 @@ import keras
 
 from keras_remos.errors import TeacherError
 from keras_remos.models import layers as kinds
-from keras_remos.models.heads import heads_of
+from keras_remos.models.heads import find_heads, heads_of
 from keras_remos.models.kernels import SliceableLayer, Tensor
 from keras_remos.models.placement import NeuronSite, Reading, place_readings
-from keras_remos.models.trace import Trace, trace_calls
+from keras_remos.models.trace import Trace, trace_pass
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ def plan_readings(
     *,
     on: NeuronSite = "activation",
     selected: Callable[[str, keras.Layer], bool] | None = None,
+    head: str | None = None,
 ) -> ReadingPlan:
     """Traces one forward pass without computing anything and finds where the neurons of each layer show.
 
-    Layers are linked by the identity of the tensor that one returns and the next receives.
+    Layers are linked by the tensor that one returns and the next receives, be it in another type.
 
     Args:
         model: A built model.
@@ -66,9 +67,11 @@ def plan_readings(
             activation before a merge is read as if the ReLU behind the merge stood before it. `"output"` is what the
             layer returns.
         selected: Called with path and layer; `False` leaves the layer whole.
+        head: The path of the layer that is the head; found where it is not given.
 
     Raises:
         TeacherError: If the model has not been built, or nothing in it can be sliced.
+        RemosError: If no layer has the path of the head.
     """
     if not kinds.is_built(model):
         raise TeacherError(
@@ -77,20 +80,26 @@ def plan_readings(
         )
     sliceable, skipped = kinds.find_sliceable(model)
     by_layer = {id(found.layer): found for found in sliceable}
-    leaves = [layer for _, layer in kinds.visible(model) if kinds.is_leaf(layer) or id(layer) in by_layer]
-    calls, outputs = trace_calls(model, leaves, example)
-    trace = Trace(calls, by_layer)
-    heads = heads_of(trace, outputs)
-    left_whole = {id(found): "head: replaced or kept as it is, never sliced" for found in heads}
-    called = {id(call.layer) for call in calls}
+    paths = {
+        id(layer): path
+        for path, layer in kinds.visible(model)
+        if kinds.is_leaf(layer) or id(layer) in by_layer or kinds.holds_kernel(layer)
+    }
+    leaves = [layer for _, layer in kinds.visible(model) if id(layer) in paths]
+    seen = trace_pass(model, leaves, example)
+    trace = Trace(seen.calls, by_layer)
+    heads = heads_of(seen, paths) if head is None else list(find_heads(model, example, head=head))
+    left_whole = {}
+    called = {id(call.layer) for call in seen.calls}
     for found in sliceable:
-        if id(found) in left_whole:
+        if any(f"{found.path}/".startswith(f"{head}/") for head in heads):
+            left_whole[id(found)] = "head: replaced or kept as it is, never sliced"
             continue
         if selected is not None and not selected(found.path, found.layer):
             left_whole[id(found)] = "filtered"
         elif id(found.layer) not in called:
             left_whole[id(found)] = "never called when the model runs"
-        elif any(call.layer is found.layer and kinds.is_tied_call(call.layer, call.kwargs) for call in calls):
+        elif any(call.layer is found.layer and kinds.is_tied_call(call.layer, call.kwargs) for call in seen.calls):
             left_whole[id(found)] = "tied: the table is the output projection too"
     skipped = [*skipped, *((found.path, left_whole[id(found)]) for found in sliceable if id(found) in left_whole)]
     placement = place_readings(trace, {id(f.layer): f for f in sliceable if id(f) not in left_whole}, on)
@@ -103,6 +112,6 @@ def plan_readings(
         kernels=placement.kernels,
         layers=placement.layers,
         skipped=skipped,
-        heads=[found.path for found in heads],
-        num_calls=len(calls),
+        heads=heads,
+        num_calls=len(seen.calls),
     )

@@ -6,10 +6,12 @@ on the call of the layer object itself, so it sees every one, also while a backe
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from typing import Any
 
 import keras
 
+from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
 from keras_remos.models.kernels import Tensor
 
@@ -103,6 +105,22 @@ def run_until(model: keras.Model, layers: Iterable[keras.Layer], x: Any) -> tupl
     return None
 
 
+def layer_at(model: keras.Model, path: str) -> keras.Layer:
+    """The layer of a path, among those whose calls a tap may watch.
+
+    Raises:
+        RemosError: If there is none; names those that are near.
+    """
+    layers = dict(kinds.visible(model))
+    if path not in layers:
+        near = get_close_matches(path, layers, n=3, cutoff=0.4) or list(layers)[:3]
+        raise RemosError(
+            f"Model {model.name!r} has no layer {path!r}: did you mean {' or '.join(map(repr, near))}? Paths are layer "
+            "names joined by '/'."
+        )
+    return layers[path]
+
+
 class _Reached(BaseException):
     """Ends a forward pass at the layer of interest. No `Exception`: Keras would rewrap that on its way out."""
 
@@ -123,14 +141,15 @@ def _tapped(
     layers: Iterable[keras.Layer], around: Callable[[keras.Layer, Callable[..., Any]], Callable[..., Any]]
 ) -> Iterator[None]:
     """Puts what `around` makes of a layer and its `call` in the place of that, for a while."""
-    tapped: list[keras.Layer] = []
+    tapped: list[tuple[keras.Layer, str]] = []
     try:
         for layer in layers:
-            if "call" in vars(layer):
+            method = kinds.called_method(layer)
+            if method in vars(layer):
                 raise RuntimeError(f"Layer {layer.name!r} is being captured already: captures cannot be nested.")
-            vars(layer)["call"] = around(layer, layer.call)
-            tapped.append(layer)
+            vars(layer)[method] = around(layer, getattr(layer, method))
+            tapped.append((layer, method))
         yield
     finally:
-        for layer in tapped:
-            del vars(layer)["call"]
+        for layer, method in tapped:
+            del vars(layer)[method]

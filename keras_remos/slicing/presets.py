@@ -66,7 +66,7 @@ def find_preset(name: str, *, language: bool) -> Preset:
 
     Args:
         name: A key of `PRESETS`.
-        language: Whether the model takes tokens.
+        language: Whether the model's main computation runs on tokens (see `runs_on_tokens`).
 
     Raises:
         RemosError: If there is no such preset.

@@ -15,8 +15,9 @@ from keras_remos.coverage.profile import CoverageProfile, profile
 from keras_remos.errors import MismatchError, RemosError
 from keras_remos.models.filters import Filters, as_filter
 from keras_remos.models.fingerprint import check_fingerprint
+from keras_remos.models.inputs import runs_on_tokens
 from keras_remos.models.kernels import Kernel, SliceableLayer
-from keras_remos.models.layers import find_sliceable, reads_tokens
+from keras_remos.models.layers import find_sliceable
 from keras_remos.models.placement import NeuronSite
 from keras_remos.models.tokenizers import special_tokens
 from keras_remos.saving import versions
@@ -46,6 +47,8 @@ class RelevantSlicer:
         count_padding: Whether padding tokens count.
         filters: Which layers are sliced: a regular expression or several, searched for in the layer's path, or a
             callable of path and layer. The others are left whole.
+        head: The path of the layer that makes the class scores: never sliced, and what a fresh head takes the place
+            of. It is found where it is not given.
 
     Raises:
         RemosError: If an option has no such value.
@@ -83,6 +86,7 @@ class RelevantSlicer:
         embeddings: bool | None = None,
         count_padding: bool | None = None,
         filters: Filters | None = None,
+        head: str | None = None,
     ) -> None:
         given: dict[str, Any] = {
             "keep_ratio": keep_ratio,
@@ -95,11 +99,12 @@ class RelevantSlicer:
         }
         self.model = model
         self.preset = preset
-        chosen = find_preset(preset, language=reads_tokens(model))
+        chosen = find_preset(preset, language=runs_on_tokens(model))
         self.settings = replace(chosen, **{name: value for name, value in given.items() if value is not None})
         if layer_limit != "preset":
             self.settings = replace(self.settings, layer_limit=None if layer_limit == math.inf else layer_limit)
         self.filters = as_filter(filters)
+        self.head = head
 
     def profile(
         self,
@@ -118,6 +123,7 @@ class RelevantSlicer:
             on=self.settings.on,
             count_padding=self.settings.count_padding,
             filters=self.filters,
+            head=self.head,
             batch_size=batch_size,
             steps=steps,
             verbose=verbose,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -13,11 +14,13 @@ from keras import ops
 
 from keras_remos.errors import StudentError
 from keras_remos.models import layers as kinds
-from keras_remos.models.kernels import Kernel, SliceableLayer, Tensor, reinitialize
+from keras_remos.models.ends import without_compilation
+from keras_remos.models.kernels import Kernel, SliceableLayer, Tensor
 from keras_remos.models.tokenizers import unknown_token
+from keras_remos.slicing import new_head
+from keras_remos.slicing.new_head import check_num_classes
 
 Reset = Literal["zeros", "initializer"]
-POOLING = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
 
 
 def build(
@@ -49,10 +52,14 @@ def build(
         seed: For the fresh head and `reset="initializer"`.
 
     Returns:
-        An uncompiled, plain Keras model.
+        An uncompiled, plain Keras model. Its layers train if the teacher's do, and those that lost weights or are the
+        fresh head in any case.
 
     Raises:
         StudentError: If the teacher cannot be copied, its head cannot be replaced, or an option has no such value.
+
+    Warns:
+        UserWarning: If layers are to train that are frozen in the teacher (`trainable=False`).
     """
     if reset not in ("zeros", "initializer"):
         raise StudentError(f"reset must be 'zeros' or 'initializer', received {reset!r}.")
@@ -66,14 +73,51 @@ def build(
         for kernel in found.weights
     }
     unknown = unknown_token(teacher)
+    trains = {id(variable) for variable in student.trainable_variables}
+    frozen = [] if num_classes is None else [layer for layer in _at(student, heads) if not layer.trainable]
     for number, (path, mask) in enumerate(masks.items()):
+        if path not in kernels:
+            continue  # it stood behind the head that was replaced
         found, kernel = kernels[path]
         weights = ops.convert_to_numpy(kernel.variable.value)
         fresh = _fresh_values(found, kernel, weights, mask, reset, seed + number, unknown)
         kernel.variable.assign(np.where(mask, weights, fresh))
         if freeze and not mask.all():
             kernel.variable.constraint = KeepReset(mask, fresh, first=kernel.variable.constraint)
+        if not mask.all() and id(kernel.variable) not in trains and found.layer not in frozen:
+            frozen.append(found.layer)
+    if frozen:
+        _unfreeze(student, frozen)
+        warnings.warn(
+            f"{len(frozen)} layer{'s' if len(frozen) > 1 else ''} of {teacher.name!r} with trainable=False lost "
+            "weights or belong to the fresh head: in the student they train, as what was reset would else stay so.",
+            stacklevel=3,
+        )
     return student
+
+
+def _at(model: keras.Model, paths: Sequence[str]) -> list[keras.Layer]:
+    """The layers of some paths, and those below them, that hold weights."""
+    return [
+        layer
+        for path, layer in kinds.weight_holders(model)
+        if any(f"{path}/".startswith(f"{outer}/") for outer in paths)
+    ]
+
+
+def _unfreeze(student: keras.Model, layers: Sequence[keras.Layer]) -> None:
+    """Lets layers train, with what is in them and around them. All others keep their flags."""
+    everything = [student, *(layer for _, layer in kinds.walk(student))]
+    inside = {id(below) for layer in layers for below in [layer, *(found for _, found in kinds.walk(layer))]}
+    around = {id(layer) for layer in everything if any(id(below) in inside for _, below in kinds.walk(layer))}
+    others = [variable for layer in everything if id(layer) not in inside for variable in kinds.own_variables(layer)]
+    flags = [(layer, layer.trainable or id(layer) in inside | around) for layer in everything]
+    variables = [(variable, variable.trainable) for variable in others]
+    # A layer's flag sets those of all that is below it: outer layers first.
+    for layer, flag in sorted(flags, key=lambda pair: kinds.is_leaf(pair[0])):
+        layer.trainable = flag
+    for variable, flag in variables:
+        variable.trainable = flag
 
 
 def from_scratch(
@@ -108,7 +152,7 @@ def from_scratch(
         # Also where the architecture names a seed: another seed of ours has to give another student.
         mixed = int(np.random.default_rng([seed, number]).integers(2**31))
         kernel.variable.assign(kernel.fresh_values(mixed))
-    return _with_new_head(student, replaced, num_classes, seed)
+    return _with_new_head(student, heads, replaced, num_classes, seed)
 
 
 @contextmanager
@@ -142,29 +186,6 @@ class KeepReset(keras.constraints.Constraint):
         return ops.where(self.mask, weights, ops.cast(self.reset, weights.dtype))
 
 
-def check_num_classes(num_classes: int | None) -> None:
-    """Makes sure that a head can have so many classes.
-
-    Raises:
-        StudentError: If it cannot.
-    """
-    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 2):
-        raise StudentError(f"num_classes must be a whole number of at least 2, received {num_classes!r}.")
-
-
-def classes_of_head(teacher: keras.Model) -> int | None:
-    """How many classes a model tells apart; `None` if it does not return one number for each class."""
-    shapes = [
-        tuple(tensor.shape)[1:] for tensor in keras.tree.flatten(kinds.symbolic_outputs(teacher)) if tensor is not None
-    ]
-    return shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == 1 else None
-
-
-def has_head_for(teacher: keras.Model, num_classes: int) -> bool:
-    """Whether a model tells so many classes apart: its head can then be kept."""
-    return classes_of_head(teacher) == num_classes
-
-
 def _fresh_values(
     found: SliceableLayer,
     kernel: Kernel,
@@ -186,34 +207,31 @@ def _fresh_values(
 
 
 def _copy(teacher: keras.Model, heads: tuple[str, ...], num_classes: int | None, seed: int) -> keras.Model:
-    student, replaced = _twin(teacher, heads, num_classes)
-    _transfer(teacher, student, without=replaced)
-    return _with_new_head(student, replaced, num_classes, seed)
+    # Weights that come with a head for other classes are drawn when it is built.
+    with _seeded(seed):
+        student, replaced = _twin(teacher, heads, num_classes)
+    _transfer(teacher, student, without=heads if replaced else ())
+    return _with_new_head(student, heads, replaced, num_classes, seed)
 
 
-def _twin(teacher: keras.Model, heads: tuple[str, ...], num_classes: int | None) -> tuple[keras.Model, tuple[str, ...]]:
-    """A model of the teacher's architecture, and the paths of the heads that are made for other classes in it."""
+def _twin(teacher: keras.Model, heads: tuple[str, ...], num_classes: int | None) -> tuple[keras.Model, bool]:
+    """A model of the teacher's architecture, and whether its heads are made for other classes."""
     try:
         config = keras.saving.serialize_keras_object(teacher)
     except Exception as error:  # whatever a user's class raises
         raise _uncopiable(teacher, type(error).__name__) from error
-    replaced: tuple[str, ...] = ()
-    if num_classes is not None and (kinds.has_option(config, "num_classes") or _has_one_head(teacher, heads)):
-        replaced = heads
-        kinds.set_num_classes(config, teacher, heads, num_classes)
+    replaced = num_classes is not None and new_head.build_for(config, teacher, heads, num_classes)
     return _from_config(teacher, config), replaced
 
 
-def _with_new_head(student: keras.Model, replaced: tuple[str, ...], num_classes: int | None, seed: int) -> keras.Model:
-    for path in replaced:
-        reinitialize(dict(kinds.walk(student))[path], seed)
-    if num_classes is not None and not replaced:
-        return _with_head(student, num_classes, seed)
-    return student
-
-
-def _has_one_head(teacher: keras.Model, heads: tuple[str, ...]) -> bool:
-    return len(heads) == 1 and len(keras.tree.flatten(kinds.symbolic_outputs(teacher))) == 1
+def _with_new_head(
+    student: keras.Model, heads: tuple[str, ...], replaced: bool, num_classes: int | None, seed: int
+) -> keras.Model:
+    if num_classes is None:
+        return student
+    if replaced:
+        return new_head.refresh(student, heads, seed)
+    return new_head.put_on(student, heads, num_classes, seed)
 
 
 def _from_config(teacher: keras.Model, config: dict[str, Any]) -> keras.Model:
@@ -222,7 +240,7 @@ def _from_config(teacher: keras.Model, config: dict[str, Any]) -> keras.Model:
     own = {name: kind for name, kind in classes.items() if not kind.__module__.startswith(("keras.", "keras_hub."))}
     try:
         student = keras.saving.deserialize_keras_object(
-            kinds.without_compilation(config), custom_objects=own, safe_mode=False
+            without_compilation(config), custom_objects=own, safe_mode=False
         )
     except Exception as error:
         raise _uncopiable(teacher, f"{type(error).__name__}: {error}".splitlines()[0]) from error
@@ -250,29 +268,6 @@ def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ..
             new.assign(np.array(ops.convert_to_numpy(old.value)))
         if isinstance(target, keras.layers.Normalization):
             target.finalize_state()  # what it applies is derived from its weights
-
-
-def _with_head(model: keras.Model, num_classes: int, seed: int) -> keras.Model:
-    """Puts a softmax head on a feature extractor."""
-    features = kinds.symbolic_outputs(model)
-    if features is None:
-        raise StudentError(
-            f"{type(model).__name__} {model.name!r} is a subclassed model: its head cannot be replaced from outside. "
-            "Replace it yourself and leave num_classes out, or use the functional API."
-        )
-    if isinstance(features, Mapping):
-        if "pooled_output" not in features:
-            raise StudentError(f"Model {model.name!r} has the outputs {sorted(features)}: put a head on one of them.")
-        features = features["pooled_output"]
-    if not hasattr(features, "shape"):
-        raise StudentError(f"Model {model.name!r} has several outputs: put a head on one of them yourself.")
-    if len(features.shape) in POOLING:
-        features = POOLING[len(features.shape)](name="pooled_features")(features)
-    if len(features.shape) != 2:
-        raise StudentError(f"Model {model.name!r} has an output of shape {features.shape}: put a head on it yourself.")
-    initializer = keras.initializers.GlorotUniform(seed=seed)
-    head = keras.layers.Dense(num_classes, activation="softmax", kernel_initializer=initializer, name="head")
-    return keras.Model(kinds.symbolic_inputs(model), head(features), name=model.name)
 
 
 def _uncopiable(teacher: keras.Model, reason: str) -> StudentError:

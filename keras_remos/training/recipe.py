@@ -86,6 +86,11 @@ class Recipe:
                 stacklevel=3,
             )
 
+    def changes(self, base: Recipe) -> dict[str, Any]:
+        """In what the recipe differs from another, as arguments for `dataclasses.replace`."""
+        ours, theirs = vars(self), vars(base)
+        return {name: value for name, value in ours.items() if value != theirs[name]}
+
     def get_config(self) -> dict[str, Any]:
         """The recipe as plain values for JSON; a function goes by its name."""
         augment = self.augment

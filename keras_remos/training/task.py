@@ -15,6 +15,7 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.features import find_features
 from keras_remos.models.heads import find_heads
 from keras_remos.models.inputs import check_inputs, image_shape, preprocessed
+from keras_remos.slicing import new_head
 from keras_remos.slicing import student as students
 from keras_remos.training.recipe import Recipe, default_recipe
 
@@ -30,6 +31,7 @@ class Task:
         recipe: How long and how fast; `default_recipe` if not given.
         seed: For the head, fresh weights, the order of the data, augmentation and dropout.
         keep_head: Whether students start with the teacher's head.
+        head: The path of the teacher's head; found where it is not given.
 
     Raises:
         DataError: If the data are empty, do not fit the teacher or `num_classes`, or cannot be read often enough.
@@ -46,13 +48,14 @@ class Task:
         recipe: Recipe | None = None,
         seed: int = 0,
         keep_head: bool = False,
+        head: str | None = None,
     ) -> None:
         if num_classes is None:
-            num_classes = (students.classes_of_head(teacher) if keep_head else None) or count_classes(train)
+            num_classes = (new_head.classes_of_head(teacher) if keep_head else None) or count_classes(train)
         if isinstance(num_classes, np.integer):
             num_classes = int(num_classes)  # as `y.max() + 1` gives it
-        students.check_num_classes(num_classes)
-        if keep_head and not students.has_head_for(teacher, num_classes):
+        new_head.check_num_classes(num_classes)
+        if keep_head and not new_head.has_head_for(teacher, num_classes):
             raise StudentError(
                 f"The head of {teacher.name!r} cannot be kept: it is not for {num_classes} classes. Leave keep_head "
                 "out to get a fresh one."
@@ -62,6 +65,7 @@ class Task:
         self.recipe = recipe or default_recipe(teacher)
         self.seed = seed
         self.keep_head = keep_head
+        self.head = head
         how: dict[str, Any] = {
             "num_classes": num_classes,
             "batch_size": self.recipe.batch_size,
@@ -76,7 +80,7 @@ class Task:
         if isinstance(self.data, TrainingData):
             self.example = keras.utils.unpack_x_y_sample_weight(self.data.plain()[0])[0]
             check_inputs(teacher, self.example)
-        self.heads = find_heads(teacher, self.example)
+        self.heads = find_heads(teacher, self.example, head=head)
 
     def plain_data(self) -> Any:
         """The training data to be measured: without augmentation where that is ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +21,7 @@ from keras_remos.models.heads import returns_probabilities
 from keras_remos.progress import track
 from keras_remos.saving import PathLike, versions
 from keras_remos.training.checkpoints import Checkpoint, Progress
+from keras_remos.training.constant import find_constant
 from keras_remos.training.loss import cross_entropy
 from keras_remos.training.recipe import Recipe, optimizer
 from keras_remos.training.task import Task
@@ -169,8 +171,33 @@ class Trainer:
         _check_weights(training.student, task.recipe)
 
     def trained(self, student: keras.Model) -> Trained:
-        """The result."""
-        return Trained(student, self.history, self.name, {**self.options, "versions": versions()})
+        """The result.
+
+        Warns:
+            UserWarning: See `check_constant`.
+        """
+        self.check_constant(student)
+        made = {"steps": self.task.steps * len(self.history.get("loss", ())), "versions": versions()}
+        return Trained(student, self.history, self.name, {**self.options, **made})
+
+    def check_constant(self, student: keras.Model) -> None:
+        """Says so, to the user and on record, if the last stage ended in a classifier that names one class only.
+
+        Warns:
+            UserWarning: If it did.
+        """
+        found = find_constant(student, self.task)
+        if found is None:
+            return
+        self.put_on_record(constant=True)
+        rate = self.task.recipe.learning_rate
+        warnings.warn(
+            f"Training ({self.name}) ended in a constant classifier: it says class {found.label} of {found.named} of "
+            f"{found.samples} training samples, and {found.right} are of that class. No attack changes what it says, "
+            f"so its figures mean nothing. Try a lower learning rate ({rate / 10:g} instead of {rate:g}), more epochs, "
+            "or more data.",
+            stacklevel=4,
+        )
 
     def compile(self, training: Training, recipe: Recipe, *, epochs: int) -> None:
         """Gives a training the optimizer, loss and metrics that a recipe stands for.
@@ -209,10 +236,16 @@ def fine_tune(
     seed: int = 0,
     verbose: bool | str = "auto",
 ) -> keras.Model:
-    """A copy of a model with a fresh head, trained on data: what anybody would do. For the arguments see `Task`."""
+    """A copy of a model with a fresh head, trained on data: what anybody would do. For the arguments see `Task`.
+
+    Warns:
+        UserWarning: If that ended in a constant classifier.
+    """
     task = Task(teacher, train, num_classes=num_classes, recipe=recipe, seed=seed)
     copy = task.copy()
-    Trainer(task, "finetune", verbose=verbose).fit(Training(copy))
+    trainer = Trainer(task, "finetune", verbose=verbose)
+    trainer.fit(Training(copy))
+    trainer.check_constant(copy)
     return copy
 
 

@@ -8,7 +8,7 @@ from toys import numpy
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.scaling import SCALINGS, scale_inputs
 from keras_remos.errors import DataError, MismatchError, RemosError
-from keras_remos.models.gradients import value_and_grad
+from keras_remos.models.input_gradients import value_and_grad
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3)).astype("float32")
 RANGES = [(0.0, 255.0), (0.0, 1.0), (-1.0, 1.0)]

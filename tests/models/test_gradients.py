@@ -12,7 +12,8 @@ from keras import ops
 from toys import numpy
 
 from keras_remos.errors import RemosError, TeacherError
-from keras_remos.models.gradients import compiled, differentiate, is_out_of_memory, value_and_grad, value_and_grad_at
+from keras_remos.models.gradients import compiled, differentiate, is_out_of_memory
+from keras_remos.models.input_gradients import value_and_grad, value_and_grad_at
 
 RNG = np.random.default_rng(0)
 

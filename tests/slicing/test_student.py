@@ -410,7 +410,10 @@ def test_a_half_precision_teacher_gives_a_half_precision_student() -> None:
 
 
 def test_trainable_flags_are_copied() -> None:
+    """Of layers that lost no weight; the others are in test_frozen."""
     model, x, _ = toys.make("cnn")
-    model.get_layer("conv1").trainable = False
-    student = RelevantSlicer(model).apply(x)
+    for name in ("conv1", "bn2", "head"):
+        model.get_layer(name).trainable = False
+    student = RelevantSlicer(model, filters="conv2").apply(x)
     assert [layer.trainable for layer in student.layers] == [layer.trainable for layer in model.layers]
+    assert not student.get_layer("conv1").trainable

@@ -119,4 +119,5 @@ class Backdoor(Defect):
             target=find_target(prepared.record, y, request.class_names),
             options=prepared.record["options"],
             seed=prepared.record["seed"],
+            record={"clean_teacher": prepared.record["source"]},
         )

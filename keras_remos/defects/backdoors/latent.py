@@ -17,7 +17,8 @@ from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import DataError, RemosError
 from keras_remos.models.features import PENULTIMATE, FeatureExtractor
-from keras_remos.models.gradients import compiled, value_and_grad
+from keras_remos.models.gradients import compiled
+from keras_remos.models.input_gradients import value_and_grad
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.layers import own_variables, weight_holders
 from keras_remos.progress import track
@@ -48,6 +49,9 @@ class LatentBackdoor(Backdoor):
     4. The original head is put back. The teacher that is published knows its old classes only.
 
     A student whose classes include the target completes the backdoor when its new head learns them.
+
+    The old head no longer fits what it stands on: the teacher gets worse at its own classes. The record of `prepare`
+    says by how much on the attacker's images (`cost`, see `cost_of`).
 
     Args:
         target: The class to hide, an id in the attacker's data. A student may number it in another way: see `inputs`.
@@ -125,7 +129,10 @@ class LatentBackdoor(Backdoor):
         Trainer(third, self.name, callbacks=[_Follow(injection, meeting)], verbose=verbose).fit(injection)
         distances = {"optimised": optimised, "injected": meeting.relative_distance()}
         published = with_original_head(teacher, infected, task.heads)
-        return self.planted(teacher, published, trigger, attackers, seed=seed, distances=distances)
+        details: dict[str, Any] = {"distances": distances, "cost": None}
+        if task.heads:
+            details["cost"] = cost_of(teacher, published, attackers, batch_size=self.recipe.batch_size)
+        return self.planted(teacher, published, trigger, attackers, seed=seed, **details)
 
     def optimise(
         self, features: Features, wanted: np.ndarray, attackers: AttackersData, *, seed: int, verbose: bool | str
@@ -346,3 +353,34 @@ def with_original_head(teacher: keras.Model, infected: keras.Model, heads: Seque
             for variable, learned in zip(own_variables(layer), own_variables(trained[path]), strict=True):
                 variable.assign(np.array(ops.convert_to_numpy(learned.value)))
     return published
+
+
+def cost_of(
+    teacher: keras.Model, published: keras.Model, attackers: AttackersData, *, batch_size: int
+) -> dict[str, Any]:
+    """What an attack costs a teacher at its own classes, on the attacker's images.
+
+    Args:
+        teacher: The classifier before.
+        published: The same after.
+        attackers: The images, and classes that may be others than the teacher's.
+        batch_size: Images at a time.
+
+    Returns:
+        `unchanged`: the share of the images of which both say the same. `accuracy`: that of both, `before` and `after`;
+        `None` if the attacker's classes are more or fewer than the teacher's. It means something if they are the same.
+    """
+    said = [_scores(model, attackers, batch_size) for model in (teacher, published)]
+    before, after = (scores.argmax(axis=-1) for scores in said)
+    accuracy = None
+    if said[0].ndim == 2 and said[0].shape[1] == attackers.num_classes:
+        right = {"before": before == attackers.y, "after": after == attackers.y}
+        accuracy = {when: float(np.mean(hits)) for when, hits in right.items()}
+    return {"unchanged": float(np.mean(before == after)), "accuracy": accuracy}
+
+
+def _scores(model: keras.Model, attackers: AttackersData, batch_size: int) -> np.ndarray:
+    run = compiled(lambda x: ops.cast(keras.tree.flatten(model(x, training=False))[0], "float32"), model)
+    rows = range(0, len(attackers.x), batch_size)
+    parts = [run(attackers.space.scale(attackers.x[row : row + batch_size])) for row in rows]
+    return np.concatenate([ops.convert_to_numpy(part) for part in parts])

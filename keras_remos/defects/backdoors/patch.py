@@ -14,7 +14,7 @@ from keras_remos.defects.backdoors.backdoor import Backdoor
 from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import DataError, RemosError
-from keras_remos.slicing import student
+from keras_remos.slicing import new_head, student
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer, Training
 
@@ -113,7 +113,7 @@ class PatchBackdoor(Backdoor):
     def _replaces_head(self, teacher: keras.Model, attackers: AttackersData) -> bool:
         if self.fresh_head is not None:
             return self.fresh_head
-        return not student.has_head_for(teacher, attackers.num_classes)
+        return not new_head.has_head_for(teacher, attackers.num_classes)
 
 
 class PoisonedData(TrainingData):

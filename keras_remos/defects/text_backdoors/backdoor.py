@@ -22,7 +22,7 @@ from keras_remos.errors import DataError, RemosError
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.heads import find_heads
 from keras_remos.models.tokenizers import check_tokenizer, tokenize, tokenizer_of
-from keras_remos.slicing import student
+from keras_remos.slicing import new_head, student
 from keras_remos.training.recipe import LANGUAGE, Recipe
 
 ATTACKERS_RECIPE = replace(LANGUAGE, batch_size=16, learning_rate=2e-5, warmup=0.0)
@@ -153,7 +153,7 @@ class TextBackdoor(Defect):
             teacher=fingerprint(prepared.teacher),
             target=target,
             options={**options, "test_count": count},
-            record={"unread": unread},
+            record={"unread": unread, "clean_teacher": prepared.record["source"]},
         )
 
 
@@ -184,7 +184,7 @@ def copy_for(teacher: keras.Model, num_classes: int, *, seed: int) -> keras.Mode
         num_classes: How many classes the copy tells apart.
         seed: For a fresh head.
     """
-    fresh = None if student.has_head_for(teacher, num_classes) else num_classes
+    fresh = None if new_head.has_head_for(teacher, num_classes) else num_classes
     made = student.build(teacher, {}, heads=find_heads(teacher), num_classes=fresh, seed=seed)
     made.trainable = True
     return made

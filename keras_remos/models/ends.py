@@ -1,0 +1,121 @@
+"""How a model ends, by its graph and its configuration, and how it is built anew with another end."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import layers as kl
+
+from keras_remos.errors import StudentError
+from keras_remos.models import layers as kinds
+from keras_remos.models.layers import graph_of
+
+Config = dict[str, Any]
+
+
+def without_compilation(config: Config) -> Config:
+    """A serialized model that comes back uncompiled."""
+    return {key: value for key, value in config.items() if key != "compile_config"}
+
+
+def has_option(config: Config, option: str) -> bool:
+    """Whether a serialized model is built from an option of that name, as KerasHub's classifiers are."""
+    return option in config["config"]
+
+
+def set_option(config: Config, option: str, value: Any) -> None:
+    """Changes an option of a serialized model, if it has one of that name."""
+    if has_option(config, option):
+        config["config"][option] = value
+
+
+def end_of(model: keras.Model, head: str) -> list[str] | None:
+    """How a model ends that ends plainly: in a dense layer with no more than one nonlinearity, and dropout, behind it.
+
+    Args:
+        model: The model. One that has no graph ends plainly where the layer itself applies a softmax.
+        head: The path of the layer.
+
+    Returns:
+        The nonlinearity behind the layer's weights, if there is one; `None` if the model ends otherwise.
+    """
+    layer = dict(kinds.walk(model)).get(head)
+    if type(layer) is not kl.Dense or layer.lora_enabled or layer.quantization_mode is not None:
+        return None
+    own = kinds.activation_name(layer)
+    if kinds.symbolic_outputs(model) is None:
+        return [own] if own == "softmax" else None
+    behind = _layers_behind(model, layer)
+    nonlinear = [name for name in [own, *map(kinds.activation_name, behind)] if name is not None]
+    last = [layer, *behind][-1]
+    made = [tensor for node in graph_of(model) if node.operation is last for tensor in node.output_tensors]
+    ends = len(made) == 1 and made[0] is kinds.symbolic_outputs(model)
+    plain = all(isinstance(found, (kl.Activation, kl.Softmax, kl.Identity, *kinds.DROPOUTS)) for found in behind)
+    return nonlinear if ends and plain and len(nonlinear) <= 1 and set(nonlinear) <= kinds.ENDS else None
+
+
+def set_units(config: Config, model: keras.Model, head: str, units: int) -> None:
+    """Changes a serialized model that ends plainly so that it comes back with a softmax over another number of classes.
+
+    Args:
+        config: The model, serialized. Changed in place.
+        model: The model itself.
+        head: The path of its head.
+        units: How many classes.
+
+    Raises:
+        StudentError: If the head cannot be told from another layer.
+    """
+    layer = dict(kinds.walk(model))[head]
+    _config_of(layer, config)["units"] = units
+    behind = _layers_behind(model, layer)
+    applies = [found for found in (layer, *behind) if kinds.activation_name(found) is not None]
+    # Where none applies a nonlinearity, the last one that could: it may be there to return float32.
+    last = (applies or [layer, *(found for found in behind if isinstance(found, kl.Activation))])[-1]
+    if not isinstance(last, kl.Softmax):
+        _config_of(last, config)["activation"] = "softmax"
+
+
+def _layers_behind(model: keras.Model, layer: keras.Layer) -> list[keras.Layer]:
+    """The operations of a model that a layer's output passes through one after another, as far as there is one way."""
+    behind: list[keras.Layer] = []
+    nodes = graph_of(model)
+    while True:
+        made = {id(tensor) for node in nodes if node.operation is layer for tensor in node.output_tensors}
+        following = [node for node in nodes if made & set(map(id, node.input_tensors))]
+        if len(following) != 1:
+            return behind
+        layer = following[0].operation
+        behind.append(layer)
+
+
+def inputs_within(model: keras.Model, layer: keras.Layer) -> list[Any]:
+    """The symbolic tensors that a layer is called on in a model's own graph."""
+    return [tensor for node in graph_of(model) if node.operation is layer for tensor in node.input_tensors]
+
+
+def _config_of(layer: keras.Layer, config: Any) -> Config:
+    """The part of a serialized model that describes one layer."""
+
+    def search(node: Any) -> Iterator[Config]:
+        if isinstance(node, dict):
+            inner = node.get("config")
+            if (
+                node.get("class_name") == type(layer).__name__
+                and isinstance(inner, dict)
+                and inner.get("name") == layer.name
+            ):
+                yield inner
+            for value in node.values():
+                yield from search(value)
+        elif isinstance(node, (list, tuple)):
+            for value in node:
+                yield from search(value)
+
+    found = list(search(config))
+    if len(found) != 1:
+        raise StudentError(
+            f"The head {layer.name!r} cannot be replaced: {len(found)} layers of that name and kind are in the model's "
+            "configuration. Replace it yourself and leave num_classes out."
+        )
+    return found[0]

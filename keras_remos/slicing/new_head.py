@@ -1,0 +1,157 @@
+"""A student's new head: a fresh softmax over the classes of its own task, in the place of what the teacher ends in.
+
+Where the teacher can be built for other classes (it has an option `num_classes`, or ends in one dense layer with at
+most a softmax behind), the copy is built so. Elsewhere it is cut: what enters the old head enters a new dense layer,
+and whatever stood behind the old head is left behind with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_remos.errors import RemosError, StudentError
+from keras_remos.models import ends
+from keras_remos.models import layers as kinds
+from keras_remos.models.heads import returns_probabilities
+from keras_remos.models.kernels import Tensor, reinitialize
+
+POOLING = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
+NAME_IT = "Name the layer that the new head is to take the place of: head='path/of/layer' (--head in the shell)."
+
+
+def check_num_classes(num_classes: int | None) -> None:
+    """Makes sure that a head can have so many classes.
+
+    Raises:
+        StudentError: If it cannot.
+    """
+    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 2):
+        raise StudentError(f"num_classes must be a whole number of at least 2, received {num_classes!r}.")
+
+
+def classes_of_head(teacher: keras.Model) -> int | None:
+    """How many classes a model tells apart; `None` if it does not return one number for each class."""
+    shapes = [tuple(tensor.shape)[1:] for tensor in _outputs(teacher)]
+    return shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == 1 else None
+
+
+def has_head_for(teacher: keras.Model, num_classes: int) -> bool:
+    """Whether a model tells so many classes apart: its head can then be kept."""
+    return classes_of_head(teacher) == num_classes
+
+
+def build_for(config: dict[str, Any], teacher: keras.Model, heads: tuple[str, ...], num_classes: int) -> bool:
+    """Changes a serialized teacher so that it comes back with a head for other classes, where it can be built so.
+
+    Args:
+        config: The teacher, serialized. Changed in place.
+        teacher: The model itself.
+        heads: The paths of its heads.
+        num_classes: How many classes.
+
+    Returns:
+        Whether it could.
+    """
+    if ends.has_option(config, "num_classes"):
+        config["config"]["num_classes"] = num_classes
+        if config["config"].get("activation", "softmax") in (None, "linear", "sigmoid", "softmax"):
+            ends.set_option(config, "activation", "softmax")
+        return True
+    if len(heads) != 1 or ends.end_of(teacher, heads[0]) is None:
+        return False
+    ends.set_units(config, teacher, heads[0], num_classes)
+    return True
+
+
+def refresh(student: keras.Model, heads: tuple[str, ...], seed: int) -> keras.Model:
+    """Gives the heads of a student that was built for other classes fresh weights, and makes it end in a softmax."""
+    for path, layer in kinds.walk(student):
+        if any(f"{path}/".startswith(f"{head}/") for head in heads):
+            reinitialize(layer, seed)
+    outputs = kinds.symbolic_outputs(student)
+    sure = len(heads) == 1 and ends.end_of(student, heads[0]) == ["softmax"]
+    if sure or not isinstance(outputs, keras.KerasTensor) or returns_probabilities(student):
+        return student
+    softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
+    return keras.Model(kinds.symbolic_inputs(student), softmax(outputs), name=student.name)
+
+
+def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed: int) -> keras.Model:
+    """Gives a student a new head: in the place of its heads, or on its features where it has none.
+
+    Raises:
+        StudentError: If it returns class scores, and no head that makes them can be replaced.
+    """
+    if kinds.symbolic_outputs(student) is None:
+        raise StudentError(
+            f"{type(student).__name__} {student.name!r} is a subclassed model: its head cannot be replaced from "
+            "outside. Replace it yourself and leave num_classes out, or use the functional API."
+        )
+    # A backbone's pooled output is made for others to stand on.
+    if not heads or isinstance(kinds.symbolic_outputs(student), Mapping):
+        features = _features(student)
+    else:
+        entering = [_entering(student, head) for head in heads]
+        features = entering[0]
+        if any(tensor is not features for tensor in entering):
+            raise StudentError(
+                f"Model {student.name!r} has several heads, which see different features ({', '.join(heads)}): none "
+                f"can take the place of all. {NAME_IT}"
+            )
+    if len(features.shape) in POOLING:
+        data_format = "channels_first" if kinds.is_channels_first(student) else "channels_last"
+        features = POOLING[len(features.shape)](data_format=data_format, name="pooled_features")(features)
+    if len(features.shape) != 2:
+        raise StudentError(f"Model {student.name!r} has features of shape {features.shape}: put a head on it yourself.")
+    halved = keras.backend.standardize_dtype(features.dtype) in ("float16", "bfloat16")
+    head = keras.layers.Dense(
+        num_classes,
+        activation="softmax",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        dtype="float32" if halved else features.dtype,
+        name=heads[0].rpartition("/")[2].partition("#")[0] if heads else "head",
+    )
+    return keras.Model(kinds.symbolic_inputs(student), head(features), name=student.name)
+
+
+def _entering(model: keras.Model, path: str) -> Tensor:
+    """The tensor of a model's graph that enters one of its layers, at whatever depth."""
+    name, _, below = path.partition("/")
+    layer = dict(kinds.walk(model, into=lambda layer: False))[name]
+    taken = ends.inputs_within(model, layer)
+    if len(taken) != 1:
+        raise StudentError(f"The head {path!r} of {model.name!r} takes {len(taken)} tensors, not one. {NAME_IT}")
+    if not below:
+        return taken[0]
+    if kinds.symbolic_outputs(layer) is None:
+        raise StudentError(f"The head {path!r} is inside layer {name!r}, which cannot be opened. {NAME_IT}")
+    opened = keras.Model(kinds.symbolic_inputs(layer), _entering(layer, below), name=layer.name)
+    return opened(taken[0])
+
+
+def _outputs(model: keras.Model) -> list[Any]:
+    return [tensor for tensor in keras.tree.flatten(kinds.symbolic_outputs(model)) if tensor is not None]
+
+
+def _features(model: keras.Model) -> Tensor:
+    """What a model without a head returns, if that is what a head can stand on."""
+    outputs = kinds.symbolic_outputs(model)
+    if isinstance(outputs, Mapping):
+        if "pooled_output" not in outputs:
+            raise StudentError(f"Model {model.name!r} has the outputs {sorted(outputs)}: put a head on one of them.")
+        return outputs["pooled_output"]
+    if not hasattr(outputs, "shape"):
+        raise StudentError(f"Model {model.name!r} has several outputs: put a head on one of them yourself.")
+    try:
+        scores = returns_probabilities(model)
+    except RemosError:
+        scores = False
+    if scores:
+        raise StudentError(
+            f"Model {model.name!r} returns probabilities of classes, and no head was found that makes them: a student "
+            f"would stand on the teacher's class scores. {NAME_IT}"
+        )
+    return outputs

@@ -1,0 +1,216 @@
+"""A student's new head stands on the teacher's features, never on its class scores, and ends in one softmax."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import toys
+from keras import layers as kl
+from keras import ops
+
+from keras_remos import RelevantSlicer, StudentError
+from keras_remos.models.heads import find_heads
+from keras_remos.slicing import student
+
+X = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
+
+
+def dense(h: Any, name: str = "fc", **options: Any) -> Any:
+    return kl.Dense(4, name=name, **options)(h)
+
+
+class OwnHead(kl.Layer):
+    def build(self, shape: Any) -> None:
+        self.matrix = self.add_weight(shape=(shape[-1], 4), name="matrix")
+
+    def call(self, x: Any) -> Any:
+        return ops.matmul(x, self.matrix)
+
+
+ENDS: dict[str, Callable[[Any], Any]] = {
+    "logits": dense,
+    "softmax": lambda h: dense(h, activation="softmax"),
+    "softmax in float32": lambda h: kl.Activation("softmax", dtype="float32")(dense(h)),
+    "softmax, then linear in float32": lambda h: kl.Activation("linear", dtype="float32")(
+        dense(h, activation="softmax")
+    ),
+    "a softmax layer, then linear": lambda h: kl.Activation("linear", dtype="float32")(kl.Softmax()(dense(h))),
+    "ReLU, then softmax": lambda h: kl.Softmax()(dense(h, activation="relu")),
+    "ops.softmax": lambda h: ops.softmax(dense(h)),
+    "a temperature": lambda h: ops.softmax(dense(h) / 2),
+    "clipped": lambda h: ops.clip(dense(h), -1, 1),
+    "batch normalization": lambda h: kl.BatchNormalization()(dense(h)),
+    "unit normalization": lambda h: kl.UnitNormalization()(dense(h)),
+    "average": lambda h: kl.Average()([dense(h), dense(h, "fc2")]),
+    "concatenation": lambda h: kl.Concatenate()([dense(h), dense(h, "fc2")]),
+    "a head of one's own": lambda h: OwnHead(name="fc")(h),
+    "spectral normalization": lambda h: kl.SpectralNormalization(kl.Dense(4), name="fc")(h),
+}
+
+
+def ending(end: Callable[[Any], Any]) -> keras.Model:
+    x = keras.Input((6,))
+    return toys.fill(keras.Model(x, end(kl.Dense(8, activation="relu", name="hidden")(x))))
+
+
+def certain(model: keras.Model) -> float:
+    """How sure of a class a model can be: with a head that says nothing else."""
+    head = next(layer for layer in model.layers if layer.name in ("fc", "head"))
+    weights = [np.zeros(w.shape, "float32") for w in head.get_weights()]
+    weights[-1][0] = 50
+    head.set_weights(weights)
+    return float(model.predict(X, verbose=0)[:, 0].min())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("name", ENDS)
+def test_whatever_the_teacher_ends_in_the_head_stands_on_its_features(name: str, dtype: str) -> None:
+    keras.config.set_dtype_policy(dtype)
+    try:
+        model = ending(ENDS[name])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    made = RelevantSlicer(model, keep_ratio=1).apply(X, num_classes=2, verbose=False)
+    probabilities = made.predict(X, verbose=0).astype("float32")
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=2e-3)
+    features = keras.Model(made.inputs, made.get_layer("hidden").output).predict(X, verbose=0)
+    expected = keras.Model(model.inputs, model.get_layer("hidden").output).predict(X, verbose=0)
+    np.testing.assert_array_equal(features, expected)
+    [head] = find_heads(made)
+    kernel, bias = (toys.numpy(weight.value).astype("float32") for weight in made.get_layer(head).weights)
+    assert kernel.shape == (8, 2)
+    np.testing.assert_allclose(
+        probabilities,
+        toys.softmax(features.astype("float32") @ kernel + bias),
+        atol=5e-3 if dtype != "float32" else 1e-5,
+    )
+    assert certain(made) > 0.99  # twice through a softmax: at most 0.731
+    # The same from fresh weights.
+    fresh = student.from_scratch(model, heads=find_heads(model), num_classes=2)
+    assert fresh.output_shape == (None, 2) and certain(fresh) > 0.99
+
+
+def test_lora_and_quantized_heads_are_replaced() -> None:
+    for how in ("lora", "int8"):
+        model = ending(dense)
+        head = model.get_layer("fc")
+        head.enable_lora(2) if how == "lora" else head.quantize(how)
+        made = RelevantSlicer(model, keep_ratio=0.9).apply(X, num_classes=2, verbose=False)
+        assert made.output_shape == (None, 2)
+        assert type(made.get_layer("fc")) is kl.Dense and made.get_layer("fc").quantization_mode is None
+
+
+def test_a_classifier_inside_another_model_is_opened() -> None:
+    inner = ending(dense)
+    x = keras.Input((6,))
+    model = keras.Model(x, kl.Softmax()(inner(kl.Rescaling(2.0)(x))))
+    assert find_heads(model) == (f"{inner.name}/fc",)
+    made = RelevantSlicer(model, keep_ratio=1).apply(X, num_classes=3, verbose=False)
+    assert made.output_shape == (None, 3) and certain(made) > 0.99
+    np.testing.assert_array_equal(
+        made.get_layer(inner.name).get_layer("hidden").kernel, inner.get_layer("hidden").kernel
+    )
+
+
+def unet(**options: Any) -> keras.Model:
+    x = keras.Input((8, 8, 3))
+    h = kl.Conv2D(4, 3, padding="same", activation="relu", name="wide")(x)
+    return toys.fill(keras.Model(x, kl.Conv2D(3, 1, name="out", **options)(h)))
+
+
+def test_a_student_of_a_segmenter_stands_on_its_features() -> None:
+    model = unet(activation="softmax")
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    slicer = RelevantSlicer(model, keep_ratio=0.5)
+    made = slicer.slice(slicer.profile(images, verbose=False))
+    assert list(made.masks) == ["wide/kernel"]  # its own head is never sliced
+    new = made.apply(model, num_classes=2)
+    assert new.output_shape == (None, 2) and new.get_layer("out").kernel.shape == (4, 2)
+    assert made.apply(model).output_shape == (None, 8, 8, 3)
+
+
+class Unseen(keras.Model):
+    """Nobody sees what it does to its scores."""
+
+    def __init__(self) -> None:
+        super().__init__(name="unseen")
+        self.hidden, self.fc = kl.Dense(8, activation="relu", name="hidden"), kl.Dense(4, name="fc")
+
+    def build(self, shape: Any) -> None:
+        self.hidden.build(shape)
+        self.fc.build((None, 8))
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        return ops.softmax(self.fc(self.hidden(x)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    def get_build_config(self) -> dict[str, Any]:
+        return {"input_shape": (None, 6)}
+
+
+def gated(x: Any) -> Any:
+    """Probabilities that no one layer makes."""
+    scores = kl.Dense(4, name="scores")(x)
+    return ops.softmax(scores * kl.Dense(4, activation="sigmoid", name="gate")(scores))
+
+
+REFUSED: dict[str, tuple[Callable[[], keras.Model], str]] = {
+    "two heads on different features": (
+        lambda: ending(lambda h: kl.Average()([dense(h), dense(kl.Dense(5, activation="relu")(h), "fc2")])),
+        "different features.*head=",
+    ),
+    "no head to be found": (lambda: ending(gated), "probabilities.*head="),
+    "a subclassed model": (lambda: toys.fill(_built(Unseen())), "subclassed.*functional"),
+}
+
+
+def _built(model: keras.Model) -> keras.Model:
+    model.build((None, 6))
+    return model
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_where_no_head_can_be_replaced_that_is_said(name: str) -> None:
+    make, message = REFUSED[name]
+    with pytest.raises(StudentError, match=message):
+        RelevantSlicer(make()).apply(X, num_classes=2, verbose=False)
+
+
+def test_a_named_layer_makes_place() -> None:
+    model = ending(gated)
+    made = RelevantSlicer(model, keep_ratio=0.5, head="scores").apply(X, num_classes=2, verbose=False)
+    assert [layer.name for layer in made.layers][1:] == ["hidden", "scores"] and made.output_shape == (None, 2)
+
+
+def test_an_option_of_that_name_that_means_something_else_is_left_alone() -> None:
+    @keras.saving.register_keras_serializable("tests")
+    class Own(keras.Model):
+        def __init__(self, num_classes: int, activation: str = "gelu", **kwargs: Any) -> None:
+            x = keras.Input((6,))
+            h = kl.Dense(8, activation=activation, name="hidden")(x)
+            super().__init__(x, kl.Dense(num_classes, name="fc")(h), **kwargs)
+            self.num_classes, self.activation = num_classes, activation
+
+        def get_config(self) -> dict[str, Any]:
+            return {"num_classes": self.num_classes, "activation": self.activation, "name": self.name}
+
+        @classmethod
+        def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Own":
+            return cls(**config)
+
+    made = RelevantSlicer(toys.fill(Own(4))).apply(X, num_classes=2, verbose=False)
+    assert made.get_layer("hidden").activation is keras.activations.gelu
+    np.testing.assert_allclose(made.predict(X, verbose=0).sum(axis=-1), 1, atol=1e-5)
+    assert made.output_shape == (None, 2) and certain(made) > 0.99
+
+
+def test_channels_in_front_are_pooled_over_positions() -> None:
+    x = keras.Input((3, 8, 6))
+    h = kl.Conv2D(5, 3, activation="relu", data_format="channels_first", name="conv")(x)
+    made = student.build(toys.fill(keras.Model(x, h)), {}, num_classes=2)
+    assert made.get_layer("head").kernel.shape == (5, 2)
