@@ -36,7 +36,12 @@ DEFECTS = (
 @click.option("--steps", type=click.IntRange(min=1), help="Gradient steps. Default: 40.")
 @click.option("--step-size", type=float, help="Change of a pixel in one step, of 255 levels. Default: epsilon / 10.")
 @click.option("--target", type=click.IntRange(min=0), help="fgsm, pgd: the class to aim at. Default: any wrong one.")
-@click.option("--neuron", type=click.IntRange(min=0), help="penultimate: the feature to drive up. Default: 0.")
+@click.option(
+    "--neuron",
+    multiple=True,
+    type=click.IntRange(min=0),
+    help="penultimate: the feature to drive up; may be repeated, each makes a file of its own. Default: 0.",
+)
 @click.option("--criterion", type=click.Choice(["nc", "tknc", "snac"]), help="coverage-guided. Default: nc.")
 @click.option(
     "--strategy",
@@ -60,6 +65,7 @@ def command(
     output: Path | None,
     attacker_data: Path | None,
     limit: int | None,
+    neuron: tuple[int, ...],
     synonyms: SynonymChoice,
     seed: int,
     force: bool,
@@ -77,9 +83,12 @@ def command(
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{defect}.npz")
-    check_writable(output, overwrite=force)
+    files = [output] if len(neuron) < 2 else [output.with_suffix(f".{each}{output.suffix}") for each in neuron]
+    for file in files:
+        check_writable(file, overwrite=force)
     kind = DEFECTS[defect]
-    given = {**options, "synonyms": synonyms.open()}
+    driven = neuron[0] if len(neuron) == 1 else neuron or None
+    given = {**options, "neuron": driven, "synonyms": synonyms.open()}
     if kind.plants:
         if read_record(teacher).get("defect") != defect:
             raise click.ClickException(f"{teacher} carries no {defect}: plant one with `keras-remos poison` first.")
@@ -97,21 +106,26 @@ def command(
         prepared = attack.prepare(model, own, space=matched.space, seed=seed)
     x, y = matched.pixels.read_all()
     report_skipped(matched)
-    made = attack.inputs(
-        prepared,
-        x[:limit],
-        y[:limit],
-        class_names=matched.dataset.class_names,
-        batch_size=data.batch_size,
-        seed=seed,
-        resume=output.with_suffix(".partial.npz"),
-    )
-    made = replace(made, command=command_line())
-    made.save(output, overwrite=force)
+    results = []
+    for file, single in zip(files, attack.each() if len(files) > 1 else [attack], strict=True):
+        made = single.inputs(
+            prepared,
+            x[:limit],
+            y[:limit],
+            class_names=matched.dataset.class_names,
+            batch_size=data.batch_size or 32,
+            seed=seed,
+            resume=file.with_suffix(".partial.npz"),
+        )
+        made = replace(made, command=command_line())
+        made.save(file, overwrite=force)
+        results.append({**made.describe(), "attack": str(file)})
     seconds = time.perf_counter() - start
-    note(f"Every student of this teacher can be tried on it: keras-remos evaluate STUDENT --data ... --inputs {output}")
-    result = {**made.describe(), "attack": str(output), "seconds": round(seconds, 3)}
-    emit(result, f"{defect}: {_described(result)}\n\nAttack: {output} ({seconds:.1f} s)", as_json=as_json)
+    inputs = " ".join(f"--inputs {file}" for file in files)
+    note(f"Every student of this teacher can be tried on it: keras-remos evaluate STUDENT --data ... {inputs}")
+    result = {**(results[0] if len(results) == 1 else {"attacks": results}), "seconds": round(seconds, 3)}
+    text = "\n\n".join(f"{defect}: {_described(each)}\n\nAttack: {each['attack']}" for each in results)
+    emit(result, f"{text} ({seconds:.1f} s)", as_json=as_json)
 
 
 def _described(made: dict[str, Any]) -> str:

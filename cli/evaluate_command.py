@@ -75,6 +75,8 @@ def command(
         seed=seed,
     )
     seconds = round(time.perf_counter() - start, 3)
-    unlike = unlike_control({names[path]: record for path, record in records.items()}, names.get(control))
+    unlike = unlike_control(
+        {names[path]: record for path, record in records.items()}, None if control is None else names[control]
+    )
     result = {**report.describe(), "unlike_control": unlike, "command": command_line(), "seconds": seconds}
     emit(result, "\n".join([report.summary(), *unlike]), as_json=as_json)

@@ -92,6 +92,7 @@ class DataChoice:
         names = matched.dataset.class_names
         if names:
             more = f", ... ({len(names)})" if len(names) > 6 else ""
+            note(f"Classes are numbered {matched.dataset.numbering}.")
             note(f"Classes: {', '.join(f'{number} {name}' for number, name in enumerate(names[:6]))}{more}.")
         note(f"Input scaling: {matched.scaling}. {matched.reason}")
         return matched

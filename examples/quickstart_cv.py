@@ -35,7 +35,7 @@ def main() -> None:
         teacher,
         {"ReMoS": trained.student},
         test.pixels.read_all(),
-        train=train.pixels.read_all(),
+        train=train.pixels,
         space=train.space,
         recipe=recipe,
     )

@@ -12,6 +12,9 @@ from planted import SPACE, images, teacher
 import keras_remos as kr
 from keras_remos.methods import Recipe
 
+# So few neurons are often all covered, or none.
+pytestmark = pytest.mark.filterwarnings("ignore:Criterion:UserWarning")
+
 SHORT = Recipe(epochs=1, batch_size=8, learning_rate=0.01)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_remos.coverage.activations import Activations, Padding
-from keras_remos.coverage.criteria import Criterion, count_tokens
+from keras_remos.coverage.criteria import Criterion, count_tokens, warn_if_blind
 from keras_remos.errors import RemosError
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.layers import keras_mask
@@ -89,6 +89,33 @@ class CoverageModel(keras.Model):
         *counts, rest = np.split(vector, ends)
         positions, broken = np.split(rest, 2)
         return counts, positions, broken
+
+    def warn_if_blind(self, vector: np.ndarray) -> None:
+        """Warns if next to none of the neurons behind kernels is ever covered, or all of them always are.
+
+        What enters the first kernels does not count: of images it may all be positive, or none of it.
+
+        Args:
+            vector: The sum of what the model returned.
+
+        Warns:
+            UserWarning: See above.
+        """
+        counts, positions, _ = self.split(vector)
+        behind = {
+            index
+            for _, written in self.plan.kernels.values()
+            for index in written
+            if self.plan.readings[index].neuron_axes and positions[index]
+        }
+        warn_if_blind(
+            self.rule,
+            float(sum(counts[index].sum() / positions[index] for index in behind)),
+            sum(self.plan.readings[index].neurons for index in behind),
+            len(behind),
+            way_out="Weights are then ranked by their magnitudes alone: choose another criterion or threshold, or read "
+            "elsewhere (on='output' for a share of the range, on='activation' for what is above 0).",
+        )
 
     def _read(
         self, layer: keras.Layer, before: Tensor, after: Tensor, reading: Reading, masks: _Masks, valid: Tensor

@@ -7,6 +7,7 @@ tracing. Nothing but these counts leaves the device.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
@@ -16,11 +17,14 @@ from keras import ops
 
 from keras_remos.coverage.activations import Activations
 from keras_remos.errors import RemosError
+from keras_remos.models.inputs import runs_on_tokens
 from keras_remos.models.kernels import Tensor
-from keras_remos.models.layers import reads_tokens
 
 # What a mean must exceed a relative threshold by, as a share of it: more than float32 rounds, less than data tell.
 TIE_MARGIN = 1e-6
+# Where fewer neurons of a tensor than this are covered, or left uncovered, by a sample on average, coverage tells
+# nothing: the other criteria cover at least one neuron of every tensor.
+FEWEST = 0.05
 
 
 class Criterion:
@@ -62,6 +66,9 @@ class NeuronCoverage(Criterion):
         A constant tensor covers nothing under `"absmean"` or `"minmax"`. (The released code divides by zero there, with
         the same effect.) Nor does a mean that lies at the threshold: a neuron that holds both the smallest and the
         largest of two values has a scaled mean of exactly one half, and must not be left to the rounding of a backend.
+
+        Behind a ReLU hardly any mean passes half of the range, which starts at 0 and ends at the one largest value:
+        a share of the range is for raw outputs (`on="output"`). `warn_if_blind` says so where it happens.
     """
 
     name: ClassVar[str] = "nc"
@@ -202,6 +209,30 @@ def as_criterion(config: str | Mapping[str, Any] | Criterion) -> Criterion:
         raise RemosError(f"Coverage criterion {name!r} does not take these options: {options} ({error}).") from None
 
 
+def warn_if_blind(rule: Criterion, covered: float, neurons: int, tensors: int, *, way_out: str) -> None:
+    """Warns where a criterion covers next to nothing or everything, so that coverage tells no neurons apart.
+
+    Args:
+        rule: The criterion.
+        covered: How many neurons a sample (or position) covers on average, over all tensors.
+        neurons: How many neurons there are in them.
+        tensors: In how many tensors.
+        way_out: What follows from it, and what to try: a sentence or two.
+
+    Warns:
+        UserWarning: If fewer than `FEWEST` neurons of a tensor are covered, or left uncovered, on average.
+    """
+    few = FEWEST * tensors
+    if neurons and (covered < few or neurons - covered < few):
+        what = "hardly any of" if covered < few else "almost all of"
+        options = ", ".join(f"{name}={value!r}" for name, value in rule.get_config().items() if name != "name")
+        warnings.warn(
+            f"Criterion {rule.name!r} ({options}) covers {what} the {neurons:,} neurons that are read ({covered:.3g} "
+            f"on average). It tells no neurons apart. {way_out}",
+            stacklevel=4,
+        )
+
+
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise RemosError(f"{option} must be one of {choices}, received {value!r}.")
@@ -217,4 +248,4 @@ ReLU: what tells is how large an activation is, not whether it is above 0."""
 
 def recommended_criterion(model: keras.Layer) -> Criterion:
     """What says in the preset `"recommended"` when a neuron of a model is covered."""
-    return LARGE if reads_tokens(model) else POSITIVE
+    return LARGE if runs_on_tokens(model) else POSITIVE

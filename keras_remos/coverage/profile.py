@@ -203,6 +203,9 @@ def profile(
         TeacherError: If the model is not built or has nothing to slice.
         DataError: If the data yields nothing, or does not fit the model.
         RemosError: If a layer's activations are NaN or infinite, or no layer has the path of the head.
+
+    Warns:
+        UserWarning: If the criterion covers next to nothing or everything.
     """
     chosen = as_filter(filters)
     rule = recommended_criterion(model) if criterion is None else as_criterion(criterion)
@@ -272,6 +275,7 @@ class _Counter:
                 )
 
     def profile(self, data: str) -> CoverageProfile:
+        self.coverage_model.warn_if_blind(self.totals)
         counts, positions, _ = self.coverage_model.split(self.totals)
 
         def total(readings: list[int]) -> tuple[np.ndarray, int]:

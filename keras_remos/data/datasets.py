@@ -44,6 +44,7 @@ class Dataset(keras.utils.PyDataset):
         labels: The class id of each sample in the order on disk, or `None`.
         num_samples: Samples listed, those that turn out unreadable included.
         description: What was read, in words.
+        numbering: How classes are numbered, in words that follow "Classes are numbered"; empty without labels.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Dataset(keras.utils.PyDataset):
         batch_size: int = 32,
         seed: int | None = 0,
         description: str = "",
+        numbering: str = "",
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__()
@@ -65,6 +67,7 @@ class Dataset(keras.utils.PyDataset):
         self.num_samples = len(reader)
         self.batch_size = batch_size
         self.description = description
+        self.numbering = numbering
         self._reader = reader
         self.labels = labels
         self._seed = seed
@@ -153,6 +156,7 @@ class Dataset(keras.utils.PyDataset):
             batch_size=self.batch_size,
             seed=self._seed,
             description=self.description,
+            numbering=self.numbering,
             transform=transform if before is None else lambda x: transform(before(x)),
         )
 

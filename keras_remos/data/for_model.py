@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -79,11 +80,15 @@ def open_for_model(
     if scaling is not None and scaling not in SCALINGS:
         raise DataError(f"Unknown scaling {scaling!r}: expected one of {', '.join(SCALINGS)}.")
     shape, data_format = image_shape(model)
+    size = image_size or (None if shape is None else _fixed_size(shape))
+    # Arrays may be stored either way then: they are checked below.
+    either_way = shape is not None and data_format == "channels_first" and Path(path).suffix.lower() == ".npz"
     dataset = open_dataset(
         path,
         split=split,
-        image_size=image_size or (None if shape is None else _fixed_size(shape)),
-        channels=None if shape is None else shape[2],
+        image_size=None if either_way else size,
+        channels=None if shape is None or either_way else shape[2],
+        pixel_range=pixel_range,
         batch_size=batch_size,
         text_column=text_column,
         pair_column=pair_column,
@@ -105,7 +110,9 @@ def open_for_model(
         return MatchedDataset(dataset, space.scaling, "The model brings its own tokenizer.", dataset, space)
     if shape is None:
         return MatchedDataset(dataset, "none", "The model takes no images.", dataset, _space("none", None, None))
-    if data_format == "channels_first" and dataset.kind == "image":
+    if either_way:
+        dataset = _channels_in_front(dataset, shape[2], size or shape[:2], path)
+    elif data_format == "channels_first":
         dataset = dataset.map(lambda x: np.moveaxis(x, -1, 1))
     samples = _some_samples(dataset)
     reason = "As asked for."
@@ -116,6 +123,27 @@ def open_for_model(
     space = _space(scaling, pixel_range, samples, data_format)
     scaled = dataset if scaling == PREPROCESSOR else dataset.map(space.scale)
     return MatchedDataset(scaled, scaling, reason, dataset, space)
+
+
+def _channels_in_front(
+    dataset: Dataset, channels: int | None, size: tuple[int | None, int | None], path: str | os.PathLike[str]
+) -> Dataset:
+    """Arrays as a model takes them that has its channels in front: stored so, or with channels last, or grey."""
+    given = keras.utils.unpack_x_y_sample_weight(dataset[0])[0].shape[1:]
+
+    def fits(*expected: int | None) -> bool:
+        return len(given) == len(expected) and all(e in (None, g) for e, g in zip(expected, given, strict=True))
+
+    if fits(channels, *size):
+        return dataset.map(lambda x: np.asarray(x, np.float32))
+    if fits(*size, channels):
+        return dataset.map(lambda x: np.moveaxis(np.asarray(x, np.float32), -1, 1))
+    if channels == 1 and fits(*size):
+        return dataset.map(lambda x: np.asarray(x, np.float32)[:, np.newaxis])
+    raise DataError(
+        f"Expected samples of shape {(channels, *size)} in {path}, as the model takes them, or {(*size, channels)}. "
+        f"Received: {given}. Resize the images, or give them as a folder: those are resized here."
+    )
 
 
 def _space(

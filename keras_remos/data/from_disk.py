@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_remos.data.datasets import ArrayReader, Dataset, Split
 from keras_remos.data.images import IMAGE_SUFFIXES, ImageReader
-from keras_remos.data.labels import class_ids, flat_labels, number
-from keras_remos.data.npz import CLASS_NAME_KEYS, check_inputs, load_npz
+from keras_remos.data.labels import class_ids, flat_labels, how_numbered, in_order, number
+from keras_remos.data.npz import CLASS_NAME_KEYS, check_inputs, load_npz, to_levels
 from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table
 from keras_remos.errors import DataError
 
@@ -27,6 +27,7 @@ def open_dataset(
     split: Split | None = None,
     image_size: tuple[int, int] | None = None,
     channels: int | None = None,
+    pixel_range: tuple[float, float] | None = None,
     batch_size: int = 32,
     text_column: str | None = None,
     pair_column: str | None = None,
@@ -45,6 +46,8 @@ def open_dataset(
         split: `"train"` or `"test"`: the sub-folder of that name, or those arrays of an `.npz` file.
         image_size: `(height, width)` in pixels, to which images are resized (bilinear). Needed for images.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA); 3 when not given.
+        pixel_range: What black and white are, where the data are to be left as they are stored. Without it images of
+            more than 8 bits a value are brought to 0 to 255: for how white is found, see `ImageReader`.
         batch_size: Samples in a batch.
         text_column: Column of texts. Default: the first of text, sentence, review, content.
         pair_column: Column of the second text of a pair; `x` is then a list of two arrays.
@@ -60,29 +63,33 @@ def open_dataset(
 
     Raises:
         DataError: If the data are missing, damaged, empty, of one class only, or do not fit `image_size`, `channels`
-            and `class_names`.
+            and `class_names`; or if it cannot be told which value is white.
         ImportError: If images are to be read and Pillow is not installed.
     """
     source = Path(path)
     if batch_size < 1:
         raise DataError(f"Expected `batch_size` to be a whole number from 1 up. Received: batch_size={batch_size!r}.")
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
+    as_stored = pixel_range is not None
     if source.is_dir():
         source = source if split is None else source / split
     if source.is_dir():
-        return _open_folder(source, image_size, channels, class_names, strict, options)
+        return _open_folder(source, image_size, channels, as_stored, class_names, strict, options)
     if not source.exists():
         raise DataError(f"Expected a data set at {source}. Received: nothing there. Check the path.")
     if source.suffix.lower() == ".npz":
-        return _open_npz(source, split, image_size, channels, class_names, options)
+        return _open_npz(source, split, image_size, channels, as_stored, class_names, options)
     if split is not None:
         raise DataError(f"A table has no parts: give the file of the {split} data itself. Received: {source}.")
     if source.suffix.lower() in TABLE_SUFFIXES:
         table = read_table(source)
         image_column = _image_column(table, path_column, text_column, wants_images=image_size is not None)
         labels, names = _table_labels(table, label_column, class_names)
+        options["numbering"] = how_numbered(names, class_names) if labels is not None else ""
         if image_column is not None:
-            return _open_image_table(table, image_column, labels, names, image_size, channels, strict, options)
+            files = [table.path.parent / cell for cell in table.texts(image_column)]
+            reader = ImageReader(files, image_size, channels, as_stored=as_stored)
+            return _open_image_table(table, image_column, reader, labels, names, strict, options)
         return _open_text_table(table, text_column, pair_column, labels, names, options)
     raise DataError(
         f"Expected a folder of images, or a .npz, .csv, .tsv or .jsonl file. Received: {source}. "
@@ -97,6 +104,7 @@ def _open_folder(
     folder: Path,
     image_size: tuple[int, int] | None,
     channels: int | None,
+    as_stored: bool,
     known: Sequence[str] | None,
     strict: bool,
     options: dict[str, Any],
@@ -105,16 +113,19 @@ def _open_folder(
     folders = [child for child in children if child.is_dir()]
     loose = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()]
     files = {child.name: _image_files(child) for child in folders}
-    class_names = [name for name, found in files.items() if found]
+    class_names = in_order(name for name, found in files.items() if found)
     _check_classes_of_folder(folder, class_names, len(loose), files, fewest=1 if known else 2)
 
-    reader = ImageReader([file for name in class_names for file in files[name]], image_size, channels)
+    reader = ImageReader(
+        [file for name in class_names for file in files[name]], image_size, channels, as_stored=as_stored
+    )
     reader.skipped.update({str(folder / name): "no image in this folder" for name in files if not files[name]})
     reader.skipped.update({str(file): "not in the folder of a class" for file in loose})
     if strict:
         reader.check_all()
     labels = np.repeat(np.arange(len(class_names)), [len(files[name]) for name in class_names]).astype(np.int32)
     labels, class_names = number(labels, class_names, known, str(folder))
+    options["numbering"] = how_numbered(class_names, known)
     description = f"{len(reader)} images of {len(class_names)} classes in {folder}"
     return Dataset(reader, labels, kind="image", class_names=class_names, description=description, **options)
 
@@ -157,6 +168,7 @@ def _open_npz(
     split: Split | None,
     image_size: tuple[int, int] | None,
     channels: int | None,
+    as_stored: bool,
     known: Sequence[str] | None,
     options: dict[str, Any],
 ) -> Dataset:
@@ -175,6 +187,9 @@ def _open_npz(
             raise DataError(
                 f"Expected a label for each sample in {path}. Received: {len(x)} samples, {len(labels)} labels."
             )
+        options["numbering"] = how_numbered(names, known)
+    if kind != "text" and not as_stored:
+        options["transform"] = to_levels(x, f"{key!r} of {path}")
     dtype = np.float32 if kind == "image" or x.dtype.kind == "f" else None
     taken = key if label_key is None else f"{key} and {label_key}"
     description = f"{taken} of {path}: {len(x)} samples" + (f" of {len(names)} classes" if names else ", no labels")
@@ -199,18 +214,15 @@ def _image_column(table: Table, path_column: str | None, text_column: str | None
 def _open_image_table(
     table: Table,
     image_column: str,
+    reader: ImageReader,
     labels: np.ndarray | None,
     names: list[str],
-    image_size: tuple[int, int] | None,
-    channels: int | None,
     strict: bool,
     options: dict[str, Any],
 ) -> Dataset:
-    files = [table.path.parent / cell for cell in table.texts(image_column)]
-    reader = ImageReader(files, image_size, channels)
     if strict:
         reader.check_all()
-    description = f"{len(files)} images named in column {image_column!r} of {table.path}"
+    description = f"{len(reader)} images named in column {image_column!r} of {table.path}"
     return Dataset(reader, labels, kind="image", class_names=names, description=description, **options)
 
 

@@ -2,11 +2,13 @@
 
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from keras_remos.data.datasets import Kind, Split
+from keras_remos.data.images import SLACK, find_white
 from keras_remos.errors import DataError
 
 NPZ_KEYS = (("x", "y"), ("x_train", "y_train"), ("images", "labels"))
@@ -79,6 +81,29 @@ def check_inputs(
             "Resize the images, or give them as a folder: those are resized here."
         )
     return x, "image"
+
+
+def to_levels(x: np.ndarray, what: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What brings pictures of more than 8 bits to 0 to 255; `None` for all others, which stay as they are.
+
+    Others are values up to 255, floating-point values below 0, which are scaled already, and anything of other than 1,
+    3 or 4 channels: no pictures, but bands that were measured.
+
+    Args:
+        x: The images, shape `(n, height, width, channels)` or `(n, channels, height, width)`.
+        what: What to call them in a message.
+
+    Raises:
+        DataError: If it cannot be told which value is white; see `find_white`.
+    """
+    if x.ndim != 4 or not {1, 3, 4} & {x.shape[1], x.shape[-1]} or x.dtype.itemsize < 2:
+        return None
+    slack = SLACK if x.dtype.kind == "f" else 0.0
+    least, most = float(x.min()), float(x.max())
+    if most <= 255 * (1 + slack) or (x.dtype.kind == "f" and least < 0):
+        return None
+    white = find_white(least, most, what, slack=slack)
+    return lambda images: np.clip(images.astype(np.float32), 0, white) * np.float32(255) / np.float32(white)
 
 
 def _check_finite(x: np.ndarray, what: str) -> None:

@@ -2,16 +2,22 @@
 
 A teacher file seldom says how its images were scaled, and a wrong scaling makes coverage meaningless without any
 error. Its first batch normalization layer remembers: moving mean and variance are the statistics of the training data
-there. `choose_scaling` runs a few images up to that layer in each scaling and takes the one that fits.
+there. `choose_scaling` runs a few images up to that layer in each scaling and takes the one that fits. Whether a model
+scales its inputs itself is measured too, as that may be done by layers or by operators, on the outside or within: by
+what reaches its first kernel when it sees black, white and coloured images.
 """
 
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_remos.errors import DataError
-from keras_remos.models.layers import own_variables, visible, walk
+from keras_remos.models.inputs import image_shape
+from keras_remos.models.layers import NORMALIZATIONS, holds_kernel, own_variables, visible, walk
 from keras_remos.models.taps import run_until
 
 SCALINGS = ("none", "0-1", "-1-1", "imagenet", "caffe")
@@ -48,6 +54,14 @@ _FAMILIES = {
 _LARGEST_GAP = 0.25
 _INITIAL_SHARES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)
 _LEAST_MARGIN = 2.0
+
+# What pixels become in the scalings that keep them in a range; a model that scales by means of its own takes one of
+# these.
+_RANGES = {"none": "0 to 255", "0-1": "0 to 1", "-1-1": "-1 to 1"}
+# Of the spread of the pixels: half precision rounds them.
+_TOLERANCE = 0.02
+# What a side of unknown size is taken for.
+_UNKNOWN_SIDE = 64
 
 
 def scale_inputs(x: np.ndarray, name: str, *, data_format: str = "channels_last") -> np.ndarray:
@@ -87,23 +101,28 @@ def scale_inputs(x: np.ndarray, name: str, *, data_format: str = "channels_last"
     return scaled
 
 
-def guess_scaling(model: keras.Model) -> tuple[str | None, str]:
-    """Guesses the scaling from what a model is made of and from its name.
+def guess_scaling(
+    model: keras.Model, *, shape: Sequence[int] | None = None, data_format: str | None = None
+) -> tuple[str | None, str]:
+    """Guesses the scaling from what a model does to its inputs and from its name.
 
     Args:
         model: The teacher.
+        shape: Of one image, without the batch, as the model takes it; its own where that is left out.
+        data_format: "channels_last" or "channels_first"; the model's own where that is left out.
 
     Returns:
-        Name of the scaling, `None` if there is no clue, and the reason in words.
+        Name of the scaling, `None` if there is no clue, and the reason in words. A model that scales its inputs itself
+        mostly takes them as they are ("none"); one that begins with `2 * x - 1` takes "0-1".
     """
-    layer = _built_in_scaling(model)
-    if layer is not None:
-        return "none", f"the model scales its inputs itself (layer {layer.name!r})"
+    inside = _scaling_inside(model, shape, data_format)
+    if inside is not None:
+        return inside
     for part in (model, *(layer for _, layer in walk(model) if isinstance(layer, keras.Model))):
         for start in sorted(_FAMILIES, key=len, reverse=True):
             if part.name.lower().startswith(start):
                 return _FAMILIES[start], f"the model's name {part.name!r} is that of a family trained so"
-    return None, "neither the model's layers nor its name tell"
+    return None, "neither what the model does to its inputs nor its name tells"
 
 
 def batch_norm_gap(model: keras.Model, x: np.ndarray) -> float:
@@ -144,9 +163,10 @@ def batch_norm_gap(model: keras.Model, x: np.ndarray) -> float:
 def choose_scaling(model: keras.Model, raw_batch: np.ndarray, *, data_format: str = "channels_last") -> tuple[str, str]:
     """Finds the input scaling that a model was trained with.
 
-    In this order: a clear winner by `batch_norm_gap`, as those statistics come from the training data; a scaling
-    layer inside the model; the name of its family (which is only a habit: a ResNet-50 converted from PyTorch has the
-    name, and not the scaling, of the one in `keras.applications`); a narrow winner by `batch_norm_gap`; "0-1".
+    In this order: a clear winner by `batch_norm_gap`, as those statistics come from the training data; what goes
+    together with a scaling inside the model, be it of layers or of operators; the name of its family (which is only a
+    habit: a ResNet-50 converted from PyTorch has the name, and not the scaling, of the one in `keras.applications`); a
+    narrow winner by `batch_norm_gap`; "0-1".
 
     Args:
         model: The teacher.
@@ -155,14 +175,25 @@ def choose_scaling(model: keras.Model, raw_batch: np.ndarray, *, data_format: st
 
     Returns:
         Name of the scaling, one of `SCALINGS`, and the reason as a sentence for a user.
+
+    Note:
+        Data that are scaled already stay as they are; if the model then scales them once more, a warning says so.
     """
     low, high = float(np.min(raw_batch)), float(np.max(raw_batch))
+    how: dict[str, Any] = {"shape": raw_batch.shape[1:], "data_format": data_format}
     if low < 0 or high <= 1:
+        inside = _scaling_inside(model, **how)
+        if inside is not None and inside[0] != ("-1-1" if low < 0 else "0-1"):
+            warnings.warn(
+                f"The data are scaled already (values from {low:.3g} to {high:.3g}), and {inside[1]}: they are scaled "
+                "twice. Give pixels as they are in image files.",
+                stacklevel=2,
+            )
         return ("none", f"The data are scaled already (values from {low:.3g} to {high:.3g}).")
     gaps = scaling_gaps(model, raw_batch, data_format=data_format)
     ranked = sorted(gaps, key=gaps.__getitem__)
     clear = bool(ranked) and gaps[ranked[0]] <= _LARGEST_GAP and gaps[ranked[1]] >= _LEAST_MARGIN * gaps[ranked[0]]
-    guessed, reason = guess_scaling(model)
+    guessed, reason = guess_scaling(model, **how)
     if not clear and guessed is not None:
         return guessed, f"{reason[0].upper()}{reason[1:]}."
     if not ranked:
@@ -210,11 +241,125 @@ def _check_colours(x: np.ndarray, name: str, axis: int) -> None:
         )
 
 
-def _built_in_scaling(model: keras.Model) -> keras.layers.Layer | None:
-    """The scaling layer before the first layer with a kernel, if there is one."""
+@dataclass(frozen=True)
+class _Arrival:
+    """What becomes of pixels, as far as each value comes from one channel and grows with it evenly.
+
+    Args:
+        order: The channels in the order in which they arrive.
+        black: What 0 in a channel becomes, by channel.
+        white: What 255 becomes.
+    """
+
+    order: tuple[int, ...]
+    black: np.ndarray
+    white: np.ndarray
+
+    @property
+    def spread(self) -> float:
+        return float(np.abs(self.white - self.black).max())
+
+    def same_as(self, other: "_Arrival") -> bool:
+        if self.order != other.order:
+            return False
+        off = max(np.abs(self.black - other.black).max(), np.abs(self.white - other.white).max())
+        return bool(off <= _TOLERANCE * other.spread)
+
+
+def _scaling_inside(
+    model: keras.Model, shape: Sequence[int] | None = None, data_format: str | None = None
+) -> tuple[str, str] | None:
+    """What a model takes that scales its inputs itself, and how it does; `None` if it does not.
+
+    Probes go through it in each scaling, up to its first kernel. It takes the scaling in which they arrive there in one
+    of the usual forms (or, where its means are its own, the first in which they do not spread further than pixels). A
+    model in which they arrive as they were sent does not scale.
+    """
+    taken, own_format = image_shape(model)
+    data_format = data_format or own_format
+    if shape is None and taken is not None:
+        height, width, channels = taken[0] or _UNKNOWN_SIDE, taken[1] or _UNKNOWN_SIDE, taken[2] or 3
+        shape = (channels, height, width) if data_format == "channels_first" else (height, width, channels)
+    if shape is None or len(shape) != 3:
+        return _scaling_layer(model)
+    sent: dict[str, _Arrival | None] = {}
+    arrived: dict[str, _Arrival | None] = {}
+    for name in SCALINGS:
+        try:
+            probes = scale_inputs(_probes(shape, data_format), name, data_format=data_format)
+        except DataError:  # images of one or many channels have no ImageNet scaling
+            continue
+        sent[name], arrived[name] = _read(probes), _read(_at_first_kernel(model, probes))
+    found = {name: arrival for name, arrival in arrived.items() if arrival is not None}
+    if not found:
+        return _scaling_layer(model)
+    if all(name in found and found[name].same_as(as_sent) for name, as_sent in sent.items() if as_sent is not None):
+        return None
+    usual = [name for name in found if any(found[name].same_as(form) for form in sent.values() if form is not None)]
+    within = [name for name in _RANGES if name in found and found[name].spread <= 255 * (1 + _TOLERANCE)]
+    if not usual and not within:
+        return _scaling_layer(model)
+    name = (usual or within)[0]
+    ends = np.stack([found[name].black, found[name].white])
+    given = _RANGES.get(name, f"inputs scaled as {name}")
+    return name, (
+        f"the model scales its inputs itself (its first weights see {given} as {ends.min():.3g} to {ends.max():.3g})"
+    )
+
+
+def _probes(shape: Sequence[int], data_format: str) -> np.ndarray:
+    """Images of one colour: black, grey (102), white, and one for each channel in which it alone is 255."""
+    axis = 0 if data_format == "channels_first" else 2
+    channels = shape[axis]
+    colours = np.concatenate([np.outer((0, 102, 255), np.ones(channels)), 255 * np.eye(channels)])
+    sides = [1, 1, 1]
+    sides[axis] = channels
+    return np.broadcast_to(colours.reshape(-1, *sides), (len(colours), *shape)).astype(np.float32)
+
+
+def _read(probes: np.ndarray | None) -> _Arrival | None:
+    """What `_probes` have become, whatever axes they have now; `None` if that is no scaling."""
+    if probes is None or not np.isfinite(probes).all():
+        return None
+    black, grey, white, *single = probes.reshape(len(probes), -1).astype(np.float64)
+    changes = np.abs(np.stack(single) - black)
+    reacts = changes > _TOLERANCE * max(changes.max(), 1e-9)
+    from_one = reacts.sum(axis=0) == 1
+    # What reacts to nothing is padding; where most react to several channels, colours are mixed.
+    if not from_one.any() or from_one.sum() < 0.5 * reacts.any(axis=0).sum():
+        return None
+    strength, channel = changes.max(axis=0), np.where(from_one, reacts.argmax(axis=0), -1)
+    order = tuple(dict.fromkeys(channel[from_one].tolist()))
+    # Pooling and resizing mix padding into what is next to it, which then reacts less.
+    pure = [(channel == c) & (strength >= (1 - _TOLERANCE) * strength[channel == c].max()) for c in sorted(order)]
+    low, middle, high = (np.array([np.median(values[of_one]) for of_one in pure]) for values in (black, grey, white))
+    arrival = _Arrival(order, low, high)
+    even = np.abs(middle - low - 0.4 * (high - low)).max() <= _TOLERANCE * arrival.spread
+    return arrival if even else None
+
+
+def _at_first_kernel(model: keras.Model, x: np.ndarray) -> np.ndarray | None:
+    """What images have become when they reach the first layer that learned from them; `None` if none is reached."""
+    learned = [
+        layer
+        for _, layer in visible(model)
+        if not isinstance(layer, (keras.layers.Normalization, keras.layers.Embedding))
+        and (holds_kernel(layer) or isinstance(layer, NORMALIZATIONS))
+    ]
+    try:
+        reached = run_until(model, learned, x)
+    except Exception:  # whatever a user's layers raise for such inputs
+        return None
+    if reached is None or len(reached[1].shape) < 2 or reached[1].shape[0] != len(x):
+        return None
+    return _to_float64(reached[1])
+
+
+def _scaling_layer(model: keras.Model) -> tuple[str, str] | None:
+    """The same by the layers alone, where it cannot be measured: one that scales, before the first with weights."""
     for _, layer in walk(model):
         if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
-            return layer
+            return "none", f"the model scales its inputs itself (layer {layer.name!r})"
         if own_variables(layer):
             return None
     return None

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_remos.data.arrays import is_plain, is_plain_list, is_sparse, kind_of, leaves, map_arrays, mro_has, to_numpy
+from keras_remos.data.checked_streams import data_errors
 from keras_remos.errors import DataError
 
 DEFAULT_BATCH_SIZE = 32
@@ -97,11 +98,12 @@ class Batches:
             DataError: If there is no batch at all, or a batch cannot be used.
         """
         taken = 0
-        for number, raw in enumerate(self._source(self._steps), start=1):
-            batch = _to_batch(raw, number)
-            if next(len(leaf) for _, leaf in leaves(batch[0])):
-                taken += 1
-                yield batch
+        with data_errors():
+            for number, raw in enumerate(self._source(self._steps), start=1):
+                batch = _to_batch(raw, number)
+                if next(len(leaf) for _, leaf in leaves(batch[0])):
+                    taken += 1
+                    yield batch
         if not taken:
             raise DataError(f"Expected at least one batch with a sample, but {self.kind} gave none. {self._way_out()}")
 

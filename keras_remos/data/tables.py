@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_remos.data.labels import read_labels
 from keras_remos.errors import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -65,23 +66,16 @@ class Table:
         return texts
 
     def labels(self, column: str) -> np.ndarray:
-        """Returns the labels of a column: int64 if all are whole numbers, else strings.
+        """Returns the labels of a column: int64 if all are whole numbers, else strings; see `read_labels`.
 
         Raises:
             DataError: If a cell is empty or no label; it names the line.
         """
-        labels = []
-        for line, cell in self._cells(column):
-            if not isinstance(cell, (str, int)):
-                raise DataError(
-                    f"Expected a whole number or a word in column {column!r}, line {line} of {self.path}. "
-                    f"Received: {json.dumps(cell)[:60]}."
-                )
-            labels.append(cell)
-        try:
-            return np.array([int(label) for label in labels], dtype=np.int64)
-        except (ValueError, OverflowError):
-            return np.array([str(label).strip() for label in labels], dtype=np.str_)
+        number = self.columns.index(column)
+        return read_labels(
+            (cells[number] for _, cells in self.rows),
+            lambda row: f"column {column!r}, line {self.rows[row][0]} of {self.path}",
+        )
 
     def _cells(self, column: str) -> Iterator[tuple[int, Any]]:
         place = self.columns.index(column)

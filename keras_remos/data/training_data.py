@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_remos.data.arrays import kind_of, map_arrays
+from keras_remos.data.checked_streams import checked_stream
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.labels import check_labels, count_label_classes
 from keras_remos.data.streams import Batch, Fingerprint, as_arrays, is_array_data
@@ -25,7 +26,7 @@ _MOST_SHIFT = 1 / 8
 
 
 def training_data(data: Any, *, num_classes: int, **options: Any) -> Any:
-    """Wraps what can be put in order; whatever else `fit` takes comes back untouched.
+    """Wraps what can be put in order; whatever else `fit` takes stays as it is, but for its labels being checked.
 
     Args:
         data: Arrays `(x, y)` or `(x, y, sample_weight)`, a `Dataset`, or anything that `fit` takes.
@@ -34,13 +35,14 @@ def training_data(data: Any, *, num_classes: int, **options: Any) -> Any:
 
     Raises:
         DataError: If arrays or a `Dataset` are empty, have no labels, labels of one class only, or labels that are
-            not class ids from 0 to `num_classes - 1` (or one-hot rows of that length).
+            not class ids from 0 to `num_classes - 1` (or one-hot rows of that length). A stream of batches raises it
+            while it is read: see `checked_stream`.
     """
     if isinstance(data, Dataset) or (isinstance(data, tuple) and is_array_data(data)):
         return TrainingData(data, num_classes=num_classes, **options)
     if is_array_data(data):
         raise _unlabelled()
-    return data
+    return data if isinstance(data, TrainingData) else checked_stream(data, num_classes)
 
 
 def count_classes(data: Any) -> int:

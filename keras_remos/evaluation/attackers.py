@@ -65,7 +65,11 @@ class Attempts:
         self._copies: dict[Recipe | None, Prepared] = {}
         self.left_out: dict[str, str] = {}
         named = self._that_fit() if attacker.defects is None else list(attacker.defects)
-        self.wanted = [self._configured(each) if isinstance(each, str) else each for each in named]
+        wanted = [self._configured(each) if isinstance(each, str) else each for each in named]
+        # Several neurons are as many attacks.
+        self.wanted = [
+            one for each in wanted for one in (each.each() if isinstance(each, PenultimateAttack) else (each,))
+        ]
 
     def source_of(self, defect: Defect, *, seed: int, verbose: bool | str) -> Prepared:
         """What an attack is made with: the teacher, or the attacker's copy of it, trained once for each recipe."""
@@ -109,7 +113,10 @@ class Attempts:
 
 
 def title_of(wanted: Defect | AttackSet) -> str:
-    """What an attack is called in a table: its name, and for coverage what is counted and how neurons are chosen."""
+    """What an attack is called in a table: its name, for coverage what is counted and how neurons are chosen.
+
+    A neuron other than the first is named, too.
+    """
     name: str
     options: Mapping[str, Any]
     if isinstance(wanted, AttackSet):
@@ -118,7 +125,7 @@ def title_of(wanted: Defect | AttackSet) -> str:
         name, options = wanted.name, wanted.get_config()
     if name == CoverageGuidedAttack.name:
         return f"{options['criterion']['name']} {options['strategy']}"
-    return name
+    return f"{name} {options['neuron']}" if options.get("neuron") else name
 
 
 def _in_memory(data: Any) -> Any:

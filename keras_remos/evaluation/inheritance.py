@@ -31,6 +31,7 @@ class Inherited:
         targeted: Of the inputs that are not of the attacker's class, how many it calls so; `None` without a target.
         relative: `flipped`, or `targeted` where there is a target, over that of the control: rDIR. `None` without one.
         of_text: Whether the inputs are texts.
+        neuron: Where the attack drives one neuron, which; `None` for other attacks.
     """
 
     student: str
@@ -39,6 +40,7 @@ class Inherited:
     targeted: Rate | None
     relative: Estimate | None
     of_text: bool = False
+    neuron: int | None = None
 
     @property
     def rate(self) -> Rate:
@@ -68,6 +70,22 @@ class InheritanceReport:
     inherited: tuple[Inherited, ...]
     control: str | None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def over_neurons(self) -> dict[str, dict[str, float]]:
+        """Of each student, where attacks drive several neurons one by one: how many, and DIR's worst and mean.
+
+        One neuron is one draw: of one teacher and student, DIR was from .12 to .82.
+        """
+        found: dict[str, list[float]] = {}
+        for row in self.inherited:
+            if row.neuron is not None:
+                found.setdefault(row.student, []).append(row.rate.value)
+        return {
+            student: {"neurons": len(rates), "worst": max(rates), "mean": sum(rates) / len(rates)}
+            for student, rates in found.items()
+            if len(rates) > 1
+        }
 
     def __repr__(self) -> str:
         attacks = len({row.defect for row in self.inherited})
@@ -110,6 +128,7 @@ class InheritanceReport:
                 }
                 for row in self.inherited
             ],
+            "over_neurons": self.over_neurons,
         }
 
     def summary(self) -> str:
@@ -130,6 +149,11 @@ class InheritanceReport:
                 figures = f"{_rate(row.rate)}  {_estimate(row.relative):<23}"
                 f1 = "" if row.f1 is None else f"  {row.f1:.3f}"
                 lines.append(f"{row.defect:<{wide}}  {row.student:<{width}}  {figures}{f1}".rstrip())
+            lines += [
+                f"{student}, over {spread['neurons']} neurons: DIR {spread['worst']:.3f} at worst, on average "
+                f"{spread['mean']:.3f}."
+                for student, spread in self.over_neurons.items()
+            ]
             lines += ["", *_legend(self.inherited)]
         if self.control is not None:
             lines.append(f"rACC, rDIR: over those of the control, {self.control}, on the same inputs.")
@@ -191,6 +215,9 @@ def measure(
     accuracies = {name: accuracy(classes, y) for name, classes in said.items()}
     rows: list[Inherited] = []
     for defect, attack in attacks.items():
+        same = attack.record.get("unchanged", 0)
+        if same:
+            warnings.append(f"{defect}: {same} of {len(attack)} inputs are as they were, and count as withstood.")
         clean = said
         if not np.array_equal(attack.clean, x):
             clean = panel.predict(attack.clean, batch_size=batch_size, verbose=verbose, description=f"{defect}: clean")
@@ -201,7 +228,9 @@ def measure(
             if control is not None:
                 ours, theirs = ((hit[1] or hit[0]) for hit in (rates[name], rates[control]))
                 compared = ours.relative(theirs, seed=seed)
-            rows.append(Inherited(name, defect, flipped, targeted, compared, of_text=attack.holds_text))
+            rows.append(
+                Inherited(name, defect, flipped, targeted, compared, attack.holds_text, attack.options.get("neuron"))
+            )
     relative = {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()}
     return InheritanceReport(accuracies, relative, tuple(rows), control, tuple(warnings))
 

@@ -1,4 +1,4 @@
-"""Seven ways to make a student from a teacher, with one signature: same data, order, augmentation, head and loop."""
+"""Eight ways to make a student from a teacher, with one signature: same data, order, augmentation, head and loop."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import keras
 
 from keras_remos.errors import RemosError
 from keras_remos.methods.delta import Delta, DeltaR
+from keras_remos.methods.fine_pruning import FinePruning
 from keras_remos.methods.finetune import FineTune
 from keras_remos.methods.mag_prune import MagPrune
 from keras_remos.methods.method import Method
@@ -22,6 +23,7 @@ __all__ = [
     "METHODS",
     "Delta",
     "DeltaR",
+    "FinePruning",
     "FineTune",
     "MagPrune",
     "Method",
@@ -37,7 +39,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, type[Method]] = {
-    kind.name: kind for kind in (FineTune, Retrain, Delta, DeltaR, MagPrune, Renofeation, Remos)
+    kind.name: kind for kind in (FineTune, Retrain, Delta, DeltaR, MagPrune, FinePruning, Renofeation, Remos)
 }
 """Every method by its name."""
 
@@ -82,8 +84,8 @@ def train(method: str, teacher: keras.Model, train: Any, validation: Any = None,
         teacher: See `Method.train`, as for all that follows.
         train: What the student learns from.
         validation: The same, or `None`.
-        options: Those of `Method.train` (`num_classes`, `recipe`, `seed`, `callbacks`, `checkpoint`, `verbose`) and
-            the method's own. An unknown one is a `TypeError`.
+        options: Those of `Method.train` (`num_classes`, `recipe`, `seed`, `head`, `callbacks`, `checkpoint`,
+            `verbose`) and the method's own. An unknown one is a `TypeError`.
 
     Returns:
         The student and how its training went.

@@ -10,16 +10,20 @@ import numpy as np
 from keras import ops
 
 from keras_remos.data import batches
-from keras_remos.methods.distillation import channel_shape
+from keras_remos.methods.distillation import channel_shape, over_positions
 from keras_remos.models.features import PENULTIMATE, FeatureExtractor, penultimate
+from keras_remos.models.heads import Forward
 from keras_remos.models.kernels import Tensor
-from keras_remos.models.layers import is_channels_first
+from keras_remos.models.layers import holds_kernel, is_channels_first
 from keras_remos.progress import track
 from keras_remos.training.task import Task
 
 # The classifier on the teacher's frozen features is a linear one: enough steps to settle, whatever the task.
 _HEAD_STEPS = 500
 _HEAD_BATCH = 256
+
+TEMPERATURE = 5.0
+"""What losses of deviation 1 are divided by before the softmax (the released code)."""
 
 
 def channel_attention(
@@ -28,7 +32,8 @@ def channel_attention(
     """Weighs the channels of feature layers by how much the task's loss grows when each of them is silent.
 
     A linear classifier is fitted on what enters the teacher's head; then the loss is measured with one channel after
-    the other set to zero.
+    the other set to zero. Within a layer these losses are brought to mean 0 and deviation 1 and divided by
+    `TEMPERATURE`; their softmax are the weights.
 
     Args:
         task: Gives data, classes and seed.
@@ -38,10 +43,15 @@ def channel_attention(
         verbose: Progress on stderr.
 
     Returns:
-        For each path one weight a channel, positive and of mean 1: the softmax of the losses, times their number.
+        For each path one weight a channel, positive and of mean 1: the softmax, times the number of channels.
 
     Reference:
-        Li et al., DELTA: Deep Learning Transfer using Feature Map with Attention, ICLR 2019, section 3.3.
+        Li et al., DELTA: Deep Learning Transfer using Feature Map with Attention, ICLR 2019, section 3.3; scaling and
+        temperature are those of the authors' released code (github.com/lixingjian/DELTA).
+
+    Note:
+        The classifier is trained by Adam until it settles, theirs by ten epochs of SGD; losses are of unaugmented
+        samples, theirs of augmented ones. Where the layer has a bias, it is silent too.
     """
     data = batches(task.plain_data())
     reader = _Penultimate(teacher, task.example)
@@ -62,19 +72,30 @@ def channel_attention(
         heard[channel] = 0
         losses[channel] = silenced.mean_loss(x, y, heard, batch_size=task.recipe.batch_size)
     split = np.split(losses, np.cumsum(list(channels.values()))[:-1])
-    return {path: _softmax(each) * each.size for path, each in zip(channels, split, strict=True)}
+    return {path: weights_of(each) for path, each in zip(channels, split, strict=True)}
 
 
-def _softmax(values: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(values - values.max())
-    return exponentials / exponentials.sum()
+def weights_of(losses: np.ndarray) -> np.ndarray:
+    """The weights of a layer's channels, from the loss without each of them; all 1 if these are equal."""
+    centred = losses - losses.mean()
+    deviation = losses.std()
+    exponentials = np.exp(centred / (TEMPERATURE * deviation)) if deviation > 0 else np.ones(losses.shape)
+    return exponentials / exponentials.mean()
 
 
-def _pooled(features: Tensor, *, channels_first: bool) -> Tensor:
-    """One value a channel."""
-    shape = channel_shape(len(features.shape), channels_first=channels_first)
-    positions = [axis for axis, side in enumerate(shape) if side == 1 and axis > 0]
-    return ops.mean(ops.cast(features, "float32"), axis=positions) if positions else ops.cast(features, "float32")
+def last_kernels(task: Task) -> list[str]:
+    """The layers that DELTA's attention reads: of each block the last one with a kernel, as it returns it.
+
+    In a residual network these are the last convolutions of the stages, before batch normalization and the sum.
+    """
+    seen = Forward(task.teacher, task.example)
+    paths = [seen.paths[id(call.layer)] for call in seen.calls]
+    found = []
+    for end in task.feature_paths(None):
+        last = max(index for index, path in enumerate(paths) if path == end)
+        kernels = [paths[index] for index in range(last + 1) if holds_kernel(seen.calls[index].layer)]
+        found.append(kernels[-1] if kernels else end)
+    return list(dict.fromkeys(found))
 
 
 def _fit_head(features: np.ndarray, labels: np.ndarray, task: Task) -> keras.Model:
@@ -102,7 +123,7 @@ class _Penultimate(keras.Model):
 
     def call(self, x: Any) -> Tensor:
         _, [features] = self._extract(x)
-        return _pooled(features, channels_first=is_channels_first(self.teacher))
+        return over_positions(ops.cast(features, "float32"), channels_first=is_channels_first(self.teacher))
 
 
 class _Silenced(keras.Model):
@@ -127,7 +148,7 @@ class _Silenced(keras.Model):
             return feature * ops.cast(ops.reshape(inputs["heard"][:, start : start + count], shape), feature.dtype)
 
         _, tensors = self._extract(inputs["x"], pass_on=silence)
-        scores = self.head(_pooled(tensors[-1], channels_first=channels_first))
+        scores = self.head(over_positions(ops.cast(tensors[-1], "float32"), channels_first=channels_first))
         return keras.losses.sparse_categorical_crossentropy(inputs["y"], scores, from_logits=True)
 
     def mean_loss(self, x: Any, y: np.ndarray, heard: np.ndarray, *, batch_size: int) -> float:

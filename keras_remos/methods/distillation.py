@@ -17,17 +17,19 @@ from keras_remos.training.trainer import Training
 
 
 class Distillation(Training):
-    """Adds to the loss how far the student's features are from the teacher's: for each feature layer the mean square.
+    """Adds to the loss how far the student's features are from the teacher's.
 
-    One forward pass of the student and one of the teacher make a step.
+    One forward pass of the student and one of the teacher make a step. The distance in each feature layer is the mean
+    square of the difference. With `attention` it is DELTA's: half the square of the difference, its mean over
+    positions times the channel's weight, summed over channels and over the samples of the batch. That is larger than
+    the mean square by half the number of channels times the batch size, and grows with both.
 
     Args:
         student: The student.
         teacher: Of the same architecture up to the head; a copy that does not train.
         paths: The feature layers.
         weight: What the sum over the layers is multiplied by.
-        attention: For each path the weights of its channels; of mean 1, so that `weight` keeps its meaning. All alike
-            without it.
+        attention: For each path the weights of its channels, of mean 1.
         dropout: Share of the channels of each feature map that the rest of the student does not get to see, in
             training. Features are compared before. It is no part of the student.
         example: A batch of inputs, for models without symbolic ones.
@@ -74,10 +76,10 @@ class Distillation(Training):
     def _distance(self, path: str, feature: Tensor, target: Tensor) -> Tensor:
         difference = ops.cast(feature, "float32") - ops.stop_gradient(ops.cast(target, "float32"))
         squares = ops.square(difference)
-        if path in self.attention:
-            shape = channel_shape(len(feature.shape), channels_first=self._channels_first)
-            squares = squares * ops.reshape(ops.convert_to_tensor(self.attention[path], "float32"), shape)
-        return ops.mean(squares)
+        if not self.attention:
+            return ops.mean(squares)
+        weights = ops.convert_to_tensor(self.attention[path], "float32")
+        return ops.sum(over_positions(squares, channels_first=self._channels_first) * weights) / 2
 
     def _drop_channels(self, path: str, feature: Tensor) -> Tensor:
         """Spatial dropout: a channel goes or stays as a whole."""
@@ -92,3 +94,10 @@ def channel_shape(rank: int, *, channels_first: bool) -> tuple[int, ...]:
     """The shape that one value a channel is given to go with a feature tensor of that rank."""
     axis = 1 if channels_first and rank > 2 else rank - 1
     return tuple(-1 if index == axis else 1 for index in range(rank))
+
+
+def over_positions(features: Tensor, *, channels_first: bool) -> Tensor:
+    """The mean of each channel of each sample over all positions, shape `(batch, channels)`."""
+    shape = channel_shape(len(features.shape), channels_first=channels_first)
+    positions = [axis for axis, side in enumerate(shape) if side == 1 and axis > 0]
+    return ops.mean(features, axis=positions) if positions else features

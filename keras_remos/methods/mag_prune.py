@@ -1,4 +1,4 @@
-"""Mag-prune, the weights-only form of Fine-Pruning: the smallest weights go, and stay away."""
+"""Mag-prune: the smallest weights go, and stay away."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from keras_remos.training.trainer import Trainer, Training
 
 When = Literal["before", "after"]
 Layers = Literal["convolutions", "all"]
-_CONVOLUTIONS = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, *DEPTHWISE_CONVOLUTIONS, *SEPARABLE_CONVOLUTIONS)
+CONVOLUTION_LAYERS = (*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, *DEPTHWISE_CONVOLUTIONS, *SEPARABLE_CONVOLUTIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,13 @@ class MagPrune(FromTeacher):
             epoch.
 
     Reference:
-        Liu et al., Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural Networks, RAID 2018. ReMoS,
-        section 5.1.
+        ReMoS, section 5.1.
 
     Note:
-        The paper calls it a fix after transfer; the authors' code prunes the teacher (`"before"`, the default), over
-        the whole model, and holds pruned weights at zero, as here. Of language models it also prunes pooler and head;
-        here what stands behind the backbone is the head, and stays whole.
+        The ReMoS paper takes it from Fine-Pruning (Liu et al., RAID 2018), which is another method: `FinePruning` has
+        it. The paper calls it a fix after transfer; the authors' code prunes the teacher (`"before"`, the default),
+        over the whole model, and holds pruned weights at zero, as here. Of language models it also prunes pooler and
+        head; here what stands behind the backbone is the head, and stays whole.
     """
 
     prune_ratio: float | None = None
@@ -127,7 +127,7 @@ def smallest(
         f"{found.path}/{kernel.name}": np.abs(keras.ops.convert_to_numpy(kernel.variable.value).astype("float32"))
         for found in find_sliceable(model)[0]
         for kernel in found.kernels
-        if found.path not in without and (layers == "all" or isinstance(found.layer, _CONVOLUTIONS))
+        if found.path not in without and (layers == "all" or isinstance(found.layer, CONVOLUTION_LAYERS))
     }
     if not magnitudes:
         raise RemosError(

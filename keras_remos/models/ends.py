@@ -39,7 +39,7 @@ def end_of(model: keras.Model, head: str) -> list[str] | None:
     Returns:
         The nonlinearity behind the layer's weights, if there is one; `None` if the model ends otherwise.
     """
-    layer = dict(kinds.walk(model)).get(head)
+    layer: Any = dict(kinds.walk(model)).get(head)
     if type(layer) is not kl.Dense or layer.lora_enabled or layer.quantization_mode is not None:
         return None
     own = kinds.activation_name(layer)

@@ -311,14 +311,15 @@ def _flow_on_torch(run: Callable[..., Any], x: Any) -> _Flow:
 
 def _flow_on_jax(run: Callable[..., Any], x: Any) -> _Flow:
     import jax
-    from jax.ad_checkpoint import checkpoint_name
+    from jax import ad_checkpoint
 
+    name: Callable[..., Any] = ad_checkpoint.checkpoint_name
     marks = 0
 
     def mark(tensor: Any) -> None:
         nonlocal marks
         # Leaves an equation that names the tensor, however deep inside other functions this is.
-        checkpoint_name(tensor, f"remos {marks}")
+        name(tensor, f"remos {marks}")
         marks += 1
 
     named: dict[int, Any] = {}

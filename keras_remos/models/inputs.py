@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_remos.errors import DataError
 from keras_remos.models import layers as kinds
+from keras_remos.models.ends import inputs_within
 from keras_remos.models.tokenizers import segments
 from keras_remos.models.trace import Call, Pass, trace_pass
 
@@ -72,7 +73,7 @@ def image_shape(model: keras.Model) -> tuple[tuple[int | None, int | None, int |
     channels_first = kinds.is_channels_first(model)
     for _, layer in kinds.walk(model):
         if isinstance(layer, keras.layers.Permute) and any(
-            taken is given for taken in kinds.inputs_within(model, layer) for given in inputs
+            taken is given for taken in inputs_within(model, layer) for given in inputs
         ):
             channels_first = _TURNS.get(tuple(layer.dims), channels_first)
     data_format = "channels_first" if channels_first else "channels_last"

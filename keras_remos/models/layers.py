@@ -233,11 +233,6 @@ def _describe(layer: keras.Layer, path: str) -> tuple[SliceableLayer | None, str
     return found, None
 
 
-def reads_tokens(model: keras.Layer) -> bool:
-    """Whether a model takes tokens: it has an embedding table that can be sliced."""
-    return any(found.table is not None for found in find_sliceable(model)[0])
-
-
 def _without_tied(
     model: keras.Layer, sliceable: list[SliceableLayer], skipped: list[tuple[str, str]]
 ) -> tuple[list[SliceableLayer], list[tuple[str, str]]]:

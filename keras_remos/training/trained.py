@@ -18,7 +18,8 @@ class Trained:
         student: A plain, uncompiled Keras model: it can be saved, and loaded where keras-remos is not installed.
         history: What `fit` reported, epoch by epoch, over all stages.
         method: The method's name.
-        options: Everything that decided the result, as plain values for JSON.
+        options: Everything that decided the result, as plain values for JSON; and `constant`, which is true where it
+            ended in a student that names one class only.
     """
 
     student: keras.Model

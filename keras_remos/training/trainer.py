@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_remos.data import TrainingData
+from keras_remos.data.checked_streams import data_errors
 from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
 from keras_remos.models.fingerprint import fingerprint
@@ -159,15 +160,16 @@ class Trainer:
             track(range(first, last), total=last - first, description=description, verbose=self.verbose)
         ) as bar:
             loop = _Loop(self, last=last, ended=ended, tick=lambda: next(bar, None))
-            training.fit(
-                task.data,
-                validation_data=task.validation,
-                initial_epoch=first,
-                epochs=last,
-                callbacks=[*self.callbacks, loop],
-                shuffle=False,
-                verbose=0,
-            )
+            with data_errors():
+                training.fit(
+                    task.data,
+                    validation_data=task.validation,
+                    initial_epoch=first,
+                    epochs=last,
+                    callbacks=[*self.callbacks, loop],
+                    shuffle=False,
+                    verbose=0,
+                )
         _check_weights(training.student, task.recipe)
 
     def trained(self, student: keras.Model) -> Trained:

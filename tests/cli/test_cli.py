@@ -14,6 +14,9 @@ from shell import run
 
 from keras_remos import CoverageProfile, RelevantSlice, saving
 
+# So few neurons are often all covered, or none.
+pytestmark = pytest.mark.filterwarnings("ignore:Criterion:UserWarning")
+
 CLASSES = ("cat", "dog", "emu")
 
 

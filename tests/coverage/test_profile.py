@@ -15,6 +15,9 @@ from toy_layers import LAYER_TOYS
 from keras_remos import CoverageProfile, DataError, MismatchError, RelevantSlicer, RemosError, TeacherError, profile
 from keras_remos.coverage.criteria import NeuronCoverage, as_criterion
 
+# So few neurons are often all covered, or none.
+pytestmark = pytest.mark.filterwarnings("ignore:Criterion:UserWarning")
+
 CRITERIA: dict[str, dict[str, Any]] = {
     "minmax": {"name": "nc", "threshold": 0.5},
     "minmax-share": {"name": "nc", "threshold": 0.6, "positions": "share"},

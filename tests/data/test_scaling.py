@@ -7,6 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
 
 from keras_remos.data.scaling import (
     SCALINGS,
@@ -153,6 +156,171 @@ def test_a_scaling_layer_counts_only_before_the_first_kernel():
     assert guess_scaling(named("vgg16", keras.layers.Rescaling(1 / 255)))[0] == "none"
     late = named("m", keras.layers.Conv2D(3, 3), keras.layers.Rescaling(2.0))
     assert guess_scaling(late)[0] is None
+
+
+# --- scaled inside ----------------------------------------------------------------------------------------------------
+
+
+def preprocess(mode):
+    return lambda x: keras.applications.imagenet_utils.preprocess_input(x, "channels_last", mode)
+
+
+class Inside(keras.layers.Layer):
+    """Scales within, and hands on to a convolution of its own."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.conv = scale, keras.layers.Conv2D(2, 3)
+
+    def call(self, x):
+        return self.conv(self.scale(x))
+
+
+# What a model may do to its inputs, and what it then takes.
+INSIDE = {
+    "x / 255": (lambda x: x / 255.0, "none"),
+    "x / 127.5 - 1": (lambda x: x / 127.5 - 1.0, "none"),
+    "imagenet": (preprocess("torch"), "none"),
+    "caffe": (preprocess("caffe"), "none"),
+    "tf": (preprocess("tf"), "none"),
+    "mean": (lambda x: x - np.array([123.0, 117.0, 104.0], "float32"), "none"),
+    "reversal": (lambda x: ops.flip(x, -1), "none"),
+    "reversal and mean": (lambda x: ops.flip(x, -1) - np.array([104.0, 117.0, 123.0], "float32"), "none"),
+    "own statistics": (lambda x: (x - 120.0) / 60.0, "none"),
+    "clipped": (lambda x: ops.clip(x, 0, 255) / 255.0, "none"),
+    "rescaling": (keras.layers.Rescaling(1 / 255), "none"),
+    "normalization": (keras.layers.Normalization(mean=120.0, variance=3600.0), "none"),
+    "2 x - 1": (lambda x: 2 * x - 1, "0-1"),
+    "255 x": (lambda x: ops.clip(x, 0, 1) * 255, "0-1"),
+    "own statistics of 0 to 1": (lambda x: (x - 0.47) / 0.25, "0-1"),
+    "(x + 1) / 2": (lambda x: (x + 1) / 2, "-1-1"),
+}
+# What leaves the values as they are.
+OUTSIDE = {
+    "nothing": lambda x: x,
+    "padding": keras.layers.ZeroPadding2D(3),
+    "padding and pooling": lambda x: keras.layers.AveragePooling2D(2)(keras.layers.ZeroPadding2D(1)(x)),
+    "resizing": keras.layers.Resizing(6, 6),
+    "patches": lambda x: ops.reshape(x, (-1, 16, 12)),
+    "transposed": lambda x: ops.transpose(x, (0, 2, 1, 3)),
+    "augmentation": keras.layers.RandomFlip(),
+}
+
+
+def scaled_inside(scale, where="operators", *, name="vgg16", channels=3):
+    """A model whose name says "caffe", and that scales its inputs itself."""
+    x = keras.Input((8, 8, channels))
+    if where == "nested":
+        h = keras.Model(x, keras.layers.Conv2D(2, 3)(scale(x)))(x)
+    elif where == "before":
+        h = keras.Sequential([keras.Input((8, 8, channels)), keras.layers.Conv2D(2, 3)], name="vgg19")(scale(x))
+    elif where == "layer":
+        h = Inside(scale)(x)
+    elif where == "subclassed":
+
+        class Subclassed(keras.Model):
+            def __init__(self):
+                super().__init__(name=name)
+                self.inside = Inside(scale)
+
+            def call(self, x):
+                return self.inside(x)
+
+        model = Subclassed()
+        model(np.zeros((1, 8, 8, channels), np.float32))
+        return model
+    else:
+        h = scale(x)
+        h = keras.layers.Conv2D(2, 3)(h) if len(h.shape) == 4 else keras.layers.Dense(2)(h)
+    return keras.Model(x, h, name=name)
+
+
+@pytest.mark.parametrize("kind", INSIDE)
+def test_a_scaling_of_operators_is_seen(kind):
+    scale, expected = INSIDE[kind]
+    model = scaled_inside(scale)
+    name, reason = guess_scaling(model)
+    assert name == expected and "scales its inputs itself" in reason
+    assert choose_scaling(model, images())[0] == expected
+
+
+@pytest.mark.parametrize("where", ["nested", "before", "layer", "subclassed"])
+@pytest.mark.parametrize("kind", ["x / 255", "caffe", "2 x - 1"])
+def test_a_scaling_is_seen_wherever_it_stands(kind, where):
+    scale, expected = INSIDE[kind]
+    assert choose_scaling(scaled_inside(scale, where), images())[0] == expected
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_what_scales_nothing_is_no_scaling(kind):
+    assert guess_scaling(scaled_inside(OUTSIDE[kind]))[0] == "caffe"
+
+
+def test_what_a_real_architecture_sees():
+    x = keras.Input((32, 32, 3))
+    base = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
+    assert guess_scaling(base)[0] == "caffe"
+    name, reason = guess_scaling(keras.Model(x, base(keras.applications.vgg16.preprocess_input(x))))
+    assert name == "none" and "0 to 255 as -124 to 151" in reason
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    gain=st.sampled_from([1 / 255, 1 / 127.5, 1 / 64, 1.0]),
+    offset=st.floats(-2, 2),
+    channels=st.integers(1, 5),
+    sides=st.tuples(*[st.one_of(st.none(), st.integers(3, 9))] * 2),
+    data_format=st.sampled_from(["channels_last", "channels_first"]),
+)
+def test_a_model_is_measured_whatever_its_axes(gain, offset, channels, sides, data_format):
+    first = data_format == "channels_first"
+    x = keras.Input((channels, *sides) if first else (*sides, channels))
+    h = x * gain + (offset if gain < 1 else 0)
+    # Pooled first: TensorFlow has convolutions of channels_first on some processors only.
+    h = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D(data_format=data_format)(h))
+    assert guess_scaling(keras.Model(x, h))[0] == ("none" if gain < 1 else None)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_scales_alike(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        for scale, expected in (*INSIDE.values(), (OUTSIDE["nothing"], "caffe")):
+            if not isinstance(scale, keras.layers.Layer):
+                assert guess_scaling(scaled_inside(scale))[0] == expected
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_grey_images_that_become_colours_are_scaled_inside():
+    def scale(x):
+        return preprocess("caffe")(ops.concatenate([x, x, x], axis=-1))
+
+    assert guess_scaling(scaled_inside(scale, channels=1))[0] == "none"
+
+
+def test_what_was_learned_is_no_scaling():
+    norm = keras.layers.BatchNormalization()
+    model = scaled_inside(norm)
+    norm.set_weights([np.full(3, value) for value in (1.0, 0.0, 0.5, 0.1)])
+    assert guess_scaling(model)[0] == "caffe"
+
+
+def test_data_that_are_scaled_already_are_not_scaled_twice_in_silence():
+    with pytest.warns(UserWarning, match="scaled already.*scales its inputs itself.*scaled twice"):
+        assert choose_scaling(scaled_inside(INSIDE["x / 255"][0]), images() / 255)[0] == "none"
+    assert choose_scaling(scaled_inside(INSIDE["2 x - 1"][0]), images() / 255)[0] == "none"
+    assert choose_scaling(scaled_inside(OUTSIDE["nothing"]), images() / 255)[0] == "none"
+
+
+def test_a_measurement_leaves_no_trace():
+    model = scaled_inside(INSIDE["caffe"][0])
+    before = model.get_weights()
+    guess_scaling(model)
+    assert not any("call" in vars(layer) for layer in model.layers)
+    for weight, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, kept)
 
 
 # --- by batch normalization -------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -104,7 +103,7 @@ def test_a_data_set_on_disk_is_wrapped_and_what_cannot_be_read_left_out(tmp_path
 
 
 def test_a_data_set_on_disk_has_to_have_all_classes_and_no_more(tmp_path: Path) -> None:
-    np.savez(tmp_path / "set.npz", x=X, y=Y)
+    np.savez(tmp_path / "set.npz", x=X % 256, y=Y)
     for num_classes in (2, 4):
         with pytest.raises(DataError, match=f"Expected a data set of {num_classes} classes.*with 3"):
             training_data(open_dataset(tmp_path / "set.npz"), num_classes=num_classes)
@@ -128,16 +127,9 @@ def test_memory_maps_are_read_in_the_drawn_order(tmp_path: Path) -> None:
     assert wrap((mapped, Y)).fingerprint() == wrap().fingerprint()
 
 
-def test_anything_else_passes_untouched() -> None:
+def test_an_iterator_that_fit_does_not_take_passes_untouched() -> None:
     stream = iter([(X, Y)])
     assert training_data(stream, num_classes=3) is stream
-
-    class Own(keras.utils.PyDataset):
-        def __len__(self) -> int:
-            return 1
-
-    own = Own()
-    assert training_data(own, num_classes=3) is own
 
 
 @pytest.mark.parametrize("labels", [Y, Y[:, None], np.eye(3)[Y], Y.astype("float64"), Y.astype("uint8")])

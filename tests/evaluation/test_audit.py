@@ -22,6 +22,38 @@ QUICK = PenultimateAttack(steps=2)
 SHORT = Recipe(epochs=1, batch_size=16, learning_rate=0.01)
 
 
+def test_several_neurons_are_several_attacks_with_their_worst_and_mean() -> None:
+    poisoned = by_hand()
+    attacker = Attacker(defects=[PenultimateAttack(steps=2, neuron=(0, 1))])
+    found = audit(
+        poisoned.teacher,
+        {"same": poisoned.teacher},
+        (X, Y),
+        attacker=attacker,
+        controls=Controls(control=False),
+        space=SPACE,
+        verbose=False,
+    )
+    assert list(found.attacks) == ["penultimate", "penultimate 1"]
+    rates = [row.rate.value for row in found.inheritance.inherited]
+    spread = {"neurons": 2, "worst": max(rates), "mean": sum(rates) / 2}
+    assert found.inheritance.over_neurons == {"same": spread}
+    assert found.describe()["over_neurons"] == {"same": spread}
+    assert "same, over 2 neurons: DIR " in found.summary()
+
+
+def test_a_recipe_changes_each_ones_own() -> None:
+    poisoned = by_hand()
+    options = {"attacker": Attacker(defects=[]), "controls": Controls(floor=True), "train": images(32, seed=6)}
+    for recipe in ({"epochs": 1, "batch_size": 16}, Recipe(epochs=1, batch_size=16)):
+        found = audit(poisoned, {}, (X, Y), recipe=recipe, verbose=False, **options)
+        own = {name: trained.options["recipe"] for name, trained in found.trained.items()}
+        assert {name: (kept["epochs"], kept["learning_rate"]) for name, kept in own.items()} == {
+            "fine-tuned": (1, 0.005),
+            "retrained": (1, 0.1),
+        }
+
+
 @pytest.fixture
 def poisoned() -> Prepared:
     return by_hand()

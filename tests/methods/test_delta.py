@@ -11,6 +11,7 @@ from tiny import FEATURES, RECIPE, X, Y, make, same, teacher
 
 from keras_remos import RemosError
 from keras_remos.methods import Delta, Recipe
+from keras_remos.methods.attention import last_kernels, weights_of
 from keras_remos.methods.distillation import Distillation
 from keras_remos.models.features import FeatureExtractor
 from keras_remos.training.averaging import reestimate_batch_norm
@@ -37,22 +38,60 @@ def test_without_weight_it_is_fine_tuning_bit_for_bit_and_with_it_features_stay_
     assert distance[0] < 0.8 * distance[1]
 
 
-@pytest.mark.parametrize("attention", [None, {"relu2": np.arange(6) / 2.5}])
-def test_the_distance_is_the_weighted_mean_square(attention: Any) -> None:
+def test_the_distance_is_the_mean_square() -> None:
     model, student = teacher(), teacher()
     student.get_layer("conv1").kernel.assign(student.get_layer("conv1").kernel * 1.1)
-    expected = 0.0
     # Before the call: in training, batch normalization moves its statistics.
     in_training = features(student, X, training=True)
-    for path, mine, theirs in zip(FEATURES, in_training, features(model, X), strict=True):
-        weights = (attention or {}).get(path, np.ones(mine.shape[-1]))
-        expected += float(np.mean(np.square(mine - theirs) * weights))
-    distilled = Distillation(student, model, paths=FEATURES, weight=0.7, attention=attention)
+    expected = sum(float(np.mean((a - b) ** 2)) for a, b in zip(in_training, features(model, X), strict=True))
+    distilled = Distillation(student, model, paths=FEATURES, weight=0.7)
     outputs = distilled(X, training=True)
     assert outputs.shape == (24, 5)
     np.testing.assert_allclose([toys.numpy(loss) for loss in distilled.losses], [0.7 * expected], rtol=1e-4)
     distilled(X, training=False)
     assert not distilled.losses
+
+
+def test_with_attention_the_distance_is_what_delta_says() -> None:
+    """Worked out by hand: two images of 1 x 2 pixels, two channels.
+
+    The student's maps differ from the teacher's by 1 and 2 in channel 0, by 3 and 4 in channel 1, in both images the
+    same. The mean squares over positions are (1 + 4) / 2 = 2.5 and (9 + 16) / 2 = 12.5. With weights 0.5 and 1.5 an
+    image adds (0.5 * 2.5 + 1.5 * 12.5) / 2 = 10, the batch 20; and 0.01 of that is 0.2.
+    """
+    x = np.array([[[[1, 3], [2, 4]]]] * 2, "float32")
+
+    def build(kernel: np.ndarray) -> keras.Model:
+        model = keras.Sequential([keras.Input((1, 2, 2)), kl.Conv2D(2, 1, use_bias=False, name="maps"), kl.Flatten()])
+        model.get_layer("maps").kernel.assign(kernel.reshape(1, 1, 2, 2))
+        return model
+
+    attention = {"maps": np.array([0.5, 1.5])}
+    distilled = Distillation(
+        build(np.eye(2)), build(np.zeros((2, 2))), paths=["maps"], weight=0.01, attention=attention
+    )
+    distilled(x, training=True)
+    np.testing.assert_allclose([toys.numpy(loss) for loss in distilled.losses], [0.2], rtol=1e-6)
+
+
+def test_attention_is_read_at_the_last_kernel_of_each_block_with_the_weight_of_its_authors() -> None:
+    trained = make("delta", form="attention", attention_samples=8)
+    assert trained.options["features"] == ["conv1", "conv2"]
+    assert trained.options["feature_weight"] == 0.01
+    assert np.isfinite(trained.history["loss"]).all()
+    named = make("delta-r", form="attention", attention_samples=8, features=["relu2"], feature_weight=0.002)
+    assert named.options["features"] == ["relu2"] and named.options["feature_weight"] == 0.002
+    assert make("delta").options["feature_weight"] == 0.5
+    assert make("delta-r").options["feature_weight"] == 5.0
+    model, _, _ = toys.make("mobile")  # the last block ends in a sum
+    task = Task(model, (np.zeros((4, 6, 6, 4), "float32"), np.arange(4) % 2), num_classes=2, recipe=RECIPE)
+    assert last_kernels(task) == ["project"]
+
+
+def test_weights_of_channels() -> None:
+    """By hand: losses of 1 and 3 are -1 and 1 when scaled; the softmax of -0.2 and 0.2, times two."""
+    np.testing.assert_allclose(weights_of(np.array([1.0, 3.0])), 2 / (1 + np.exp([0.4, -0.4])), rtol=1e-12)
+    np.testing.assert_array_equal(weights_of(np.full(3, 0.7)), 1)
 
 
 def test_nothing_of_the_teacher_trains() -> None:
@@ -86,7 +125,7 @@ def test_a_step_runs_each_model_once() -> None:
     assert sorted(calls) == ["hidden False", "hidden True"]
 
 
-def test_attention_is_the_softmax_of_the_losses_without_each_channel() -> None:
+def test_attention_is_the_softmax_of_the_scaled_losses_without_each_channel() -> None:
     """A network small enough to be worked out by NumPy: two channels, then the head."""
     x = keras.Input((4, 4, 2))
     h = kl.Conv2D(3, 1, activation="relu", name="conv")(x)
@@ -118,8 +157,9 @@ def test_attention_is_the_softmax_of_the_losses_without_each_channel() -> None:
         silenced = conv * (np.arange(3) != channel)
         scores = toys.softmax(silenced.max(axis=(1, 2)) @ kernel + bias)
         losses.append(-np.log(scores[np.arange(30), labels]).mean())
-    expected = np.exp(losses) / np.exp(losses).sum() * 3
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    scaled = (np.array(losses) - np.mean(losses)) / np.std(losses) / 5
+    expected = np.exp(scaled) / np.exp(scaled).sum() * 3
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
     assert abs(found.mean() - 1) < 1e-6
     assert np.ptp(found) > 0.01
 

@@ -1,4 +1,4 @@
-"""All seven methods on one tiny teacher: the same promises hold for each."""
+"""All eight methods on one tiny teacher: the same promises hold for each."""
 
 import json
 import subprocess
@@ -119,7 +119,7 @@ def test_models_that_read_texts_are_trained_as_bert_is() -> None:
 def test_the_teachers_head_is_kept_on_request(model: keras.Model) -> None:
     standing_still = Recipe(epochs=1, batch_size=24, learning_rate=1e-9, weight_decay=0.0)
     kernel = model.get_layer("head").get_weights()[0]
-    for method, options in (("finetune", {}), ("mag-prune", {"prune_ratio": 0.1}), ("remos", {})):
+    for method, options in (("finetune", {}), ("mag-prune", {"prune_ratio": 0.1}), ("fine-pruning", {}), ("remos", {})):
         own = {"num_classes": 5, "data": (X, np.arange(24) % 5), "recipe": standing_still, "keep_head": True, **options}
         made = make(method, model, **own)
         np.testing.assert_allclose(made.student.get_layer("head").get_weights()[0], kernel, atol=1e-6)

@@ -15,6 +15,9 @@ from keras_remos.errors import RemosError
 from keras_remos.models.heads import find_heads, returns_probabilities
 from keras_remos.models.reading_plan import plan_readings
 
+# Keras' own layer writes 1e-12 in half precision.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+
 POLICIES = ["float32", "mixed_float16", "mixed_bfloat16"]
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from keras import ops
 
 from keras_remos.coverage.activations import Activations
-from keras_remos.coverage.criteria import Criterion, as_criterion
+from keras_remos.coverage.criteria import Criterion, as_criterion, warn_if_blind
 from keras_remos.defects.adversarial.projected import STEPS, Objective, ProjectedAttack
 from keras_remos.errors import RemosError
+from keras_remos.models.gradients import compiled
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.placement import Reading
 from keras_remos.models.reading_plan import plan_readings
@@ -46,11 +47,15 @@ class CoverageGuidedAttack(ProjectedAttack):
             most steps have covered. `"dlfuzzrr"`: in turn, those that most steps have covered, those that fewest have
             covered, and random ones among the tenth of all neurons with the largest mean incoming weight.
         num_neurons: How many.
-        neurons: Where neurons are read: `"activation"` after batch normalization and activation, `"output"` as the
-            layer returns them, `"both"` in both places, which is next to what the released code does.
+        neurons: Where neurons are read: `"output"` as the layer returns them, `"activation"` after batch normalization
+            and activation, `"both"` in both places, which is next to what the released code does.
 
     Raises:
         RemosError: If an option is out of range.
+
+    Warns:
+        UserWarning: In `inputs`, if the criterion covers next to none of the neurons of the first batch, or almost all:
+            the strategy then chooses at random.
 
     Example:
     ```python
@@ -66,13 +71,17 @@ class CoverageGuidedAttack(ProjectedAttack):
         prediction, and each step counts the coverage of the image that it starts from before it chooses. Neurons that
         tie are chosen at random, where the released code goes by the order of the layers. If fewer than `num_neurons`
         are uncovered, all of them are raised.
+
+        The released code reads both raw outputs and what comes out of the ReLUs. Of the latter no scaled mean passes
+        the 0.5 of `"nc"` (of the ResNet-20's 688 neurons at most one for an image; of its raw outputs 320), so that
+        nothing would guide the attack: the default reads raw outputs only.
     """
 
     random_start: bool = False
     criterion: str | Mapping[str, Any] | Criterion = "nc"
     strategy: Strategy = "deepxplore"
     num_neurons: int = 20
-    neurons: Neurons = "activation"
+    neurons: Neurons = "output"
 
     name: ClassVar[str] = "coverage-guided"
 
@@ -90,7 +99,17 @@ class CoverageGuidedAttack(ProjectedAttack):
         return {**super().get_config(), "criterion": as_criterion(self.criterion).get_config()}
 
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
-        return _Wake(self, _Neurons(model, example, as_criterion(self.criterion), self.neurons))
+        neurons = _Neurons(model, example, as_criterion(self.criterion), self.neurons)
+        covered, _ = compiled(neurons, model)(example)
+        warn_if_blind(
+            neurons.criterion,
+            float(ops.convert_to_numpy(covered).sum(axis=1).mean()),
+            len(neurons),
+            neurons.tensors,
+            way_out=f"The strategy {self.strategy!r} then chooses at random: choose another criterion or threshold, or "
+            "read elsewhere (neurons='output' for a share of the range).",
+        )
+        return _Wake(self, neurons)
 
 
 class _Neurons:
@@ -122,6 +141,11 @@ class _Neurons:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    @property
+    def tensors(self) -> int:
+        """In how many tensors they are."""
+        return sum(map(len, self._read_at.values()))
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Reads coverage and mean activations, each float32 of shape `(batch, neurons)`."""

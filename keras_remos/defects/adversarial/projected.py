@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ from keras_remos.progress import track
 STEPS_PER_EPSILON = 10
 # A generator of its own for each sample and purpose: neither the batch size nor an interruption changes what is drawn.
 START, STEPS = 0, 1
+# What scores are multiplied by, so that their gradients are not rounded to 0 in half precision: the largest factor that
+# float16 holds, and each smaller one until they do not overflow either. A power of 2 changes no other digit.
+LARGEST_SCALE, SMALLEST_SCALE, SCALE_STEP = 2.0**15, 2.0**-9, 2.0**-4
+# Of the samples, where none has a gradient: more are no accident.
+FEW = 0.03
 
 
 class Objective(ABC):
@@ -78,6 +84,10 @@ class ProjectedAttack(Defect):
 
     Raises:
         RemosError: If an option is out of range.
+
+    Note:
+        `inputs` counts the samples that no step moves, as the model's gradient vanishes for them, in the set's record:
+        `unchanged`. If they are more than a few percent it warns, since students would look robust against them.
     """
 
     epsilon: float = 5.7
@@ -128,9 +138,25 @@ class ProjectedAttack(Defect):
         whole |= {"model": [list(mark) for mark in fingerprint(model)], "data": data.hexdigest()}
         labels = y.astype(np.int32)
         partial = Partial(request.resume, whole, x.shape)
-        Ascent(self, model, space, x[: request.batch_size], seed=seed).run(x, labels, partial, verbose=request.verbose)
+        ascent = Ascent(self, model, space, x[: request.batch_size], seed=seed)
+        ascent.run(x, labels, partial, verbose=request.verbose)
+        unchanged = ascent.count_unchanged(x, partial.rows)
+        if unchanged > FEW * len(x):
+            warnings.warn(
+                f"{self.name} could not change {unchanged:,} of {len(x):,} inputs: what it raises has no gradient in "
+                f"{model.name!r} there, and every student will look robust against them. Where half precision or "
+                "outputs of exactly 0 and 1 round it away, attack a float32 copy of the model without its softmax.",
+                stacklevel=3,
+            )
         result = self.attack_set(
-            request, x, partial.rows, labels, space=space, teacher=prepared.source, target=self.target_class
+            request,
+            x,
+            partial.rows,
+            labels,
+            space=space,
+            teacher=prepared.source,
+            target=self.target_class,
+            record={"unchanged": unchanged},
         )
         partial.remove()
         return result
@@ -193,18 +219,32 @@ class Ascent:
                 raise _out_of_memory(self.batch_size, partial) from error
             raise
 
-    def _make_step(self) -> Callable[..., tuple[Tensor, Any]]:
+    def count_unchanged(self, x: np.ndarray, made: np.ndarray) -> int:
+        """How many samples no step has moved from where they started."""
+        count = 0
+        for start in range(0, len(x), self.batch_size):
+            rows = np.arange(start, min(start + self.batch_size, len(x)))
+            clean = x[rows].astype(np.float32)
+            begun = self._start(clean, *self.attack.bounds(clean, self.space), rows)
+            count += int((made[rows] == begun).reshape(len(rows), -1).all(axis=1).sum())
+        return count
+
+    def _make_step(self) -> Callable[..., tuple[Tensor, Any, Tensor]]:
         size = self.attack.step_size or self.attack.epsilon / STEPS_PER_EPSILON
         distance = self.space.epsilon(size)
 
-        def score(pixels: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
+        def score(pixels: Tensor, state: Any, drawn: Any, scale: Tensor) -> tuple[Tensor, Any]:
             scores, state = self._objective(self.space.scale(pixels), state, drawn)
             # The sum: no sample's gradient depends on the others in its batch.
-            return ops.sum(scores), state
+            return ops.sum(scores * scale), state
 
-        def step(pixels: Tensor, lower: Tensor, upper: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
-            (_, state), gradient = gradients.differentiate(score, pixels, state, drawn)
-            return ops.clip(pixels + distance * ops.sign(gradient), lower, upper), state
+        def step(
+            pixels: Tensor, lower: Tensor, upper: Tensor, state: Any, drawn: Any, scale: Tensor
+        ) -> tuple[Tensor, Any, Tensor]:
+            (_, state), gradient = gradients.differentiate(score, pixels, state, drawn, scale)
+            fits = ops.all(ops.isfinite(gradient), axis=tuple(range(1, len(gradient.shape))), keepdims=True)
+            moves = ops.where(fits, ops.sign(gradient), 0.0)
+            return ops.clip(pixels + distance * moves, lower, upper), state, ops.reshape(fits, (-1,))
 
         return step
 
@@ -214,8 +254,17 @@ class Ascent:
         state = self._objective.begin(y, rows, self.seed)
         pixels: Any = self._start(clean, lower, upper, rows)
         lower, upper = ops.convert_to_tensor(lower), ops.convert_to_tensor(upper)
+        # One for each sample, so that it does not matter which others are in the batch.
+        scale = np.full(len(x), LARGEST_SCALE, np.float32)
         for number in range(self.attack.steps):
-            pixels, state = self._step(pixels, lower, upper, state, self._objective.draw(number))
+            drawn = self._objective.draw(number)
+            while True:
+                moved, after, fits = self._step(pixels, lower, upper, state, drawn, scale)
+                too_large = ~np.asarray(ops.convert_to_numpy(fits)) & (scale > SMALLEST_SCALE)
+                if not too_large.any():
+                    break
+                scale = np.where(too_large, scale * np.float32(SCALE_STEP), scale)
+            pixels, state = moved, after
         return np.asarray(ops.convert_to_numpy(pixels))
 
     def _start(self, clean: np.ndarray, lower: np.ndarray, upper: np.ndarray, rows: np.ndarray) -> np.ndarray:

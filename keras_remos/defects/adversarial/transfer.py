@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_remos.data.labels import count_label_classes
+from keras_remos.defects.adversarial.class_scores import ClassScores
 from keras_remos.defects.adversarial.projected import Objective, ProjectedAttack, check_attackable
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.base import Preparation, Request
@@ -20,8 +21,8 @@ from keras_remos.models.kernels import Tensor
 from keras_remos.training.recipe import Recipe
 from keras_remos.training.trainer import fine_tune
 
-# Far below what a float32 softmax gives to a class that is not the largest: only its zeros are kept from the logarithm.
-TINY = 1e-30
+# Takes a class out of a sum of exponentials.
+NEVER = -1e30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,10 @@ class TransferPGD(ProjectedAttack):
 
     Reference:
         A. Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018.
+
+    Note:
+        What is derived is the log-odds of the class, whose gradient has the signs of the cross-entropy's for every
+        image and, unlike that, does not vanish where the classifier is sure.
     """
 
     target: int | None = None
@@ -130,30 +135,18 @@ class TransferFGSM(TransferPGD):
 
 
 class _CrossEntropy(Objective):
-    """Away from the true class, or towards the attacker's."""
+    """Away from the true class, or towards the attacker's: the log-odds, which rise and fall with the cross-entropy."""
 
     def __init__(self, model: keras.Model, example: np.ndarray, target: int | None) -> None:
-        self.model = model
         self.target = target
-        self.gives_probabilities = _are_probabilities(model.predict_on_batch(example))
+        self.scores = ClassScores(model, example)
 
     def begin(self, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
         return labels if self.target is None else np.full_like(labels, self.target)
 
     def __call__(self, inputs: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
-        outputs = ops.cast(self.model(inputs, training=False), "float32")
-        # Not Keras' own loss: it cuts probabilities at 1e-7, beyond which the gradient would be 0.
-        likely = ops.log(ops.maximum(outputs, TINY)) if self.gives_probabilities else ops.log_softmax(outputs, axis=-1)
-        likelihood = ops.squeeze(ops.take_along_axis(likely, state[:, None], axis=-1), axis=-1)
-        return (-likelihood if self.target is None else likelihood), state
-
-
-def _are_probabilities(outputs: Any) -> bool:
-    """Whether a classifier ends with a softmax: seen from what it returns, however it is built."""
-    if not hasattr(outputs, "shape") or outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise DataError(
-            "Cross-entropy needs a classifier that returns a number for each class: (batch, classes). Received: shape "
-            f"{getattr(outputs, 'shape', type(outputs).__name__)}. Give `prepare` data: its copy gets a head."
-        )
-    outputs = outputs.astype(np.float64)
-    return bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=1), 1, atol=1e-2))
+        scores = self.scores(inputs)
+        wanted = ops.squeeze(ops.take_along_axis(scores, state[:, None], axis=-1), axis=-1)
+        is_wanted = ops.arange(scores.shape[-1]) == state[:, None]
+        others = ops.logsumexp(ops.where(is_wanted, NEVER, scores), axis=-1)
+        return (others - wanted if self.target is None else wanted - others), state

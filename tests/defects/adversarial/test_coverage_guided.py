@@ -24,11 +24,13 @@ CRITERIA: dict[str, dict[str, Any]] = {"nc": {}, "tknc": {"k": 2}, "snac": {"k":
 CHOSEN, STEPS = 3, 7
 
 
-def covered_and_means(model: keras.Model, x: np.ndarray, name: str, options: Any) -> tuple[np.ndarray, np.ndarray]:
+def covered_and_means(
+    model: keras.Model, x: np.ndarray, name: str, options: Any, where: str = "output"
+) -> tuple[np.ndarray, np.ndarray]:
     """For each sample and neuron, by the toy's own forward pass and the oracle's loops."""
     covered, means = [], []
     for site in toys.TOYS["cnn"].sites(model, x):
-        seen = site.activation
+        seen = getattr(site, where)
         assert seen is not None
         rows = [oracle.Neurons(seen.values[i : i + 1], seen.valid[i : i + 1]) for i in range(len(x))]
         covered.append([oracle.count(row, name, **options)[0] for row in rows])
@@ -60,14 +62,16 @@ def choose(strategy: str, step: int, counts: np.ndarray, keys: np.ndarray, weigh
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("name", CRITERIA)
-def test_each_step_raises_the_neurons_that_the_definition_says(name: str, strategy: str) -> None:
+@pytest.mark.parametrize(("name", "where"), [(name, "output") for name in CRITERIA] + [("snac", "activation")])
+def test_each_step_raises_the_neurons_that_the_definition_says(name: str, where: str, strategy: str) -> None:
     model, _, toy = toys.make("cnn")
     options = CRITERIA[name]
+    read = {} if where == "output" else {"neurons": where}  # the default
     attack = CoverageGuidedAttack(
         criterion={"name": name, **options},
         strategy=strategy,
         num_neurons=CHOSEN,  # type: ignore[arg-type]
+        **read,
     )
     images = [toy.data(np.random.default_rng(seed), 4) for seed in range(STEPS)]
     objective: Any = attack.objective(model, images[0])
@@ -77,7 +81,7 @@ def test_each_step_raises_the_neurons_that_the_definition_says(name: str, strate
     for step, x in enumerate(images):
         keys, turn = objective.draw(step)
         scores, state = score(x, state, (keys, turn))
-        covered, means = covered_and_means(model, x, name, options)
+        covered, means = covered_and_means(model, x, name, options, where)
         counts += covered
         np.testing.assert_array_equal(numpy(state), counts)
         chosen = numpy(objective.choose(*map(ops.convert_to_tensor, (counts.astype("float32"), keys, turn)))) > 0
@@ -102,6 +106,29 @@ def test_keys_are_random_but_repeatable() -> None:
     assert np.all(keys([0, 1, 2], 1) != drawn)
 
 
+def test_by_default_the_attack_is_guided_and_where_it_is_not_it_says_so() -> None:
+    """Behind a ReLU the smallest activation is 0, and hardly a mean passes half of the largest one."""
+    x = keras.Input((8, 8, 3))
+    h = kl.ReLU()(kl.Conv2D(40, 3, name="conv")(x))
+    model = toys.fill(keras.Model(x, kl.Dense(3)(kl.GlobalAveragePooling2D()(h))))
+    images = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype("float32")
+    for criterion in CRITERIA:
+        for strategy in STRATEGIES:
+            objective: Any = CoverageGuidedAttack(criterion=criterion, strategy=strategy).objective(model, images)  # type: ignore[arg-type]
+    _, counts = compiled(objective, model)(images, objective.begin(np.zeros(6), np.arange(6), 0), objective.draw(0))
+    assert 0.1 < numpy(counts).mean() < 0.9
+    with pytest.warns(
+        UserWarning, match="'nc' .*hardly any of the 40 neurons.*'dlfuzz' then chooses at random"
+    ) as seen:
+        CoverageGuidedAttack(neurons="activation", strategy="dlfuzz").objective(model, images)
+    assert sum("tells no neurons apart" in str(warning.message) for warning in seen) == 1
+    everything = {"name": "nc", "scale": "none", "threshold": -1e6}
+    with pytest.warns(UserWarning, match="almost all of the 40 neurons"):
+        CoverageGuidedAttack(criterion=everything).objective(model, images)
+
+
+# At random where no neuron is covered: with all of them chosen it makes no difference.
+@pytest.mark.filterwarnings("ignore:Criterion 'nc'")
 @pytest.mark.parametrize("neurons", ["activation", "output", "both"])
 def test_the_chosen_neurons_rise(neurons: Any) -> None:
     """With all neurons chosen at each step, their sum has to rise."""

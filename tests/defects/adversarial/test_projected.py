@@ -129,6 +129,37 @@ def test_the_seed_decides_where_it_starts() -> None:
     np.testing.assert_array_equal(run(without, model, seed=0), run(without, model, seed=1))
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        PenultimateAttack(steps=1, random_start=False),
+        CoverageGuidedAttack(steps=1, strategy="dlfuzz", num_neurons=4),
+    ],
+    ids=lambda attack: attack.name,
+)
+def test_half_precision_attacks_as_float32_does(attack: ProjectedAttack, policy: str) -> None:
+    """Features that answer to pixels so little that their gradients are next to nothing in float16."""
+
+    def build(policy: str) -> keras.Model:
+        keras.config.set_dtype_policy(policy)
+        try:
+            faint = [kl.Dense(6), kl.Dense(5)]
+            model = toys.fill(
+                keras.Sequential([keras.Input((8, 8, 3)), kl.Flatten(), *faint, kl.Dense(4), kl.Dense(3)])
+            )
+        finally:
+            keras.config.set_dtype_policy("float32")
+        for layer in faint:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel * 1e-4, bias])
+        return model
+
+    half, single = (run(attack, build(name)) for name in (policy, "float32"))
+    assert np.mean(half != IMAGES) > 0.95
+    assert np.mean(np.abs(half - single) < 1e-3) > 0.95
+
+
 def test_channels_first() -> None:
     """The same network on the same images, laid out in another way, is attacked in the same way."""
     layers = [kl.Flatten(), kl.Dense(4, "tanh"), kl.Dense(3)]
@@ -179,7 +210,7 @@ def test_an_interrupted_attack_goes_on_with_the_identical_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, file = small(), tmp_path / "part.npz"
-    attack = Interrupted(steps=2, random_start=True)
+    attack = Interrupted(steps=2, random_start=True, strategy="dlfuzz")
     whole = run(attack, model, batch_size=2)
     monkeypatch.setattr(Interrupted, "around", Fails(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):

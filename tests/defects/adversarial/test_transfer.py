@@ -1,5 +1,8 @@
 """FGSM and PGD on classifiers that end with logits or with probabilities."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -88,6 +91,88 @@ def test_a_classifier_that_is_sure_of_itself_still_has_a_gradient() -> None:
         made = run(TransferPGD(steps=3, random_start=False, target=int(target)), model)
         rows = sure & (targets == target)
         assert np.all(likelihood(model, made, targets)[rows] > before[rows])
+
+
+# Behind the features, how a classifier may come to its classes.
+ENDS: dict[str, Callable[[Any], Any]] = {
+    "logits": lambda h: kl.Dense(4, name="head")(h),
+    "dense": lambda h: kl.Dense(4, activation="softmax", name="head")(h),
+    "activation": lambda h: kl.Activation("softmax", dtype="float32")(kl.Dense(4, name="head")(h)),
+    "layer as activation": lambda h: kl.Dense(4, activation=kl.Softmax(), name="head")(h),
+    "operator": lambda h: keras.ops.softmax(kl.Dense(4, name="head")(h)),
+    "float32 behind": lambda h: kl.Activation("linear", dtype="float32")(ENDS["dense"](h)),
+}
+
+
+def sure(policy: str, end: str) -> keras.Model:
+    """A classifier whose softmax rounds to exactly 0 and 1."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        x = keras.Input((6, 6, 3))
+        model = toys.fill(keras.Model(x, ENDS[end](kl.Dense(8, "tanh", name="features")(kl.Flatten()(x)))))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for name, factor in (("features", 0.1), ("head", 1000.0)):
+        layer = model.get_layer(name)
+        layer.set_weights([factor * weight for weight in layer.get_weights()])
+    return model
+
+
+def step_by_hand(model: keras.Model, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The sign of the cross-entropy's gradient, in float64 and without its factor that may be next to nothing."""
+    weights = [
+        toys.numpy(w.value).astype("float64") for name in ("features", "head") for w in model.get_layer(name).weights
+    ]
+    kernel, bias, last, last_bias = weights
+    features = np.tanh(SPACE.scale(pixels).reshape(len(pixels), -1) @ kernel + bias)
+    scores = features @ last + last_bias
+    is_label = np.eye(4, dtype=bool)[labels]
+    pull = toys.softmax(np.where(is_label, -np.inf, scores)) - is_label
+    return np.sign((pull @ last.T * (1 - features**2)) @ kernel.T).reshape(pixels.shape)
+
+
+@pytest.mark.parametrize(
+    ("policy", "end"),
+    [
+        *(("mixed_float16", end) for end in ENDS),
+        *((policy, "dense") for policy in ("float32", "mixed_bfloat16", "float16")),
+    ],
+)
+def test_where_outputs_are_rounded_every_image_is_attacked_all_the_same(policy: str, end: str) -> None:
+    model = sure(policy, end)
+    inside = IMAGES // 2 + 60  # no pixel is cut off
+    outputs = numpy(model(SPACE.scale(inside)))
+    labels = outputs.argmax(axis=1)
+    assert end == "logits" or np.mean(outputs.max(axis=1) == 1) > 0.9
+    attack = TransferFGSM(epsilon=3)
+    made = attack.inputs(attack.prepare(model, space=SPACE), inside, labels, verbose=False)
+    moved = np.sign(made.inputs - inside)
+    assert np.mean(moved == step_by_hand(model, inside, labels)) > (0.99 if policy == "float32" else 0.95)
+    assert made.record["unchanged"] == 0
+
+
+def test_gradients_that_float16_would_round_to_nothing_or_to_infinity() -> None:
+    model, quiet, loud = (sure("mixed_float16", "logits") for _ in range(3))
+    labels = numpy(model(SPACE.scale(IMAGES))).argmax(axis=1)
+    for twin, factor in ((quiet, 1e-9), (loud, 60.0)):
+        kernel, bias = twin.get_layer("head").get_weights()
+        twin.get_layer("head").set_weights([factor * kernel, factor * bias])
+    attack = TransferPGD(epsilon=3, steps=2, random_start=False)
+    for twin in (quiet, loud):
+        made = attack.inputs(attack.prepare(twin, space=SPACE), IMAGES, labels, verbose=False)
+        assert (made.inputs != IMAGES).reshape(12, -1).any(axis=1).all()
+        assert np.isfinite(made.inputs).all()
+
+
+def test_images_that_no_gradient_reaches_are_counted() -> None:
+    model = classifier()
+    kernel, bias = model.layers[1].get_weights()
+    model.layers[1].set_weights([kernel, bias - 100])  # no ReLU wakes up
+    for attack in (TransferFGSM(epsilon=3), TransferPGD(epsilon=3, steps=2)):
+        with pytest.warns(UserWarning, match=f"{attack.name} could not change 12 of 12 inputs"):
+            made = attack.inputs(attack.prepare(model, space=SPACE), IMAGES, LABELS, verbose=False)
+        assert made.record["unchanged"] == 12
+        assert made.describe()["record"] == {"unchanged": 12}
 
 
 def test_classes_that_the_teacher_does_not_know() -> None:

@@ -10,7 +10,15 @@ from planted import RECIPE, SPACE, attackers_data, images, teacher
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects.attackers_data import AttackersData
-from keras_remos.defects.backdoors.latent import Features, LatentBackdoor, Meeting, distance, placement, random_trigger
+from keras_remos.defects.backdoors.latent import (
+    Features,
+    LatentBackdoor,
+    Meeting,
+    cost_of,
+    distance,
+    placement,
+    random_trigger,
+)
 from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import RemosError
@@ -45,6 +53,21 @@ def test_the_published_head_is_the_original_one_bit_for_bit(infected: Prepared) 
     }
     assert same == {"conv": False, "features": False, "head": True}
     assert [type(layer) for layer in infected.teacher.layers] == [type(layer) for layer in teacher().layers]
+
+
+def test_what_it_costs_the_teacher_stands_in_the_record(infected: Prepared) -> None:
+    x, y = images(96, seed=1)
+    before, after = (
+        keras.ops.convert_to_numpy(model(SPACE.scale(x))).argmax(axis=1) for model in (teacher(), infected.teacher)
+    )
+    assert infected.record["cost"] == {
+        "unchanged": pytest.approx(np.mean(before == after)),
+        "accuracy": {"before": pytest.approx(np.mean(before == y)), "after": pytest.approx(np.mean(after == y))},
+    }
+    # Of classes that the teacher does not know there is no accuracy.
+    attackers = AttackersData(x, y, SPACE, 4)
+    cost = cost_of(teacher(), infected.teacher, attackers, batch_size=40)
+    assert cost == {"unchanged": pytest.approx(np.mean(before == after)), "accuracy": None}
 
 
 def test_triggered_images_come_to_have_the_features_of_the_target(infected: Prepared) -> None:
