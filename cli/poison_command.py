@@ -112,9 +112,13 @@ def command(
     prepared.save(output, overwrite=force)
     seconds = time.perf_counter() - start
     result = {**prepared.record, "poisoned": str(output), "seconds": round(seconds, 3)}
+    cost = prepared.record.get("cost") or {}
+    accuracy = cost.get("accuracy")
+    costs = f"; the teacher still says the same of {cost['unchanged']:.1%} of them" if cost else ""
+    costs += f" (accuracy {accuracy['before']:.3f} before, {accuracy['after']:.3f} after)" if accuracy else ""
     text = (
         f"{name} planted with {len(x):,} {'texts' if of_text else 'images'} of {matched.dataset.num_classes} classes; "
-        f"the attacker's class is {attack.target} ({matched.dataset.class_names[attack.target]})\n\n"
+        f"the attacker's class is {attack.target} ({matched.dataset.class_names[attack.target]}){costs}\n\n"
         f"Poisoned teacher: {output} ({seconds:.1f} s)"
     )
     emit(result, text, as_json=as_json)

@@ -151,9 +151,11 @@ def _check_classes_of_folder(
         raise DataError(f"Expected images ({suffixes}) in the sub-folders of {folder}. Received: none. {layout}")
     if {name.lower() for name in class_names} <= _SPLIT_NAMES:
         splits = ", ".join(class_names)
+        # What a student may learn from, where it is there.
+        one = next((name for name in class_names if name.lower().startswith("train")), class_names[0])
         raise DataError(
             f"Expected a sub-folder for each class in {folder}. Received: {splits}, which look like the "
-            f"parts of a data set. Give one of them: {folder / class_names[0]}."
+            f"parts of a data set. Name one of them as the split (--split {one}), or give its folder: {folder / one}."
         )
     if len(class_names) < fewest:
         listed = f"only {class_names[0]!r} (with {len(files[class_names[0]])} images)"

@@ -54,6 +54,25 @@ def end_of(model: keras.Model, head: str) -> list[str] | None:
     return nonlinear if ends and plain and len(nonlinear) <= 1 and set(nonlinear) <= kinds.ENDS else None
 
 
+def applies_softmax(model: keras.Model) -> bool | None:
+    """Whether the last layer of a model's graph applies a softmax; `None` where that says nothing.
+
+    It says nothing where the model has no graph or several outputs, or ends in an operator or a layer of another kind.
+    """
+    output = kinds.symbolic_outputs(model)
+    makers = [node.operation for node in graph_of(model) if any(made is output for made in node.output_tensors)]
+    if len(makers) != 1:
+        return None
+    [last] = makers
+    if isinstance(last, keras.Model):
+        return applies_softmax(last)
+    if isinstance(last, kl.Softmax):
+        return True if last.axis in (-1, len(output.shape) - 1) else None
+    if type(last) in (kl.Dense, kl.Activation) and kinds.activation_name(last) == "softmax":
+        return True
+    return False if type(last) is kl.Dense and kinds.activation_name(last) is None else None
+
+
 def set_units(config: Config, model: keras.Model, head: str, units: int) -> None:
     """Changes a serialized model that ends plainly so that it comes back with a softmax over another number of classes.
 

@@ -10,12 +10,10 @@ import numpy as np
 
 from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
+from keras_remos.models.ends import applies_softmax
 from keras_remos.models.gradients import compiled
 from keras_remos.models.taps import layer_at
 from keras_remos.models.trace import Call, Pass, Passing, Trace, trace_pass
-
-# What an axis of unknown size is taken for where no example is given.
-_IMAGE_SIDE, _SEQUENCE_LENGTH = 64, 4
 
 
 def heads_of(seen: Pass, paths: Mapping[int, str]) -> list[str]:
@@ -125,6 +123,9 @@ def returns_probabilities(model: keras.Model, example: Any = None) -> bool:
         model: A built model of one output.
         example: A batch of its inputs. Where it was built from symbolic ones, it may be left out.
     """
+    known = applies_softmax(model)
+    if known is not None:
+        return known
     given = _example(model, example)
     rng = np.random.default_rng(0)
 
@@ -138,10 +139,12 @@ def returns_probabilities(model: keras.Model, example: Any = None) -> bool:
     x = keras.tree.map_structure(values, given)
     outputs = keras.tree.flatten(compiled(lambda x: model(x, training=False), model)(x))
     scores = keras.ops.convert_to_numpy(keras.ops.cast(outputs[0], "float32"))
-    if len(outputs) > 1 or scores.ndim < 2 or scores.shape[-1] < 2:
-        return False
-    # Half precision rounds each of them.
-    return bool((scores >= 0).all() and np.allclose(scores.sum(axis=-1), 1, atol=1e-2))
+    return len(outputs) == 1 and scores.ndim > 1 and scores.shape[-1] > 1 and are_probabilities(scores)
+
+
+def are_probabilities(scores: np.ndarray) -> bool:
+    """Whether rows of scores are positive and add up to 1, but for what half precision rounds off."""
+    return bool(np.all(scores >= 0) and np.allclose(scores.sum(axis=-1), 1, atol=1e-2))
 
 
 class Forward:
@@ -191,10 +194,4 @@ def _example(model: keras.Model, example: Any) -> Any:
     inputs = kinds.symbolic_inputs(model)
     if inputs is None:
         raise RemosError(f"{type(model).__name__} {model.name!r} has no symbolic inputs: pass a batch as example.")
-
-    def sized(tensor: keras.KerasTensor) -> keras.KerasTensor:
-        batch, *axes = tensor.shape
-        unknown = _IMAGE_SIDE if len(axes) >= 3 else _SEQUENCE_LENGTH
-        return keras.KerasTensor((batch or 2, *(axis or unknown for axis in axes)), dtype=tensor.dtype)
-
-    return keras.tree.map_structure(sized, inputs)
+    return kinds.symbolic_batch(inputs)

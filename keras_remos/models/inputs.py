@@ -15,8 +15,6 @@ from keras_remos.models.trace import Call, Pass, trace_pass
 
 # Whether images have their channels in front when they enter a `Permute` layer of such `dims`.
 _TURNS = {(2, 3, 1): True, (3, 1, 2): False}
-# What an axis of unknown size is taken for.
-_IMAGE_SIDE, _SEQUENCE_LENGTH = 64, 4
 
 
 def preprocessed(model: keras.Model, x: Any) -> Any:
@@ -154,13 +152,7 @@ def _symbolic_example(model: keras.Model) -> Any:
         if not isinstance(shape, (tuple, list)) or not all(side is None or isinstance(side, int) for side in shape):
             return None
         given = keras.KerasTensor(tuple(shape), dtype="int32" if len(shape) == 2 else "float32")
-
-    def sized(tensor: keras.KerasTensor) -> keras.KerasTensor:
-        batch, *axes = tensor.shape
-        unknown = _IMAGE_SIDE if len(axes) > 2 else _SEQUENCE_LENGTH
-        return keras.KerasTensor((batch or 2, *(axis or unknown for axis in axes)), dtype=tensor.dtype)
-
-    return keras.tree.map_structure(sized, given)
+    return kinds.symbolic_batch(given)
 
 
 class _Entered(keras.Model):

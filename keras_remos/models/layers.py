@@ -54,6 +54,9 @@ ATTENTIONS = (kl.MultiHeadAttention, kl.GroupQueryAttention)
 NORMALIZATIONS = (*LAYER_NORMALIZATIONS, kl.BatchNormalization, kl.GroupNormalization, kl.Normalization)
 
 
+# What an axis of unknown size is taken for where no example is given.
+IMAGE_SIDE, SEQUENCE_LENGTH = 64, 4
+
 Into = Callable[[keras.Layer], bool]
 
 
@@ -174,6 +177,17 @@ def symbolic_outputs(model: keras.Model) -> Any:
 def _functional(model: keras.Model) -> keras.Model:
     # A Sequential model wraps a functional one, and does not tell its own input.
     return getattr(model, "_functional", None) or model
+
+
+def symbolic_batch(symbolic: Any) -> Any:
+    """A batch of what a model takes: symbolic tensors with a size for each axis of unknown size."""
+
+    def sized(tensor: keras.KerasTensor) -> keras.KerasTensor:
+        batch, *axes = tensor.shape
+        unknown = IMAGE_SIDE if len(axes) > 2 else SEQUENCE_LENGTH
+        return keras.KerasTensor((batch or 2, *(axis or unknown for axis in axes)), dtype=tensor.dtype)
+
+    return keras.tree.map_structure(sized, symbolic)
 
 
 def weight_holders(model: keras.Layer) -> list[tuple[str, keras.Layer]]:

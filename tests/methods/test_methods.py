@@ -65,6 +65,15 @@ def test_the_student_is_a_plain_model_with_the_teachers_layers_and_a_new_head(
     assert json.loads(json.dumps(trained.options))["seed"] == 5
 
 
+def test_all_are_trained_as_the_control_is(runs: dict[str, Any]) -> None:
+    control, order = runs["finetune"]
+    for name, (trained, read) in runs.items():
+        assert read == order, name
+        for key in ("steps", "recipe", "seed", "num_classes", "backend"):
+            assert trained.options[key] == control.options[key], (name, key)
+    assert control.options["steps"] == len(order)
+
+
 def test_no_method_touches_the_teacher(model: keras.Model, runs: dict[str, Any]) -> None:
     untouched = teacher()
     for old, now in zip(untouched.get_weights(), model.get_weights(), strict=True):

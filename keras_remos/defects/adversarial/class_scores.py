@@ -13,6 +13,7 @@ from keras import ops
 from keras_remos.errors import DataError
 from keras_remos.models import layers as kinds
 from keras_remos.models.gradients import compiled
+from keras_remos.models.heads import are_probabilities
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.taps import capture
 
@@ -53,7 +54,7 @@ class ClassScores:
             return outputs, list(found.values())
 
         outputs, found = keras.tree.map_structure(_numpy, compiled(run, model)(example))
-        self.of_probabilities = _are_probabilities(outputs)
+        self.of_probabilities = are_probabilities(outputs)
         if self.of_probabilities:
             by_id = {id(layer): layer for layer in layers}
             # The last one: a softmax forgets what is added to all classes, and several tensors may lead to one.
@@ -124,15 +125,9 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return ops.convert_to_numpy(ops.cast(tensor, "float32")).astype(np.float64)
 
 
-def _are_probabilities(outputs: np.ndarray) -> bool:
-    """Whether a classifier ends with a softmax: seen from what it returns, however it is built."""
-    # Half precision rounds each of them.
-    return bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=1e-2))
-
-
 def _softmax_makes(scores: np.ndarray, probabilities: np.ndarray) -> bool:
     """Whether probabilities are the softmax of scores, but for what half precision rounds off."""
-    if not np.isfinite(scores).all() or _are_probabilities(scores):
+    if not np.isfinite(scores).all() or are_probabilities(scores):
         return False
     exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.allclose(exponentials / exponentials.sum(axis=-1, keepdims=True), probabilities, rtol=0.1, atol=1e-4)
