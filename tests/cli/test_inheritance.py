@@ -10,6 +10,9 @@ from shell import run
 
 from keras_remos.saving import read_record
 
+# So little training often ends so.
+pytestmark = pytest.mark.filterwarnings("ignore:Training .* ended in a constant classifier:UserWarning")
+
 CLASSES = 3
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import toys
 from shell import run
 
 from keras_remos.defects import AttackSet
@@ -12,8 +13,8 @@ from keras_remos.defects import AttackSet
 
 def test_each_neuron_makes_a_file_of_its_own(tmp_path: Path) -> None:
     layers = keras.layers
-    model = keras.Sequential(
-        [keras.Input((6, 6, 3)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(2)]
+    model = toys.fill(
+        keras.Sequential([keras.Input((6, 6, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2, name="head")])
     )
     model.save(tmp_path / "teacher.keras")
     rng = np.random.default_rng(0)

@@ -44,7 +44,7 @@ def test_a_share_of_the_range_behind_a_relu_covers_nothing_and_is_named_once() -
 
 
 @pytest.mark.parametrize("rule", [POSITIVE, NeuronCoverage(1.0, "absmean", "share"), TopKCoverage(1), "snac"], ids=str)
-@pytest.mark.parametrize("name", ["mlp", "cnn", "nested", "mobile", "text", "multi_head"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "text"])
 def test_what_tells_neurons_apart_is_left_alone(name: str, rule: Any) -> None:
     model, x, _ = toys.make(name)
     assert not said(model, x, rule, "activation")

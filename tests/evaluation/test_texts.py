@@ -24,6 +24,9 @@ from keras_remos.evaluation.metrics import as_f1
 from keras_remos.methods import LANGUAGE, train
 from keras_remos.models.layers import weight_holders
 
+# So little training often ends so.
+pytestmark = pytest.mark.filterwarnings("ignore:Training .* ended in a constant classifier:UserWarning")
+
 SPACE = PixelSpace("preprocessor")
 TRAIN, TEST = text_toys.sentences(96), text_toys.sentences(41, seed=1)
 FAST = replace(ATTACKERS_RECIPE, epochs=14, learning_rate=1e-2)

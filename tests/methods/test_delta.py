@@ -81,7 +81,6 @@ def test_attention_is_read_at_the_last_kernel_of_each_block_with_the_weight_of_i
     assert np.isfinite(trained.history["loss"]).all()
     named = make("delta-r", form="attention", attention_samples=8, features=["relu2"], feature_weight=0.002)
     assert named.options["features"] == ["relu2"] and named.options["feature_weight"] == 0.002
-    assert make("delta").options["feature_weight"] == 0.5
     assert make("delta-r").options["feature_weight"] == 5.0
     model, _, _ = toys.make("mobile")  # the last block ends in a sum
     task = Task(model, (np.zeros((4, 6, 6, 4), "float32"), np.arange(4) % 2), num_classes=2, recipe=RECIPE)

@@ -96,7 +96,7 @@ def test_the_head_is_found_whatever_stands_behind_it(name: str, dtype: str) -> N
     assert not any(f"{path}/".startswith(f"{head}/") for head in plan.heads for path in plan.kernels)
 
 
-@pytest.mark.parametrize("how", ["int8", "int4", "lora"])
+@pytest.mark.parametrize("how", ["int8", "lora"])
 def test_a_head_whose_kernel_is_computed_is_found(how: str) -> None:
     model = toys.fill(ending("logits"))
     head = model.get_layer("fc")

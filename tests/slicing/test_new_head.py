@@ -94,6 +94,8 @@ def test_whatever_the_teacher_ends_in_the_head_stands_on_its_features(name: str,
         atol=5e-3 if dtype != "float32" else 1e-5,
     )
     assert certain(made) > 0.99  # twice through a softmax: at most 0.731
+    if name not in HALF:
+        return
     # The same from fresh weights.
     fresh = student.from_scratch(model, heads=find_heads(model), num_classes=2)
     assert fresh.output_shape == (None, 2) and certain(fresh) > 0.99
