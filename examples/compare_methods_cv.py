@@ -8,10 +8,12 @@ adversarial inputs need none of it, so that with --scenes adversarial --attacker
 Three teachers are attacked: the one given (adversarial inputs made from it), and two copies of it with a backdoor (a
 patch, and a latent one). Every method trains on the same data, in the same order, with the same augmentation, the same
 head and for as many steps. Each student is a line of the output file once it is measured, so that a run that was killed
-goes on where it stopped. The table at the end puts the test images of all seeds together.
+goes on where it stopped; lines of another teacher, other data or another recipe are left alone. The table at the end
+puts the test images of all seeds together.
 """
 
 import argparse
+import hashlib
 import json
 import math
 from collections import defaultdict
@@ -25,6 +27,7 @@ import keras_remos as kr
 from keras_remos.defects import CoverageGuidedAttack, Defect, LatentBackdoor, PatchBackdoor, PenultimateAttack
 from keras_remos.evaluation import Rate, measure
 from keras_remos.methods import FRESH, recipe_of
+from keras_remos.models.fingerprint import fingerprint
 
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "finetune": ("finetune", {}),
@@ -71,10 +74,12 @@ def main() -> None:
     train = kr.open_for_model(teacher, arguments.data, split="train")
     test = kr.open_for_model(teacher, arguments.data, split="test", scaling=train.scaling)
     x, y = (part[: arguments.test_limit] for part in test.pixels.read_all())
+    run = key_of(teacher, train.pixels, arguments)
     for seed in range(arguments.seeds):
         attacker, own = divide(train.pixels.read_all(), arguments.attacker_share, seed)
         for scene in arguments.scenes:
-            done = {row["student"] for row in read(arguments.output) if (row["seed"], row["scene"]) == (seed, scene)}
+            rows = read(arguments.output, run)
+            done = {row["student"] for row in rows if (row["seed"], row["scene"]) == (seed, scene)}
             missing = [name for name in arguments.students if name not in done]
             if not missing:
                 continue
@@ -94,10 +99,21 @@ def main() -> None:
                     **options,
                 )
                 report = measure({name: (trained.student, train.space)}, x, y, sets)
-                row = {"seed": seed, "scene": scene, "student": name, **report.describe(), "options": trained.options}
+                row = {"run": run, "seed": seed, "scene": scene, "student": name, **report.describe()}
+                row["options"] = trained.options
                 with arguments.output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-    print(table(read(arguments.output)))
+    print(table(read(arguments.output, run)))
+
+
+def key_of(teacher: Any, pixels: Any, arguments: argparse.Namespace) -> str:
+    """What decides a row beside its student, scene and seed: the teacher's weights, the data, and how it is trained."""
+    x, y = pixels.read_all()
+    how = [arguments.epochs, arguments.batch_size, arguments.learning_rate, arguments.attacker_share]
+    digest = hashlib.sha256(json.dumps([fingerprint(teacher), how, arguments.test_limit]).encode())
+    for array in (x, y):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def divide(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
@@ -120,8 +136,10 @@ def attack(
     return prepared.teacher, sets
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+def read(path: Path, run: str) -> list[dict[str, Any]]:
+    """The rows of a run."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [row for row in rows if row.get("run") == run]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

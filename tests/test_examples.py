@@ -82,6 +82,11 @@ def test_methods_for_images_are_compared_and_a_killed_run_goes_on(images: Path) 
     assert len(lines) == 6
     (images / "results.jsonl").write_text("\n".join(lines[:5]) + "\n", encoding="utf-8")
     assert run("compare_methods_cv.py", images, *arguments, *students) == said
+    # What another recipe left is none of this run's.
+    one = ("--students", "finetune", "--scenes", "patch")
+    other = run("compare_methods_cv.py", images, *arguments, *one, "--learning-rate", 0.001)
+    assert [line.split("  ")[0] for line in other.splitlines()[1:]] == ["patch"]
+    assert len((images / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 7
 
 
 def test_the_students_may_have_all_images_where_the_attacker_needs_none(images: Path) -> None:
