@@ -113,7 +113,7 @@ def command(
             x[:limit],
             y[:limit],
             class_names=matched.dataset.class_names,
-            batch_size=data.batch_size or 32,
+            batch_size=data.at_a_time,
             seed=seed,
             resume=file.with_suffix(".partial.npz"),
         )

@@ -72,16 +72,17 @@ def command(
     start = time.perf_counter()
     model = opening.open(teacher)
     paths = list(dict.fromkeys([*([] if control is None else [control]), *students]))
-    names, known = names_of(paths), classes_of(paths)
-    records = {names[path]: read_record(path) for path in paths}
+    names, of_teacher = names_of(paths), read_record(teacher)
+    records = {path: read_record(path) for path in paths}
+    known = classes_of(records)
     origins = Origins((teacher, fingerprint(model)), allow_other=allow_other_teacher)
-    origins.poisoned(read_record(teacher))
-    for path in paths:
-        origins.student(path, records[names[path]])
+    origins.poisoned(of_teacher)
+    for path, record in records.items():
+        origins.student(path, record)
     if control is not None:
-        check_control(control, records[names[control]])
+        check_control(control, records[control])
     matched = data.open_trained(model, teacher, known)
-    poisoned = opening.prepared(teacher) if "defect" in read_record(teacher) else None
+    poisoned = opening.prepared(teacher) if "defect" in of_teacher else None
     judged = {}
     for path in paths:
         opened = opening.open(path)
@@ -112,11 +113,12 @@ def command(
         space=None if poisoned is not None else matched.space,
         recipe=recipe_given(data, recipe),
         class_names=matched.dataset.class_names,
-        batch_size=data.batch_size or 32,
+        batch_size=data.at_a_time,
         seed=seed,
     )
     seconds = round(time.perf_counter() - start, 3)
-    records |= {name: trained.options for name, trained in report.trained.items()}
-    unlike = unlike_control(records, report.inheritance.control)
+    ways = {names[path]: record for path, record in records.items()}
+    ways |= {name: trained.options for name, trained in report.trained.items()}
+    unlike = unlike_control(ways, report.inheritance.control)
     result = {**report.describe(), "unlike_control": unlike, "command": command_line(), "seconds": seconds}
     emit(result, "\n".join([report.summary(), *unlike, f"\n{seconds:.1f} s"]), as_json=as_json)

@@ -47,8 +47,8 @@ def command(
     start = time.perf_counter()
     paths = list(dict.fromkeys([*([] if control is None else [control]), *student_paths]))
     names, titles = names_of(paths), names_of(attack_paths)
-    known = classes_of(paths)
     records = {path: read_record(path) for path in paths}
+    known = classes_of(records)
     origins = Origins(allow_other=allow_other_teacher)
     attacks = {}
     for path in attack_paths:
@@ -71,7 +71,7 @@ def command(
         y,
         attacks,
         control=None if control is None else names[control],
-        batch_size=data.batch_size or 32,
+        batch_size=data.at_a_time,
         seed=seed,
     )
     seconds = round(time.perf_counter() - start, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,11 @@ class DataChoice:
     batch_size: int | None
     class_names_path: Path | None
     strict: bool
+
+    @property
+    def at_a_time(self) -> int:
+        """How many samples a model gets at once where nothing is trained."""
+        return self.batch_size or 32
 
     def open(self, model: keras.Model, class_names: Sequence[str] | None = None) -> MatchedDataset:
         """The data set in the form that the model takes; says what was read and how inputs are scaled.
@@ -127,17 +132,14 @@ class SynonymChoice:
         return open_synonyms(self.synonyms_path, antonyms=self.antonyms_paths)
 
 
-def classes_of(students: Iterable[Path]) -> list[str] | None:
-    """The names of the classes that students were trained on, as their files say; `None` if none does.
+def classes_of(records: Mapping[Path, Mapping[str, Any]]) -> list[str] | None:
+    """The names of the classes that students were trained on, as the records in their files say; `None` if none does.
 
     Raises:
         ClickException: If two of them disagree.
     """
-    from keras_remos.saving import read_record
-
     found: dict[Path, list[str]] = {}
-    for path in students:
-        record = read_record(path)
+    for path, record in records.items():
         if record.get("class_names") and "defect" not in record:
             found[path] = record["class_names"]
     for path, names in found.items():

@@ -74,9 +74,10 @@ def main() -> None:
     train = kr.open_for_model(teacher, arguments.data, split="train")
     test = kr.open_for_model(teacher, arguments.data, split="test", scaling=train.scaling)
     x, y = (part[: arguments.test_limit] for part in test.pixels.read_all())
-    run = key_of(teacher, train.pixels, arguments)
+    whole = train.pixels.read_all()
+    run = key_of(teacher, whole, arguments)
     for seed in range(arguments.seeds):
-        attacker, own = divide(train.pixels.read_all(), arguments.attacker_share, seed)
+        attacker, own = divide(whole, arguments.attacker_share, seed)
         for scene in arguments.scenes:
             rows = read(arguments.output, run)
             done = {row["student"] for row in rows if (row["seed"], row["scene"]) == (seed, scene)}
@@ -106,12 +107,11 @@ def main() -> None:
     print(table(read(arguments.output, run)))
 
 
-def key_of(teacher: Any, pixels: Any, arguments: argparse.Namespace) -> str:
+def key_of(teacher: Any, data: Labelled, arguments: argparse.Namespace) -> str:
     """What decides a row beside its student, scene and seed: the teacher's weights, the data, and how it is trained."""
-    x, y = pixels.read_all()
     how = [arguments.epochs, arguments.batch_size, arguments.learning_rate, arguments.attacker_share]
     digest = hashlib.sha256(json.dumps([fingerprint(teacher), how, arguments.test_limit]).encode())
-    for array in (x, y):
+    for array in data:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 

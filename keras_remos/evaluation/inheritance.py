@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ class Inherited:
         targeted: Of the inputs that are not of the attacker's class, how many it calls so; `None` without a target.
         relative: `flipped`, or `targeted` where there is a target, over that of the control: rDIR. `None` without one.
         of_text: Whether the inputs are texts.
-        neuron: Where the attack drives one neuron, which; `None` for other attacks.
+        neuron: Where this and other attacks differ in the one neuron that they drive and in nothing else, which it is.
     """
 
     student: str
@@ -214,6 +215,7 @@ def measure(
         warnings.append(f"no test sample is of class {names}: nothing is said about it.")
     accuracies = {name: accuracy(classes, y) for name, classes in said.items()}
     rows: list[Inherited] = []
+    neurons = _neurons(attacks)
     for defect, attack in attacks.items():
         same = attack.record.get("unchanged", 0)
         if same:
@@ -228,9 +230,7 @@ def measure(
             if control is not None:
                 ours, theirs = ((hit[1] or hit[0]) for hit in (rates[name], rates[control]))
                 compared = ours.relative(theirs, seed=seed)
-            rows.append(
-                Inherited(name, defect, flipped, targeted, compared, attack.holds_text, attack.options.get("neuron"))
-            )
+            rows.append(Inherited(name, defect, flipped, targeted, compared, attack.holds_text, neurons.get(defect)))
     relative = {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()}
     return InheritanceReport(accuracies, relative, tuple(rows), control, tuple(warnings))
 
@@ -238,6 +238,13 @@ def measure(
 def _rates(clean: np.ndarray, attacked: np.ndarray, attack: AttackSet) -> tuple[Rate, Rate | None]:
     flipped = flip_rate(clean, attacked, attack.labels)
     return flipped, None if attack.target is None else target_rate(attacked, attack.labels, attack.target)
+
+
+def _neurons(attacks: Mapping[str, AttackSet]) -> dict[str, int]:
+    """The neurons of attacks that differ in nothing else; none where some do, or drive the same one."""
+    driven = {name: attack.options["neuron"] for name, attack in attacks.items() if "neuron" in attack.options}
+    others = {json.dumps({**attacks[name].options, "neuron": None}, sort_keys=True) for name in driven}
+    return driven if len(others) == 1 and len(set(driven.values())) == len(driven) else {}
 
 
 def _class_name(label: int, attacks: Mapping[str, AttackSet]) -> str:

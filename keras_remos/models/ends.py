@@ -8,7 +8,6 @@ from keras import layers as kl
 
 from keras_remos.errors import StudentError
 from keras_remos.models import layers as kinds
-from keras_remos.models.layers import graph_of
 
 Config = dict[str, Any]
 
@@ -29,29 +28,25 @@ def set_option(config: Config, option: str, value: Any) -> None:
         config["config"][option] = value
 
 
-def end_of(model: keras.Model, head: str) -> list[str] | None:
-    """How a model ends that ends plainly: in a dense layer with no more than one nonlinearity, and dropout, behind it.
+def ends_plainly(model: keras.Model, head: str) -> bool:
+    """Whether a model ends in a dense layer with no more than one nonlinearity, and dropout, behind its weights.
 
     Args:
         model: The model. One that has no graph ends plainly where the layer itself applies a softmax.
         head: The path of the layer.
-
-    Returns:
-        The nonlinearity behind the layer's weights, if there is one; `None` if the model ends otherwise.
     """
     layer: Any = dict(kinds.walk(model)).get(head)
     if type(layer) is not kl.Dense or layer.lora_enabled or layer.quantization_mode is not None:
-        return None
-    own = kinds.activation_name(layer)
+        return False
     if kinds.symbolic_outputs(model) is None:
-        return [own] if own == "softmax" else None
+        return kinds.activation_name(layer) == "softmax"
     behind = _layers_behind(model, layer)
-    nonlinear = [name for name in [own, *map(kinds.activation_name, behind)] if name is not None]
+    nonlinear = [name for name in map(kinds.activation_name, [layer, *behind]) if name is not None]
     last = [layer, *behind][-1]
-    made = [tensor for node in graph_of(model) if node.operation is last for tensor in node.output_tensors]
+    made = [tensor for node in kinds.graph_of(model) if node.operation is last for tensor in node.output_tensors]
     ends = len(made) == 1 and made[0] is kinds.symbolic_outputs(model)
     plain = all(isinstance(found, (kl.Activation, kl.Softmax, kl.Identity, *kinds.DROPOUTS)) for found in behind)
-    return nonlinear if ends and plain and len(nonlinear) <= 1 and set(nonlinear) <= kinds.ENDS else None
+    return ends and plain and len(nonlinear) <= 1 and set(nonlinear) <= kinds.ENDS
 
 
 def applies_softmax(model: keras.Model) -> bool | None:
@@ -60,7 +55,7 @@ def applies_softmax(model: keras.Model) -> bool | None:
     It says nothing where the model has no graph or several outputs, or ends in an operator or a layer of another kind.
     """
     output = kinds.symbolic_outputs(model)
-    makers = [node.operation for node in graph_of(model) if any(made is output for made in node.output_tensors)]
+    makers = [node.operation for node in kinds.graph_of(model) if any(made is output for made in node.output_tensors)]
     if len(makers) != 1:
         return None
     [last] = makers
@@ -98,7 +93,7 @@ def set_units(config: Config, model: keras.Model, head: str, units: int) -> None
 def _layers_behind(model: keras.Model, layer: keras.Layer) -> list[keras.Layer]:
     """The operations of a model that a layer's output passes through one after another, as far as there is one way."""
     behind: list[keras.Layer] = []
-    nodes = graph_of(model)
+    nodes = kinds.graph_of(model)
     while True:
         made = {id(tensor) for node in nodes if node.operation is layer for tensor in node.output_tensors}
         following = [node for node in nodes if made & set(map(id, node.input_tensors))]
@@ -110,7 +105,7 @@ def _layers_behind(model: keras.Model, layer: keras.Layer) -> list[keras.Layer]:
 
 def inputs_within(model: keras.Model, layer: keras.Layer) -> list[Any]:
     """The symbolic tensors that a layer is called on in a model's own graph."""
-    return [tensor for node in graph_of(model) if node.operation is layer for tensor in node.input_tensors]
+    return [tensor for node in kinds.graph_of(model) if node.operation is layer for tensor in node.input_tensors]
 
 
 def _config_of(layer: keras.Layer, config: Any) -> Config:

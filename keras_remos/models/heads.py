@@ -49,34 +49,15 @@ def heads_of(seen: Pass, paths: Mapping[int, str]) -> list[str]:
 
 def _last_kernels(seen: Pass, output: Passing, kernels: Mapping[Any, Call]) -> tuple[list[Call], list[keras.Layer]]:
     """The calls of the kernels that an output comes from without another in between, and the layers behind them."""
-    last, passed = [], set()
-    ahead = [output.key]
-    while ahead:
-        key = ahead.pop()
-        if key in passed:
-            continue
-        passed.add(key)
-        if key in kernels:
-            last.append(kernels[key])
-        else:
-            ahead += seen.sources.get(key, ())
+    passed = seen.upstream([output.key], stop=kernels)
+    last = sorted((kernels[key] for key in passed & kernels.keys()), key=seen.calls.index)
     behind = [call.layer for call in seen.calls if call.outputs.key in passed and call.outputs.key not in kernels]
-    last.sort(key=seen.calls.index)
     return last, behind
 
 
 def _feed_each_other(seen: Pass, calls: list[Call]) -> bool:
-    wanted = {call.outputs.key for call in calls}
-    for call in calls:
-        passed, ahead = set(), list(seen.sources.get(call.outputs.key, ()))
-        while ahead:
-            key = ahead.pop()
-            if key in wanted and key != call.outputs.key:
-                return True
-            if key not in passed:
-                passed.add(key)
-                ahead += seen.sources.get(key, ())
-    return False
+    keys = {call.outputs.key for call in calls}
+    return any((keys - {key}) & seen.upstream(seen.sources.get(key, ())) for key in keys)
 
 
 def _is_head(call: Call, output: Passing, behind: list[keras.Layer]) -> bool:

@@ -1,7 +1,7 @@
 """What a model takes: the shape of its images, whether a batch is what it expects, and whether it is of language."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ from keras_remos.errors import DataError
 from keras_remos.models import layers as kinds
 from keras_remos.models.ends import inputs_within
 from keras_remos.models.tokenizers import segments
-from keras_remos.models.trace import Call, Pass, trace_pass
+from keras_remos.models.trace import Call, trace_pass
 
 # Whether images have their channels in front when they enter a `Permute` layer of such `dims`.
 _TURNS = {(2, 3, 1): True, (3, 1, 2): False}
@@ -118,25 +118,12 @@ def runs_on_tokens(model: keras.Model) -> bool:
         if call.layer in tables
         and len(call.inputs.shape) > 1
         and call.inputs.shape[1] > 1
-        and _comes_from(seen, call.inputs.key, entered, stop)
+        and entered & seen.upstream([call.inputs.key], stop=stop)
     }
-    of_tokens = [call for call in weighed if _comes_from(seen, call.inputs.key, rows)]
+    of_tokens = [call for call in weighed if rows & seen.upstream([call.inputs.key])]
     if not any(len(call.inputs.shape) > 2 and max(call.inputs.shape[1:-1]) > 1 for call in of_tokens):
         return False
     return 2 * sum(map(_weights, of_tokens)) > sum(map(_weights, weighed))
-
-
-def _comes_from(seen: Pass, key: Any, wanted: set[Any], stop: Collection[Any] = ()) -> bool:
-    """Whether a tensor is computed from one of some others, without one of `stop` in between."""
-    passed, ahead = set(), [key]
-    while ahead:
-        key = ahead.pop()
-        if key in wanted:
-            return True
-        if key not in passed and key not in stop:
-            passed.add(key)
-            ahead += seen.sources.get(key, ())
-    return False
 
 
 def _weights(call: Call) -> int:

@@ -1,6 +1,6 @@
 """One forward pass as a chain of layer calls: who makes and who takes which tensor. Nothing is computed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,17 @@ class Pass:
     calls: list[Call]
     outputs: list[Passing]
     sources: Mapping[Any, set[Any]]
+
+    def upstream(self, keys: Iterable[Any], *, stop: Container[Any] = ()) -> set[Any]:
+        """The keys of some tensors and of all that they are computed from, no further back than those of `stop`."""
+        passed: set[Any] = set()
+        ahead = list(keys)
+        while ahead:
+            key = ahead.pop()
+            if key not in passed:
+                passed.add(key)
+                ahead += () if key in stop else self.sources.get(key, ())
+        return passed
 
 
 def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pass:

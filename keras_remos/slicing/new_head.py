@@ -60,7 +60,7 @@ def build_for(config: dict[str, Any], teacher: keras.Model, heads: tuple[str, ..
         if config["config"].get("activation", "softmax") in (None, "linear", "sigmoid", "softmax"):
             ends.set_option(config, "activation", "softmax")
         return True
-    if len(heads) != 1 or ends.end_of(teacher, heads[0]) is None:
+    if len(heads) != 1 or not ends.ends_plainly(teacher, heads[0]):
         return False
     ends.set_units(config, teacher, heads[0], num_classes)
     return True
@@ -72,8 +72,7 @@ def refresh(student: keras.Model, heads: tuple[str, ...], seed: int) -> keras.Mo
         if any(f"{path}/".startswith(f"{head}/") for head in heads):
             reinitialize(layer, seed)
     outputs = kinds.symbolic_outputs(student)
-    sure = len(heads) == 1 and ends.end_of(student, heads[0]) == ["softmax"]
-    if sure or not isinstance(outputs, keras.KerasTensor) or returns_probabilities(student):
+    if not isinstance(outputs, keras.KerasTensor) or returns_probabilities(student):
         return student
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
     return keras.Model(kinds.symbolic_inputs(student), softmax(outputs), name=student.name)

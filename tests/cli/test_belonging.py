@@ -108,6 +108,7 @@ def test_attacks_of_one_name_are_two_attacks(folder: Path) -> None:
     inputs = [part for path in attacks for part in ("--inputs", path)]
     report = made("evaluate", folder / "teacher" / "s.keras", *data(folder, "test"), *inputs)
     assert [row["defect"] for row in report["defects"]] == ["steps1/pen", "steps2/pen"]
+    assert report["over_neurons"] == {}  # of one neuron both
 
 
 def test_students_of_other_teachers_are_refused(folder: Path) -> None:
