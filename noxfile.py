@@ -21,7 +21,7 @@ WORKERS = ("-n", "auto", "--dist", "worksteal")
 
 
 def _pip(session: nox.Session, *arguments: str) -> None:
-    # What is imported is compiled then. All of TensorFlow and PyTorch beforehand took a third of an installation.
+    # What is imported is compiled then (see `_environment`). All of TensorFlow beforehand takes longer.
     session.install("--no-compile", *arguments)
 
 
@@ -41,7 +41,18 @@ def _at_its_floor(requirement: str) -> str:
 
 def _environment(session: nox.Session, backend: str) -> dict[str, str]:
     # A home of its own: Keras keeps settings there, and a backend chosen in them would hide a bug.
-    return {"KERAS_BACKEND": backend, "KERAS_HOME": session.create_tmp(), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    home = session.create_tmp()
+    return {
+        "KERAS_BACKEND": backend,
+        "KERAS_HOME": home,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Many tests start programs. Where this is set, each would compile all that it imports again.
+        "PYTHONDONTWRITEBYTECODE": "",
+        # Of what toys compile to, a quarter has been compiled for another test.
+        "JAX_COMPILATION_CACHE_DIR": str(Path(home, "compiled").resolve()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 @nox.session

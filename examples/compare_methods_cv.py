@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def main() -> None:
     test = kr.open_for_model(teacher, arguments.data, split="test", scaling=train.scaling)
     x, y = (part[: arguments.test_limit] for part in test.pixels.read_all())
     whole = train.pixels.read_all()
-    run = key_of(teacher, whole, arguments)
+    how = arguments.epochs, arguments.batch_size, arguments.learning_rate, arguments.attacker_share
+    run = key_of(teacher, [*whole, x, y], how)
     for seed in range(arguments.seeds):
         attacker, own = divide(whole, arguments.attacker_share, seed)
         for scene in arguments.scenes:
@@ -107,12 +109,12 @@ def main() -> None:
     print(table(read(arguments.output, run)))
 
 
-def key_of(teacher: Any, data: Labelled, arguments: argparse.Namespace) -> str:
+def key_of(teacher: Any, data: Iterable[np.ndarray], how: Iterable[Any]) -> str:
     """What decides a row beside its student, scene and seed: the teacher's weights, the data, and how it is trained."""
-    how = [arguments.epochs, arguments.batch_size, arguments.learning_rate, arguments.attacker_share]
-    digest = hashlib.sha256(json.dumps([fingerprint(teacher), how, arguments.test_limit]).encode())
+    digest = hashlib.sha256(json.dumps([fingerprint(teacher), *how]).encode())
     for array in data:
-        digest.update(np.ascontiguousarray(array).tobytes())
+        # Texts may be objects, of which an array holds addresses.
+        digest.update(json.dumps(array.tolist()).encode() if array.dtype == object else array.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -5,8 +5,9 @@
 The teacher is poisoned with rare words by an attacker who has the students' own texts ("rare words": full data
 knowledge) and by one who has another table of the same classes ("rare words, shift"), and with a sentence of common
 words ("sentence"). An attacker with fewer texts trains for more epochs. Students of the clean teacher are the floor.
-Each student is a line of the output file once it is measured, so that a run that was killed goes on where it stopped.
-The table at the end puts the test texts of all seeds together.
+Each student is a line of the output file once it is measured, so that a run that was killed goes on where it stopped;
+lines of another teacher, other data or another recipe are left alone. The table at the end puts the test texts of all
+seeds together.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_methods_cv import CONTROL, read, table
+from compare_methods_cv import CONTROL, key_of, read, table
 
 import keras_remos as kr
 from keras_remos.coverage.profile import KernelCoverage
@@ -86,13 +87,16 @@ def main() -> None:
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
     )
+    how = recipe.epochs, recipe.batch_size, recipe.learning_rate, arguments.sequence_length, arguments.dtype
+    run = key_of(teacher, [*texts, *test, *(other or ())], how)
     for seed in range(arguments.seeds):
         unattacked: dict[str, kr.Trained] = {}
         for scene in arguments.scenes:
             shifted = scene.endswith("shift")
             if shifted and other is None:
                 continue
-            done = {row["student"] for row in read(arguments.output) if (row["seed"], row["scene"]) == (seed, scene)}
+            rows = read(arguments.output, run)
+            done = {row["student"] for row in rows if (row["seed"], row["scene"]) == (seed, scene)}
             missing = [name for name in arguments.students if name not in done]
             if not missing:
                 continue
@@ -105,10 +109,11 @@ def main() -> None:
                 if name in UNATTACKED:
                     unattacked[name] = trained
                 report = measure({name: (trained.student, SPACE)}, *test, malicious)
-                row = {"seed": seed, "scene": scene, "student": name, **report.describe(), "options": trained.options}
+                row = {"run": run, "seed": seed, "scene": scene, "student": name, **report.describe()}
+                row["options"] = trained.options
                 with arguments.output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-    rows = read(arguments.output)
+    rows = read(arguments.output, run)
     if any(row["student"] == CONTROL for row in rows):
         print(table(rows))
 

@@ -22,6 +22,14 @@ import pytest
 import keras_remos  # noqa: F401 (takes the backend that is installed, before a test imports Keras)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What a test leaves to chance is the same in every run, whichever tests ran before: toys have few neurons."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what needs KerasHub, which brings TensorFlow's text library: `-m text` runs it on any backend."""
     for item in items:
