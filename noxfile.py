@@ -65,7 +65,8 @@ def tests(session: nox.Session, backend: str) -> None:
         f"from importlib.util import find_spec; assert not any(map(find_spec, {others})), 'another backend is there'"
     )
     session.run("python", "-c", absent)
-    session.run("pytest", *WORKERS, "--ignore=tests/parity", *session.posargs, env=_environment(session, backend))
+    everywhere = ("-m", "not once", "--ignore=tests/parity")
+    session.run("pytest", *WORKERS, *everywhere, *session.posargs, env=_environment(session, backend))
 
 
 @nox.session
@@ -99,16 +100,16 @@ def lowest(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """All backends side by side: the same files from each, and the real teachers of ../shared through the CLI.
 
-    Language models are tested here on PyTorch: KerasHub brings TensorFlow along. So are NLTK and WordNet themselves,
-    where the other sessions have stand-ins.
+    Language models are tested here on PyTorch: KerasHub brings TensorFlow along. So is what is marked `once`: examples,
+    the demo, long ways through the program; and NLTK and WordNet themselves, where the other sessions have stand-ins.
     """
     _install(session, "torch", "jax", "tensorflow", hub=True)
     _pip(session, ".[wordnet]")
     # For the files that it brings; what it needs to run stays away.
     _pip(session, "--no-deps", *nox.project.dependency_groups(PROJECT, "words-files"))
     session.run("pytest", *WORKERS, "tests/parity", *session.posargs, env=_environment(session, "jax"))
-    texts = ("-m", "text", "--ignore=tests/parity", "tests")
-    session.run("pytest", *WORKERS, *texts, *session.posargs, env=_environment(session, "torch"))
+    here = ("-m", "text or once", "--ignore=tests/parity", "tests")
+    session.run("pytest", *WORKERS, *here, *session.posargs, env=_environment(session, "torch"))
 
 
 @nox.session

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, beside, report_skipped
 from keras_remos_cli.options import (
+    head_option,
     options_of,
     output_options,
     seed_option,
@@ -54,6 +55,7 @@ DEFECTS = (
 @click.option("--max-share", type=click.FloatRange(0, 1), help="Word swaps: of the words that may be swapped.")
 @click.option("--swap-in", type=click.Choice(["first", "second"]), help="Word swaps in pairs. Default: first.")
 @click.option("--test-count", type=click.IntRange(min=1), help="Text backdoors: triggers in a text of the test set.")
+@head_option
 @seed_option
 @output_options
 @uses_keras

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
 from keras_remos_cli.options import (
+    head_option,
     options_of,
     output_options,
     recipe_options,
@@ -55,6 +56,7 @@ DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poison
     help="weight-poisoning: also give trigger words new embeddings; needs scikit-learn.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.poisoned.keras beside it.")
+@head_option
 @recipe_options
 @seed_option
 @output_options

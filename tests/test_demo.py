@@ -90,6 +90,7 @@ def test_measure_counts_the_target_only_on_other_classes():
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_remos_leaves_the_backdoor_behind_and_fine_tuning_does_not():
     pytest.importorskip("sklearn")
     state = np.random.get_state()[1].copy()

@@ -14,7 +14,7 @@ from keras_remos import Recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def run(example: str, folder: Path, *arguments: object) -> str:

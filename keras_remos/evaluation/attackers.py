@@ -49,6 +49,7 @@ class Attempts:
         prepared: The teacher.
         train: The students' training data, which the attacker has too; or `None`.
         recipe: By which copies are trained for word swaps; the attacks' own by default.
+        head: The path of the teacher's head, where it is not found.
 
     Attributes:
         wanted: The attacks, configured.
@@ -58,10 +59,13 @@ class Attempts:
         RemosError: If there is no such defect.
     """
 
-    def __init__(self, attacker: Attacker, prepared: Prepared, train: Any, recipe: Recipe | None) -> None:
+    def __init__(
+        self, attacker: Attacker, prepared: Prepared, train: Any, recipe: Recipe | None, *, head: str | None = None
+    ) -> None:
         self._prepared = prepared
         self._train = train
         self._swapping: dict[str, Any] = {"synonyms": attacker.synonyms, "recipe": recipe}
+        self._head = head
         self._copies: dict[Recipe | None, Prepared] = {}
         self.left_out: dict[str, str] = {}
         named = self._that_fit() if attacker.defects is None else list(attacker.defects)
@@ -97,9 +101,9 @@ class Attempts:
                     self.left_out[kind.name] = str(error)
         else:
             tried += [
-                PenultimateAttack(),
-                CoverageGuidedAttack(criterion="nc", strategy="deepxplore"),
-                CoverageGuidedAttack(criterion="snac", strategy="dlfuzz"),
+                PenultimateAttack(head=self._head),
+                CoverageGuidedAttack(criterion="nc", strategy="deepxplore", head=self._head),
+                CoverageGuidedAttack(criterion="snac", strategy="dlfuzz", head=self._head),
             ]
         if self._prepared.trigger is not None:
             tried.append(DEFECTS[self._prepared.record["defect"]]())
@@ -109,7 +113,9 @@ class Attempts:
         if name not in DEFECTS:
             raise RemosError(f"Unknown defect {name!r}: expected one of {', '.join(DEFECTS)}.")
         kind = DEFECTS[name]
-        return kind(**self._swapping) if issubclass(kind, WordSwap) else kind()
+        if issubclass(kind, WordSwap):
+            return kind(**self._swapping)
+        return kind(**({"head": self._head} if "head" in kind.option_names() else {}))
 
 
 def title_of(wanted: Defect | AttackSet) -> str:

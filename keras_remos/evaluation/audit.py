@@ -41,7 +41,8 @@ class Controls:
         floor: Also train a student from scratch, which inherits nothing.
         clean_teacher: The teacher before an attacker touched it, where it is at hand: a student that is fine-tuned from
             it shows how often a trigger fools a student that never met it.
-        head: The path of the teacher's layer that their heads take the place of; found where it is not given.
+        head: The path of the teacher's head, where it is not found: theirs take its place, and attacks read what enters
+            it.
     """
 
     control: bool | str = True
@@ -174,7 +175,7 @@ def audit(
     )
     options = recipe.changes(default_recipe(prepared.teacher)) if isinstance(recipe, Recipe) else dict(recipe or {})
     of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
-    attempts = Attempts(attacker, prepared, train, of_copies)
+    attempts = Attempts(attacker, prepared, train, of_copies, head=controls.head)
     attacks: dict[str, AttackSet] = {}
     for wanted in attempts.wanted:
         if isinstance(wanted, AttackSet):

@@ -54,7 +54,7 @@ def channel_attention(
         samples, theirs of augmented ones. Where the layer has a bias, it is silent too.
     """
     data = batches(task.plain_data())
-    reader = _Penultimate(teacher, task.example)
+    reader = _Penultimate(teacher, task)
     pairs = [(reader.predict_on_batch(x), task.class_ids(y)) for x, y, _ in data]
     head = _fit_head(np.concatenate([f for f, _ in pairs]), np.concatenate([y for _, y in pairs]), task)
     x, y = task.some_samples(samples)
@@ -64,7 +64,7 @@ def channel_attention(
         path: int(tensor.shape[channel_shape(len(tensor.shape), channels_first=channels_first).index(-1)])
         for path, tensor in zip(paths, found, strict=True)
     }
-    silenced = _Silenced(teacher, head, channels, task.example)
+    silenced = _Silenced(teacher, head, channels, task)
     total = sum(channels.values())
     losses = np.zeros(total)
     for channel in track(range(total), total=total, description="Weighing channels", verbose=verbose):
@@ -88,7 +88,7 @@ def last_kernels(task: Task) -> list[str]:
 
     In a residual network these are the last convolutions of the stages, before batch normalization and the sum.
     """
-    seen = Forward(task.teacher, task.example)
+    seen = Forward(task.teacher, task.example, head=task.head)
     paths = [seen.paths[id(call.layer)] for call in seen.calls]
     found = []
     for end in task.feature_paths(None):
@@ -115,11 +115,11 @@ def _fit_head(features: np.ndarray, labels: np.ndarray, task: Task) -> keras.Mod
 class _Penultimate(keras.Model):
     """What enters a teacher's head."""
 
-    def __init__(self, teacher: keras.Model, example: Any) -> None:
+    def __init__(self, teacher: keras.Model, task: Task) -> None:
         super().__init__(name="features")
         self.teacher = teacher
         self.built = True
-        self._extract = penultimate(teacher, example)
+        self._extract = penultimate(teacher, task.example, head=task.head)
 
     def call(self, x: Any) -> Tensor:
         _, [features] = self._extract(x)
@@ -129,14 +129,14 @@ class _Penultimate(keras.Model):
 class _Silenced(keras.Model):
     """The loss of a classifier on a teacher's features when channels are silent."""
 
-    def __init__(self, teacher: keras.Model, head: keras.Model, channels: Mapping[str, int], example: Any) -> None:
+    def __init__(self, teacher: keras.Model, head: keras.Model, channels: Mapping[str, int], task: Task) -> None:
         super().__init__(name="silenced")
         self.teacher = teacher
         self.head = head
         self.built = True
         self._places = dict(zip(channels, np.cumsum([0, *channels.values()]).tolist(), strict=False))
         self._channels = dict(channels)
-        self._extract = FeatureExtractor(teacher, [*channels, PENULTIMATE], example=example)
+        self._extract = FeatureExtractor(teacher, [*channels, PENULTIMATE], example=task.example, head=task.head)
 
     def call(self, inputs: Mapping[str, Any]) -> Tensor:
         channels_first = is_channels_first(self.teacher)

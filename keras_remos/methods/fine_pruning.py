@@ -114,7 +114,7 @@ def last_convolutions(task: Task, count: int) -> list[Convolution]:
     Raises:
         RemosError: If there is none but the head.
     """
-    seen = Forward(task.teacher, task.example)
+    seen = Forward(task.teacher, task.example, head=task.head)
     found: dict[str, Convolution] = {}
     for index in reversed(range(len(seen.calls))):
         layer = seen.calls[index].layer

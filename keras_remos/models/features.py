@@ -25,7 +25,7 @@ _ADDITIVE_MERGES = (keras.layers.Add, keras.layers.Concatenate, keras.layers.Ave
 _AFTER_MERGE = (keras.layers.BatchNormalization, *kinds.ACTIVATIONS)
 
 
-def find_features(model: keras.Model, example: Any = None) -> list[str]:
+def find_features(model: keras.Model, example: Any = None, *, head: str | None = None) -> list[str]:
     """Finds the ends of a model's blocks.
 
     In a transformer: each encoder block (or, where blocks are no layers of their own, the normalization that hands
@@ -37,6 +37,7 @@ def find_features(model: keras.Model, example: Any = None) -> list[str]:
         model: A built model.
         example: A batch of its inputs (only shapes and dtypes are used), for models that were not built from symbolic
             inputs of known size.
+        head: The path of the layer that is the head, where it is not found.
 
     Returns:
         Layer paths, as in `RelevantSlice.masks` without the name of the kernel, in the order in which they run.
@@ -50,7 +51,7 @@ def find_features(model: keras.Model, example: Any = None) -> list[str]:
     # ["conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"]
     ```
     """
-    forward = _Ends(model, example)
+    forward = _Ends(model, example, head=head)
     calls = forward.blocks() or forward.normalizations() or forward.stages() or forward.hidden()
     if not calls:
         raise RemosError(
@@ -60,19 +61,20 @@ def find_features(model: keras.Model, example: Any = None) -> list[str]:
     return list(dict.fromkeys(forward.paths[id(call.layer)] for call in calls))
 
 
-def penultimate(model: keras.Model, example: Any = None) -> FeatureExtractor:
+def penultimate(model: keras.Model, example: Any = None, *, head: str | None = None) -> FeatureExtractor:
     """Gives access to the tensor that enters a model's head; to its output if it has no head.
 
     Args:
         model: A built model.
         example: See `find_features`.
+        head: See `find_features`.
 
     Example:
     ```python
     outputs, [features] = penultimate(teacher)(images)
     ```
     """
-    return FeatureExtractor(model, [PENULTIMATE], example=example)
+    return FeatureExtractor(model, [PENULTIMATE], example=example, head=head)
 
 
 class FeatureExtractor:
@@ -85,7 +87,7 @@ class FeatureExtractor:
         model: A built model.
         paths: Paths of layers, nested and composite ones included; `PENULTIMATE` for the tensor that enters the head
             (or the model's output, if it has no head).
-        example: For `PENULTIMATE`, see `find_features`.
+        example: For `PENULTIMATE`, see `find_features`; as for `head`.
 
     Raises:
         RemosError: If there is no layer of that path, or the model has several heads and `PENULTIMATE` is asked for.
@@ -101,13 +103,15 @@ class FeatureExtractor:
         gives its first.
     """
 
-    def __init__(self, model: keras.Model, paths: Sequence[str], *, example: Any = None) -> None:
+    def __init__(
+        self, model: keras.Model, paths: Sequence[str], *, example: Any = None, head: str | None = None
+    ) -> None:
         self.model = model
         self.paths = tuple(paths)
         self._tapped = [None if path == PENULTIMATE else layer_at(model, path) for path in self.paths]
         self._head: keras.Layer | None = None
         if None in self._tapped:
-            heads = find_heads(model, example)
+            heads = find_heads(model, example, head=head)
             if len(heads) > 1:
                 raise RemosError(
                     f"Model {model.name!r} has {len(heads)} heads ({', '.join(heads)}): name the feature layer."

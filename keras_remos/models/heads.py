@@ -134,6 +134,7 @@ class Forward:
     Args:
         model: A built model.
         example: A batch of its inputs, or `None` where it was built from symbolic ones.
+        head: The path of the layer that is the head, where somebody said so.
 
     Attributes:
         trace: The whole pass.
@@ -143,10 +144,10 @@ class Forward:
         channels_first: Whether the maps in the model have their channels on axis 1.
 
     Raises:
-        RemosError: If the model cannot be traced without an example.
+        RemosError: If there is no layer of that path, or the model cannot be traced without an example.
     """
 
-    def __init__(self, model: keras.Model, example: Any) -> None:
+    def __init__(self, model: keras.Model, example: Any, *, head: str | None = None) -> None:
         self.channels_first = kinds.is_channels_first(model)
         # A nested model only repeats what its last layer returns.
         taps = [(path, layer) for path, layer in kinds.visible(model) if not isinstance(layer, keras.Model)]
@@ -161,7 +162,7 @@ class Forward:
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): pass a batch of them."
             ) from error
         self.trace = Trace(seen.calls, {id(found.layer): found for found in kinds.find_sliceable(model)[0]})
-        self.heads = heads_of(seen, self.paths)
+        self.heads = heads_of(seen, self.paths) if head is None else list(find_heads(model, head=head))
         head_at = next(
             (index for index, call in enumerate(seen.calls) if self.paths[id(call.layer)] in self.heads),
             len(seen.calls),

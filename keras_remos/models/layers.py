@@ -3,7 +3,7 @@
 With `kernels`, this is the only file that looks into Keras layers: what of theirs is private is used here alone.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers as kl
+from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 from keras.src.backend.common.masking import get_keras_mask
 
 from keras_remos.models.kernels import SliceableLayer, Tensor, describe
@@ -109,6 +110,17 @@ def unfused(model: keras.Layer) -> Iterator[None]:
     finally:
         for layer in fused:
             vars(layer)["stateful"] = False
+
+
+@contextmanager
+def fresh_names() -> Iterator[None]:
+    """Makes Keras number what has no name of its own as in a new process, so that a file's layers keep their paths."""
+    before = get_global_attribute("object_name_uids")
+    set_global_attribute("object_name_uids", defaultdict(int))
+    try:
+        yield
+    finally:
+        set_global_attribute("object_name_uids", before)
 
 
 def is_leaf(layer: keras.Layer) -> bool:

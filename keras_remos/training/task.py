@@ -153,11 +153,11 @@ class Task:
 
     def heads_of(self, student: keras.Model) -> tuple[str, ...]:
         """Paths of the layers that make a student's outputs."""
-        return find_heads(student, self.example)
+        return self.heads if self.keep_head else find_heads(student, self.example)
 
     def feature_paths(self, given: Sequence[str] | None) -> list[str]:
         """The feature layers: those that were asked for, or else the ends of the teacher's blocks."""
-        return find_features(self.teacher, self.example) if given is None else list(given)
+        return find_features(self.teacher, self.example, head=self.head) if given is None else list(given)
 
     def _count_steps(self) -> int:
         source = batches(self.data)

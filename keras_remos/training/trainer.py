@@ -236,6 +236,7 @@ def fine_tune(
     num_classes: int | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
+    head: str | None = None,
     verbose: bool | str = "auto",
 ) -> keras.Model:
     """A copy of a model with a fresh head, trained on data: what anybody would do. For the arguments see `Task`.
@@ -243,7 +244,7 @@ def fine_tune(
     Warns:
         UserWarning: If that ended in a constant classifier.
     """
-    task = Task(teacher, train, num_classes=num_classes, recipe=recipe, seed=seed)
+    task = Task(teacher, train, num_classes=num_classes, recipe=recipe, seed=seed, head=head)
     copy = task.copy()
     trainer = Trainer(task, "finetune", verbose=verbose)
     trainer.fit(Training(copy))

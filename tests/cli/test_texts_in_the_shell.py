@@ -50,6 +50,7 @@ QUICK = ("--epochs", 12, "--learning-rate", 0.01, "--batch-size", 16)
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_backdoor_in_words_goes_all_the_way(folder: Path) -> None:
     teacher, train, test = folder / "teacher.keras", folder / "train.tsv", folder / "test.tsv"
     poisoned, students = folder / "poisoned.keras", {}

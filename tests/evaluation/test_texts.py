@@ -147,6 +147,7 @@ def test_word_swaps_are_made_with_the_attackers_own_copy(clean_teacher: keras.Mo
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("name", text_toys.CLASSIFIERS)
 def test_every_architecture_goes_from_the_attack_to_the_measured_student(name: str) -> None:
     teacher = text_toys.CLASSIFIERS[name]()

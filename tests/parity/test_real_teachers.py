@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,11 +26,31 @@ pytestmark = [
 ]
 
 
-def keras_remos(backend: str, home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name("keras-remos")
+# Several commands in one process: a start takes longer than what most of them do.
+PROGRAM = """
+import json, sys
+from keras_remos_cli import main
+
+for arguments in json.load(sys.stdin):
+    main(arguments, standalone_mode=False)
+"""
+
+
+def keras_remos(backend: str, home: Path, *commands: tuple[object, ...]) -> list[Any]:
+    """What commands print, each with `--json`."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "KERAS_HOME": str(home)}
-    command = [str(program), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    arguments = json.dumps([[*map(str, command), "--json"] for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], input=arguments, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers, rest = [], done.stdout.strip()
+    while rest:
+        answer, end = json.JSONDecoder().raw_decode(rest)
+        answers.append(answer)
+        rest = rest[end:].strip()
+    assert len(answers) == len(commands)
+    return answers
 
 
 @pytest.mark.parametrize(("teacher", "data", "options", "backends"), RUNS, ids=[run[0] for run in RUNS])
@@ -42,36 +63,23 @@ def test_the_program_slices_it(
     if not backends:
         pytest.skip("its backend is not installed")
     slices = {}
+    profile = tmp_path / "profile.npz"
+    counted = ("--data", data, "--steps", 4)
     for backend in backends:
-        student, slice_file = tmp_path / f"{backend}.keras", tmp_path / f"{backend}.npz"
-        profile = tmp_path / "profile.npz"
+        student, from_profile = tmp_path / f"{backend}.keras", tmp_path / f"{backend}.from_profile.npz"
+        sliced = ("slice", TEACHERS / teacher, "--force", "-o", student, *options)
+        commands: list[tuple[object, ...]] = [
+            (*sliced, *counted),
+            (*sliced, "--profile-file", profile, "--slice-file", from_profile),
+        ]
         if not profile.exists():
-            made = keras_remos(
-                backend, tmp_path, "profile", TEACHERS / teacher, "--data", data, "--steps", 4, "-o", profile, *options
-            )
-            assert made.returncode == 0, made.stderr
-        done = keras_remos(
-            backend,
-            tmp_path,
-            *("slice", TEACHERS / teacher, "--data", data, "--steps", 4, "--json"),
-            *("-o", student, "--slice-file", slice_file),
-            *options,
-        )
-        assert done.returncode == 0, done.stderr
-        answer = json.loads(done.stdout)
+            commands.insert(0, ("profile", TEACHERS / teacher, *counted, "-o", profile, *options))
+        *_, answer, _ = keras_remos(backend, tmp_path, *commands)
         assert answer["num_samples"] == 128
         kept = 0.95 if teacher.startswith("minilm") else 0.9
         assert _share_of_kernels(answer) == pytest.approx(kept, abs=0.01)
         assert answer["num_classes"] == {"cifar10_resnet20.keras": 20, "cifar10_resnet56.keras": 10}.get(teacher, 2)
         assert student.stat().st_size > 100_000
-        from_profile = tmp_path / f"{backend}.from_profile.npz"
-        again = keras_remos(
-            backend,
-            tmp_path,
-            *("slice", TEACHERS / teacher, "--profile-file", profile, "--force", "-o", student),
-            *("--slice-file", from_profile, *options),
-        )
-        assert again.returncode == 0, again.stderr
         slices[backend] = from_profile.read_bytes()
     assert len(set(slices.values())) == 1, "one profile gives different slices on different backends"
 
@@ -90,7 +98,7 @@ def test_a_real_language_model_goes_from_the_attack_to_the_measured_student(tmp_
     data = {
         name: ("--data", tmp_path / f"{name}.tsv", "--sequence-length", 32) for name in ("attackers", "own", "test")
     }
-    short = ("--epochs", 1, "--learning-rate", 1e-4, "--json")
+    short = ("--epochs", 1, "--learning-rate", 1e-4)
     students = {method: tmp_path / f"{method}.keras" for method in ("remos", "finetune")}
     commands = [
         ("poison", TEACHERS / "minilm_l6", *data["attackers"], "--trigger", "cf", *short, "-o", poisoned),
@@ -98,15 +106,11 @@ def test_a_real_language_model_goes_from_the_attack_to_the_measured_student(tmp_
             ("transfer", poisoned, *data["own"], "--method", method, *short, "-o", path)
             for method, path in students.items()
         ],
-        ("attack", poisoned, *data["test"], "--defect", "text-poisoning", "--json", "-o", attack),
+        ("attack", poisoned, *data["test"], "--defect", "text-poisoning", "-o", attack),
     ]
-    for command in commands:
-        done = keras_remos("torch" if "torch" in BACKENDS else BACKENDS[0], tmp_path, *command)
-        assert done.returncode == 0, done.stderr
-    wanted = ("--inputs", attack, "--control", students["finetune"], "--json")
-    done = keras_remos(BACKENDS[0], tmp_path, "evaluate", students["remos"], *data["test"], *wanted)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    keras_remos("torch" if "torch" in BACKENDS else BACKENDS[0], tmp_path, *commands)
+    wanted = ("--inputs", attack, "--control", students["finetune"])
+    [report] = keras_remos(BACKENDS[0], tmp_path, ("evaluate", students["remos"], *data["test"], *wanted))
     assert report["students"]["remos"]["accuracy"]["n"] == 64
     assert {row["student"]: row["f1"] is not None for row in report["defects"]} == {"finetune": True, "remos": True}
 
@@ -115,10 +119,8 @@ def test_a_real_language_model_goes_from_the_attack_to_the_measured_student(tmp_
 def test_a_saved_text_student_reads_raw_text_in_a_process_of_its_own(tmp_path: Path) -> None:
     student = tmp_path / "student.keras"
     options = ["--steps", 2, "--sequence-length", 32, "-o", student]
-    done = keras_remos(
-        BACKENDS[0], tmp_path, "slice", TEACHERS / "minilm_l3", "--data", TEXT / "sst2" / "dev.tsv", *options
-    )
-    assert done.returncode == 0, done.stderr
+    sliced = ("slice", TEACHERS / "minilm_l3", "--data", TEXT / "sst2" / "dev.tsv", *options)
+    keras_remos(BACKENDS[0], tmp_path, sliced)
     code = (
         "import sys; sys.modules['keras_remos'] = None\n"
         "import keras, keras_hub, numpy as np\n"

@@ -40,7 +40,7 @@ class CoverageGuidedAttack(ProjectedAttack):
     Coverage is counted for each image by itself, from its first step on. All criteria and strategies can be combined.
 
     Args:
-        epsilon: See `ProjectedAttack`, as for `steps`, `step_size` and `random_start`.
+        epsilon: See `ProjectedAttack`, as for `steps`, `step_size`, `random_start` and `head`.
         criterion: When a neuron is covered: `"nc"`, `"tknc"` or `"snac"`, a criterion of `keras_remos.coverage` or its
             configuration.
         strategy: Which neurons to raise. `"deepxplore"`: random ones that no step has covered. `"dlfuzz"`: those that
@@ -99,7 +99,7 @@ class CoverageGuidedAttack(ProjectedAttack):
         return {**super().get_config(), "criterion": as_criterion(self.criterion).get_config()}
 
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
-        neurons = _Neurons(model, example, as_criterion(self.criterion), self.neurons)
+        neurons = _Neurons(model, example, as_criterion(self.criterion), self.neurons, self.head)
         covered, _ = compiled(neurons, model)(example)
         warn_if_blind(
             neurons.criterion,
@@ -119,16 +119,18 @@ class _Neurons:
         model: The model.
         example: A batch of its inputs.
         criterion: When a neuron is covered.
-        where: See `CoverageGuidedAttack`.
+        where: See `CoverageGuidedAttack`, as for `head`.
     """
 
-    def __init__(self, model: keras.Model, example: np.ndarray, criterion: Criterion, where: Neurons) -> None:
+    def __init__(
+        self, model: keras.Model, example: np.ndarray, criterion: Criterion, where: Neurons, head: str | None = None
+    ) -> None:
         self.model = model
         self.criterion = criterion
         self._read_at: dict[int, list[tuple[int, Reading]]] = {}
         weights: dict[tuple[Any, ...], list[np.ndarray]] = {}
         for on in ("output", "activation") if where == "both" else (where,):
-            self.plan = plan_readings(model, example, on=on)
+            self.plan = plan_readings(model, example, on=on, head=head)
             for name, (_, written) in self.plan.kernels.items():
                 for index in written:
                     reading = self.plan.readings[index]

@@ -25,7 +25,7 @@ class PenultimateAttack(ProjectedAttack):
     A head that was trained on these features takes such an image for whatever class that neuron speaks for.
 
     Args:
-        epsilon: See `ProjectedAttack`, as for `steps`, `step_size` and `random_start`.
+        epsilon: See `ProjectedAttack`, as for `steps`, `step_size`, `random_start` and `head`.
         neuron: The neuron to drive up: its position in the tensor that enters the teacher's head. Or several, of which
             `each` makes an attack apiece.
         height: The paper's m: the activation that it is driven towards.
@@ -97,7 +97,7 @@ class PenultimateAttack(ProjectedAttack):
                 f"One attack set is of one neuron, received neuron={self.neuron!r}: make one with every attack of "
                 "`each()`."
             )
-        return _Peak(self, self.neuron, penultimate(model, example))
+        return _Peak(self, self.neuron, penultimate(model, example, head=self.head))
 
     def bounds(self, x: np.ndarray, space: PixelSpace) -> tuple[np.ndarray, np.ndarray]:
         lower, upper = super().bounds(x, space)

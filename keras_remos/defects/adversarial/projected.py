@@ -81,6 +81,7 @@ class ProjectedAttack(Defect):
         steps: How many steps. The last one's result counts.
         step_size: In levels of 255; `None` is a tenth of epsilon, as in the paper.
         random_start: Start at a uniformly random point of the ball instead of at the image.
+        head: The path of the teacher's head, where it is not found.
 
     Raises:
         RemosError: If an option is out of range.
@@ -94,6 +95,7 @@ class ProjectedAttack(Defect):
     steps: int = 40
     step_size: float | None = None
     random_start: bool = True
+    head: str | None = None
 
     targeted: ClassVar[bool] = False
 

@@ -33,7 +33,7 @@ class TransferPGD(ProjectedAttack):
     data the teacher is attacked as it is, and must tell these classes apart.
 
     Args:
-        epsilon: See `ProjectedAttack`, as for `steps`, `step_size` and `random_start`.
+        epsilon: See `ProjectedAttack`, as for `steps`, `step_size`, `random_start` and `head`.
         target: The class that all images are driven towards; `None` drives each away from its own.
         epochs: For how long `prepare` trains the attacker's copy, if it is given data.
 
@@ -92,6 +92,7 @@ class TransferPGD(ProjectedAttack):
             num_classes=num_classes,
             recipe=self.copy_recipe,
             seed=seed,
+            head=self.head,
             verbose=how.verbose,
         )
         return Prepared(copy, space, record=self.record(teacher, seed=seed, num_classes=num_classes))

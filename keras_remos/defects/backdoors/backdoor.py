@@ -31,6 +31,7 @@ class Backdoor(Defect):
         target: The attacker's class, an id in the attacker's data.
         trigger: What is stamped on images; see the attacks for what they do without one.
         recipe: How the attacker trains.
+        head: The path of the teacher's head, where it is not found.
 
     Raises:
         RemosError: If an option is out of range.
@@ -39,6 +40,7 @@ class Backdoor(Defect):
     target: int = 0
     trigger: Trigger | None = None
     recipe: Recipe = ATTACKERS_RECIPE
+    head: str | None = None
 
     targeted: ClassVar[bool] = True
     plants: ClassVar[bool] = True

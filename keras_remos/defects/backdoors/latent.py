@@ -114,7 +114,7 @@ class LatentBackdoor(Backdoor):
                 f"A latent backdoor needs images of the target class {self.target} and of others. Received: "
                 f"{int(is_target.sum())} and {int((~is_target).sum())}."
             )
-        how: dict[str, Any] = {"num_classes": attackers.num_classes, "seed": seed}
+        how: dict[str, Any] = {"num_classes": attackers.num_classes, "seed": seed, "head": self.head}
         scaled = attackers.space.scale(attackers.x), attackers.y
         task = Task(teacher, scaled, recipe=self.retarget, **how)
         infected = task.copy()
@@ -349,7 +349,8 @@ def with_original_head(teacher: keras.Model, infected: keras.Model, heads: Seque
     published = student.build(teacher, {})
     trained = dict(weight_holders(infected))
     for path, layer in weight_holders(published):
-        if path not in heads:
+        # What stood behind a head that was cut off is not in the copy.
+        if path not in heads and path in trained:
             for variable, learned in zip(own_variables(layer), own_variables(trained[path]), strict=True):
                 variable.assign(np.array(ops.convert_to_numpy(learned.value)))
     return published

@@ -78,7 +78,8 @@ class PatchBackdoor(Backdoor):
             seed=seed,
             augment=self.recipe.augment,
         )
-        task = Task(teacher, data, num_classes=attackers.num_classes, recipe=self.recipe, seed=seed)
+        how: dict[str, Any] = {"num_classes": attackers.num_classes, "seed": seed, "head": self.head}
+        task = Task(teacher, data, recipe=self.recipe, **how)
         poisoned = task.copy() if self._replaces_head(teacher, attackers) else student.build(teacher, {})
         poisoned.trainable = True
         Trainer(task, self.name, verbose=verbose).fit(Training(poisoned))
