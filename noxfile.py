@@ -41,17 +41,12 @@ def _at_its_floor(requirement: str) -> str:
 
 def _environment(session: nox.Session, backend: str) -> dict[str, str]:
     # A home of its own: Keras keeps settings there, and a backend chosen in them would hide a bug.
-    home = session.create_tmp()
     return {
         "KERAS_BACKEND": backend,
-        "KERAS_HOME": home,
+        "KERAS_HOME": session.create_tmp(),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         # Many tests start programs. Where this is set, each would compile all that it imports again.
         "PYTHONDONTWRITEBYTECODE": "",
-        # Of what toys compile to, a quarter has been compiled for another test.
-        "JAX_COMPILATION_CACHE_DIR": str(Path(home, "compiled").resolve()),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
 
 

@@ -51,6 +51,8 @@ def find_constant(student: keras.Model, task: Task) -> Constant | None:
     if batches(task.data).once:
         return None
     x, labels = task.some_samples(SAMPLES)
+    if len(labels) < FEWEST_OTHERS:
+        return None
     size = min(task.recipe.batch_size, len(labels))
     classify = compiled(lambda x: student(x, training=False), student)
     found = []

@@ -136,6 +136,7 @@ def test_families_by_name(name, expected):
     assert guess_scaling(keras.Sequential([keras.Input((8, 8, 3)), named(name)], name="outer"))[0] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "options"),
     [

@@ -102,6 +102,7 @@ def test_an_encoder_is_the_mean_over_tokens(name: str, classifiers: dict[str, ke
     assert SentenceSimilarity(encoder).get_config()["encode"].startswith("TextEncoder(")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [WordImportance, GreedySwap])
 @pytest.mark.parametrize("name", ["bert", "roberta"])
 def test_the_attack_is_the_slow_one(name: str, kind: Any, classifiers: dict[str, keras.Model]) -> None:

@@ -17,6 +17,9 @@ from keras_remos.slicing import ranking
 from keras_remos.slicing.ranking import CoveredKernel
 from keras_remos.slicing.scores import score
 
+# They are of NumPy alone (see test_architecture).
+pytestmark = pytest.mark.once
+
 TIES = ("average", "order")
 SCOPES = ("layer", "model")
 DTYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64, np.dtype(">f4"))
