@@ -32,6 +32,7 @@ def build(
     reset: Reset = "zeros",
     freeze: bool = False,
     in_place: bool = False,
+    all_train: bool = False,
     seed: int = 0,
 ) -> keras.Model:
     """Makes a student that starts from a slice of the teacher.
@@ -49,11 +50,12 @@ def build(
             in this process and leaves no trace in a saved student. An optimizer with `use_ema=True` overwrites weights
             after their constraints, and is not held back.
         in_place: Reset the weights of the teacher itself, for models that cannot be copied.
+        all_train: Lets every layer train, whatever the teacher's do.
         seed: For the fresh head and `reset="initializer"`.
 
     Returns:
-        An uncompiled, plain Keras model. Its layers train if the teacher's do, and those that lost weights or are the
-        fresh head in any case.
+        An uncompiled, plain Keras model. Unless all train, its layers do if the teacher's do, and those that lost
+        weights or are the fresh head in any case.
 
     Raises:
         StudentError: If the teacher cannot be copied, its head cannot be replaced, or an option has no such value.
@@ -86,7 +88,9 @@ def build(
             kernel.variable.constraint = KeepReset(mask, fresh, first=kernel.variable.constraint)
         if not mask.all() and id(kernel.variable) not in trains and found.layer not in frozen:
             frozen.append(found.layer)
-    if frozen:
+    if all_train:
+        kinds.set_trainable(student, True)
+    elif frozen:
         _unfreeze(student, frozen)
         warnings.warn(
             f"{len(frozen)} layer{'s' if len(frozen) > 1 else ''} of {teacher.name!r} with trainable=False lost "

@@ -128,16 +128,15 @@ class Task:
             masks: For each kernel a boolean array of its shape: `True` where the weight is kept; the others are zero.
             freeze: Whether they stay so.
         """
-        made = students.build(
+        return students.build(
             self.teacher,
             masks,
             heads=self.heads,
             num_classes=None if self.keep_head else self.num_classes,
             freeze=freeze,
+            all_train=True,
             seed=self.seed,
         )
-        kinds.set_trainable(made, True)
-        return made
 
     def fresh(self) -> keras.Model:
         """A student of the teacher's architecture that shares no weight with it."""

@@ -11,7 +11,8 @@ import toys
 from keras import layers as kl
 
 from keras_remos import RelevantSlice, RelevantSlicer
-from keras_remos.models.layers import find_sliceable
+from keras_remos.models.layers import find_sliceable, walk
+from keras_remos.slicing.student import build
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 6, 6, 2)).astype("float32")
@@ -132,6 +133,12 @@ def test_a_single_weight_that_its_owner_froze_stays_frozen() -> None:
         student = made.apply(model, in_place=True)
     assert student.get_layer("first").kernel.trainable
     assert not student.get_layer("second").bias.trainable
+
+
+def test_nothing_is_said_where_all_are_to_train() -> None:
+    model = whole()
+    student = build(model, sliced(model).masks, heads=("head",), num_classes=2, all_train=True)
+    assert all(layer.trainable for _, layer in walk(student)) and not any(flags(model))
 
 
 def test_nothing_is_said_where_nothing_that_trains_was_frozen() -> None:
