@@ -121,17 +121,22 @@ class CoverageModel(keras.Model):
         self, layer: keras.Layer, before: Tensor, after: Tensor, reading: Reading, masks: _Masks, valid: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Counts, positions, and a number that is finite where all activations are: of each sample."""
+        (samples,) = ops.shape(valid)
+        told_apart = reading.leading == "samples"
         if not reading.neuron_axes:
-            counts = count_tokens(before, reading.neurons, masks.of_tokens(layer, before), valid)
+            tokens = reading.by_sample(before, samples)
+            mask = masks.of_tokens(layer, tokens) if told_apart else None
+            # What is looked up for one sample that stands for all is looked up for each.
+            stands_for = ops.sum(valid)[None] if reading.leading == "constant" else valid
+            counts = count_tokens(tokens, reading.neurons, mask, stands_for)
             return counts, ops.ones_like(valid), ops.zeros_like(valid, dtype="float32")
-        tensor = self.plan.neurons(reading, before, after)
-        padding = masks.of_neurons(tensor, reading.neuron_axes)
+        tensor = self.plan.neurons(reading, before, after, samples)
+        padding = masks.of_neurons(tensor, reading.neuron_axes) if told_apart else None
         activations = Activations(tensor, reading.neuron_axes, padding, reading.relu, reading.nonnegative).merged()
         pieces = [(*self.rule.count(piece), piece.check()) for piece in activations.pieces()]
         counts, positions, checks = pieces[0] if len(pieces) == 1 else map(ops.concatenate, zip(*pieces, strict=True))
         if tensor.shape[0] == 1:
             # Made of weights alone, it may stand for every sample.
-            (samples,) = ops.shape(valid)
             counts = ops.broadcast_to(counts, (samples, reading.neurons))
             positions, checks = (ops.broadcast_to(part, (samples,)) for part in (positions, checks))
         return counts, positions, checks

@@ -173,7 +173,7 @@ def count_tokens(tokens: Tensor, vocabulary: int, mask: Tensor | None, valid: Te
         tokens: Token ids, shape `(batch, ...)`.
         vocabulary: How many tokens there are.
         mask: `None`, or boolean of the shape of `tokens`: `False` where a token is padding.
-        valid: Which samples count, shape `(batch,)`, int32 of 0 and 1.
+        valid: For how many samples each counts, shape `(batch,)`, int32: 0 or 1, or more where it stands for several.
 
     Returns:
         Shape `(vocabulary,)`, int32.
@@ -185,7 +185,8 @@ def count_tokens(tokens: Tensor, vocabulary: int, mask: Tensor | None, valid: Te
     flat = ops.sort(ops.where(ops.logical_and(counted, valid[:, None] > 0), flat, vocabulary), axis=1)
     repeated = ops.concatenate([ops.zeros_like(flat[:, :1], dtype="bool"), flat[:, 1:] == flat[:, :-1]], axis=1)
     once = ops.reshape(ops.where(repeated, vocabulary, flat), (-1,))
-    return ops.segment_sum(ops.ones_like(once), once, num_segments=vocabulary + 1)[:vocabulary]
+    times = ops.reshape(ops.broadcast_to(valid[:, None], ops.shape(flat)), (-1,))
+    return ops.segment_sum(times, once, num_segments=vocabulary + 1)[:vocabulary]
 
 
 CRITERIA: dict[str, type[Criterion]] = {kind.name: kind for kind in (NeuronCoverage, TopKCoverage, StrongCoverage)}

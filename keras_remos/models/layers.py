@@ -3,7 +3,8 @@
 With `kernels`, this is the only file that looks into Keras layers: what of theirs is private is used here alone.
 """
 
-from collections import Counter, defaultdict
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,8 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers as kl
-from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 from keras.src.backend.common.masking import get_keras_mask
+from keras.src.models.functional import Functional
+from keras.src.utils.naming import to_snake_case
 
 from keras_remos.models.kernels import SliceableLayer, Tensor, describe
 
@@ -64,8 +66,8 @@ Into = Callable[[keras.Layer], bool]
 def walk(model: keras.Layer, *, into: Into = lambda layer: True) -> Iterator[tuple[str, keras.Layer]]:
     """Yields `(path, layer)` for every layer below `model`, each once, parents first.
 
-    The path is made of layer names, so that it is the same however and wherever the model was built; the second of
-    two siblings with one name gets `#2`. (Keras' own `layer.path` depends on how a model was built.)
+    The path is made of `lasting_name`s, so that it is the same however, wherever and how often the model was built; the
+    second of two siblings with one name gets `#2`. (Keras' own `layer.path` depends on how a model was built.)
 
     Args:
         model: The model.
@@ -89,8 +91,25 @@ def _children(parent: keras.Layer, prefix: str, seen: set[int]) -> Iterator[tupl
         if id(child) in seen:
             continue
         seen.add(id(child))
-        names[child.name] += 1
-        yield prefix + (child.name if names[child.name] == 1 else f"{child.name}#{names[child.name]}"), child
+        name = lasting_name(child, parent)
+        names[name] += 1
+        yield prefix + (name if names[name] == 1 else f"{name}#{names[name]}"), child
+
+
+def lasting_name(layer: keras.Layer, parent: keras.Layer) -> str:
+    """The name of a layer, the same in every copy of the model that it is in.
+
+    Functional and sequential models keep their layers' names in their configuration. Elsewhere a layer without a name
+    is named anew whenever the model is built: after its class, with a number that counts up. That is left off.
+
+    Args:
+        layer: The layer.
+        parent: What it is in.
+    """
+    if type(parent) in (Functional, keras.Sequential):
+        return layer.name
+    found = re.fullmatch(rf"((?:forward_|backward_)?{to_snake_case(type(layer).__name__)})(?:_\d+)?", layer.name)
+    return found[1] if found else layer.name
 
 
 def visible(model: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
@@ -110,17 +129,6 @@ def unfused(model: keras.Layer) -> Iterator[None]:
     finally:
         for layer in fused:
             vars(layer)["stateful"] = False
-
-
-@contextmanager
-def fresh_names() -> Iterator[None]:
-    """Makes Keras number what has no name of its own as in a new process, so that a file's layers keep their paths."""
-    before = get_global_attribute("object_name_uids")
-    set_global_attribute("object_name_uids", defaultdict(int))
-    try:
-        yield
-    finally:
-        set_global_attribute("object_name_uids", before)
 
 
 def is_leaf(layer: keras.Layer) -> bool:
@@ -249,7 +257,7 @@ def _describe(layer: keras.Layer, path: str) -> tuple[SliceableLayer | None, str
         The reason is `None` where they do, and empty where the layer speaks for them.
     """
     if isinstance(layer, kl.TimeDistributed):
-        inner = describe(layer.layer, f"{path}/{layer.layer.name}")
+        inner = describe(layer.layer, f"{path}/{lasting_name(layer.layer, layer)}")
         if inner is None or inner.table is not None:
             return None, "inside TimeDistributed, which calls it out of sight"
         return replace(inner, layer=layer), ""

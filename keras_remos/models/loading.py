@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_remos.errors import TeacherError
-from keras_remos.models.layers import fresh_names, own_variables, walk, weight_holders
+from keras_remos.models.layers import own_variables, walk, weight_holders
 from keras_remos.saving import PathLike
 
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy"}
@@ -180,11 +180,6 @@ def _load_folder(source: Path, allow_unsafe: bool) -> keras.Model:
         found = f"only pickles ({', '.join(pickled)}), which are refused" if pickled else "none"
         raise TeacherError(f"{source} must hold weights as safetensors or *.weights.h5; found {found}.")
     hub = _keras_hub()
-    with fresh_names():
-        return _from_preset(hub, source)
-
-
-def _from_preset(hub: Any, source: Path) -> keras.Model:
     folder = str(source.resolve())
     errors = []
     has_head = (source / "task.json").is_file()

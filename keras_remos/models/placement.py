@@ -22,9 +22,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import keras
+
 from keras_remos.models import layers as kinds
-from keras_remos.models.kernels import Side, SliceableLayer
-from keras_remos.models.trace import Trace
+from keras_remos.models.kernels import Side, SliceableLayer, Tensor
+from keras_remos.models.trace import Leading, Trace
 
 NeuronSite = Literal["activation", "output"]
 
@@ -36,8 +38,10 @@ class Reading:
     Args:
         call: Which of the tapped calls, counted from 0.
         side: The call's input, its output, or the layer's hidden neurons.
-        neuron_axes: The tensor's axes that index neurons. Empty for the tokens that enter an embedding.
+        neuron_axes: The axes that index neurons in what `by_sample` returns. Empty for the tokens that enter an
+            embedding.
         neurons: How many neurons that makes: the rows of the table for an embedding.
+        leading: What axis 0 is in the pass.
         relu: Read the tensor as if a ReLU followed.
         nonnegative: Nothing in it is ever below 0: it comes from a ReLU.
         layer: The path of the first layer that uses the reading: for messages.
@@ -49,7 +53,14 @@ class Reading:
     neurons: int
     relu: bool
     nonnegative: bool
+    leading: Leading
     layer: str
+
+    def by_sample(self, tensor: Tensor, samples: int) -> Tensor:
+        """What was seen in a pass, with samples on axis 0: one that stands for all where it is the same for each."""
+        if self.leading == "samples":
+            return tensor
+        return keras.ops.reshape(tensor, (samples if self.leading == "parts" else 1, -1, *keras.ops.shape(tensor)[1:]))
 
 
 @dataclass
@@ -129,5 +140,8 @@ class _Readings:
         if key not in self.known:
             self.known[key] = len(self.readings)
             nonnegative = side != "hidden" and self.trace.comes_from_relu(tensor)
-            self.readings.append(Reading(call, side, axes, neurons, relu, nonnegative, layer))
+            leading = self.trace.leading(tensor)
+            if leading != "samples":
+                axes = tuple(axis + (axis > 0) for axis in axes)
+            self.readings.append(Reading(call, side, axes, neurons, relu, nonnegative, leading, layer))
         return self.known[key]

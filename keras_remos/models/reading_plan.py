@@ -11,7 +11,7 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.heads import find_heads, heads_of
 from keras_remos.models.kernels import SliceableLayer, Tensor
 from keras_remos.models.placement import NeuronSite, Reading, place_readings
-from keras_remos.models.trace import Trace, trace_pass
+from keras_remos.models.trace import Call, Trace, trace_pass
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,24 @@ class ReadingPlan:
     heads: list[str]
     num_calls: int
 
-    def neurons(self, reading: Reading, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """The tensor of a reading, float32 and without its `relu`, from what its call received and what it returned."""
+    def neurons(self, reading: Reading, inputs: Tensor, outputs: Tensor, samples: int) -> Tensor:
+        """The tensor of a reading, float32 and without its `relu`.
+
+        Args:
+            reading: One of the readings.
+            inputs: What its call received.
+            outputs: What its call returned.
+            samples: How many there are in the batch.
+
+        Returns:
+            Shape `(samples, ...)`; `(1, ...)` where it is the same for every sample.
+        """
         seen = outputs if reading.side == "output" else inputs
         if reading.side == "hidden":
             found = next(found for found in self.layers.values() if found.path == reading.layer and found.hidden)
             assert found.hidden is not None
             seen = found.hidden(inputs)
-        return keras.ops.cast(seen, "float32")
+        return reading.by_sample(keras.ops.cast(seen, "float32"), samples)
 
 
 def plan_readings(
@@ -87,9 +97,13 @@ def plan_readings(
     }
     leaves = [layer for _, layer in kinds.visible(model) if id(layer) in paths]
     seen = trace_pass(model, leaves, example)
-    trace = Trace(seen.calls, by_layer)
+    trace = Trace(seen, by_layer)
     heads = heads_of(seen, paths) if head is None else list(find_heads(model, example, head=head))
     left_whole = {}
+
+    def mixes_samples(call: Call) -> bool:
+        return any(seen.leading(tensor) == "mixed" for tensor in (call.inputs, call.outputs))
+
     called = {id(call.layer) for call in seen.calls}
     for found in sliceable:
         if any(f"{found.path}/".startswith(f"{head}/") for head in heads):
@@ -101,6 +115,8 @@ def plan_readings(
             left_whole[id(found)] = "never called when the model runs"
         elif any(call.layer is found.layer and kinds.is_tied_call(call.layer, call.kwargs) for call in seen.calls):
             left_whole[id(found)] = "tied: the table is the output projection too"
+        elif any(call.layer is found.layer and mixes_samples(call) for call in seen.calls):
+            left_whole[id(found)] = "axis 0 of what it sees is not the batch: samples cannot be told apart"
     skipped = [*skipped, *((found.path, left_whole[id(found)]) for found in sliceable if id(found) in left_whole)]
     placement = place_readings(trace, {id(f.layer): f for f in sliceable if id(f) not in left_whole}, on)
     if not placement.kernels:

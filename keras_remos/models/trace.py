@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -10,6 +10,14 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.gradients import data_flow
 from keras_remos.models.kernels import SliceableLayer, Tensor
 from keras_remos.models.taps import capture
+
+# The traced batch is of such a size: a prime that no other axis is a multiple of, so that the batch shows.
+_BATCHES = (13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+
+Leading = Literal["samples", "parts", "constant", "mixed"]
+"""What axis 0 of a tensor is: the batch; the batch times some parts of each sample, one behind the other (windows,
+frames); something else, the same for every batch, as the tensor is made of weights and shapes alone; or something that
+mixes samples."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,26 @@ class Pass:
 
     Args:
         calls: The calls of the tapped layers, in the order in which they end.
+        inputs: The tensors that the model takes.
         outputs: The tensors that the model returns.
         sources: For the key of each tensor, layers' or not, the keys of those that it is computed from.
     """
 
     calls: list[Call]
+    inputs: list[Passing]
     outputs: list[Passing]
     sources: Mapping[Any, set[Any]]
+
+    def leading(self, tensor: Passing) -> Leading:
+        """What axis 0 of a tensor is."""
+        batch, size = self.inputs[0].shape[0], tensor.shape[0] if tensor.shape else 0
+        if size == batch:
+            return "samples"
+        if size and batch > 1 and size % batch == 0:
+            return "parts"
+        if not self.upstream([tensor.key]) & {each.key for each in self.inputs}:
+            return "constant"
+        return "parts" if batch == 1 else "mixed"
 
     def upstream(self, keys: Iterable[Any], *, stop: Container[Any] = ()) -> set[Any]:
         """The keys of some tensors and of all that they are computed from, no further back than those of `stop`."""
@@ -67,8 +88,10 @@ def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pas
     Args:
         model: A built model.
         taps: The layers to listen to.
-        example: A batch of inputs: a structure of arrays or symbolic tensors.
+        example: A batch of inputs: a structure of arrays or symbolic tensors. Unless the model is built for batches of
+            one size, it is traced with another number of samples, which shows where they are.
     """
+    batch = _odd_batch(model, example)
     runs: list[Pass] = []
 
     class Probe(keras.Layer):
@@ -91,32 +114,49 @@ def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pas
 
                 # The model is reached through the closure: a probe that held it would add to the model's life, and a
                 # layer attribute would be tracked.
+                for tensor in keras.tree.flatten(x):
+                    mark(tensor)
                 with capture(taps, listen, model=model):
                     for tensor in keras.tree.flatten(model(x, training=False)):
                         mark(tensor)
                         returned.append(tuple(tensor.shape))
 
-            keys, sources = data_flow(run, inputs)
+            marked, sources = data_flow(run, inputs)
+            keys = iter(marked)
+            taken = [Passing(next(keys), tuple(tensor.shape)) for tensor in keras.tree.flatten(inputs)]
             calls = [
-                Call(layer, Passing(keys[2 * index], entered), Passing(keys[2 * index + 1], left), kwargs)
-                for index, (layer, entered, left, kwargs) in enumerate(seen)
+                Call(layer, Passing(next(keys), entered), Passing(next(keys), left), kwargs)
+                for layer, entered, left, kwargs in seen
             ]
-            outputs = [Passing(*pair) for pair in zip(keys[2 * len(calls) :], returned, strict=True)]
-            runs.append(Pass(calls, outputs, sources))
+            outputs = [Passing(next(keys), shape) for shape in returned]
+            runs.append(Pass(calls, taken, outputs, sources))
             return inputs
 
     def symbolic(array: Any) -> keras.KerasTensor:
-        return keras.KerasTensor(array.shape, dtype=keras.backend.standardize_dtype(array.dtype))
+        shape = array.shape if batch is None else (batch, *array.shape[1:])
+        return keras.KerasTensor(shape, dtype=keras.backend.standardize_dtype(array.dtype))
 
     Probe()(keras.tree.map_structure(symbolic, example))
     return runs[-1]
 
 
+def _odd_batch(model: keras.Model, example: Any) -> int | None:
+    """How many samples to trace a model with: a number that is no axis by itself. `None`: as many as there are."""
+    symbolic = keras.tree.flatten(kinds.symbolic_inputs(model))
+    if any(tensor is not None and tensor.shape[0] is not None for tensor in symbolic):
+        return None
+    shapes = [array.shape[1:] for array in keras.tree.flatten(example)] + [weight.shape for weight in model.weights]
+    sizes = {size for shape in shapes for size in shape}
+    return next((batch for batch in _BATCHES if all(size % batch for size in sizes)), None)
+
+
 class Trace:
     """Who makes and who takes which tensor in one forward pass."""
 
-    def __init__(self, calls: list[Call], sliceable: dict[int, SliceableLayer]) -> None:
+    def __init__(self, seen: Pass, sliceable: dict[int, SliceableLayer]) -> None:
+        calls = seen.calls
         self.calls = calls
+        self.leading = seen.leading
         self.sliceable = sliceable
         self.consumers: dict[Any, list[int]] = {}
         self.makers: dict[Any, int] = {}

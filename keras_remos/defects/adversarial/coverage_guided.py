@@ -134,6 +134,8 @@ class _Neurons:
             for name, (_, written) in self.plan.kernels.items():
                 for index in written:
                     reading = self.plan.readings[index]
+                    if reading.leading == "constant":
+                        continue  # no image changes it
                     key = (reading.call, reading.side, reading.neuron_axes, reading.relu)
                     if key not in weights:
                         self._read_at.setdefault(reading.call, []).append((len(weights), reading))
@@ -152,12 +154,13 @@ class _Neurons:
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Reads coverage and mean activations, each float32 of shape `(batch, neurons)`."""
         seen: dict[int, tuple[Tensor, Tensor]] = {}
+        samples = ops.shape(inputs)[0]
         calls = 0
 
         def listen(layer: keras.Layer, before: Tensor, after: Tensor, kwargs: dict[str, Any]) -> None:
             nonlocal calls
             for index, reading in self._read_at.get(calls, ()):
-                tensor = self.plan.neurons(reading, before, after)
+                tensor = self.plan.neurons(reading, before, after, samples)
                 activations = Activations(tensor, reading.neuron_axes, None, reading.relu, reading.nonnegative)
                 seen[index] = self.criterion.count(activations)[0], activations.mean()
             calls += 1
