@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
+# Keras has these, too. They only predict.
+_OTHERS = ("numpy", "openvino")
 _selected: tuple[str, str] | None = None
 
 
@@ -29,7 +31,7 @@ def select_backend(wanted: str | None = None) -> tuple[str, str]:
         The backend, and why it was taken.
 
     Raises:
-        ImportError: If no backend is installed, or the wanted one is not.
+        ImportError: If no backend is installed, or the wanted one is not or does not exist.
     """
     global _selected
     if "keras" in sys.modules:
@@ -53,6 +55,10 @@ def select_backend(wanted: str | None = None) -> tuple[str, str]:
         chosen, reason = available[0], f"the first of those installed; also there: {_others(available[0], available)}"
     else:
         chosen, reason = available[0], "the only one installed"
+    if chosen not in (*BACKENDS, *_OTHERS):
+        raise ImportError(
+            f"There is no backend {chosen!r} ({reason}): choose one of {available} with --backend or KERAS_BACKEND."
+        )
     if chosen in BACKENDS and chosen not in available:
         raise ImportError(
             f'Backend {chosen!r} ({reason}) is not installed. Install it with pip install "keras-remos[{chosen}]", '

@@ -148,3 +148,10 @@ def test_of_several_backends_the_first_is_taken_unless_one_is_chosen() -> None:
     environment["KERAS_HOME"] = os.devnull
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.strip() == installed[0], done.stderr
+
+
+def test_a_backend_that_does_not_exist_is_named() -> None:
+    environment = {**os.environ, "KERAS_BACKEND": "foo"}
+    code = "import keras_remos"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert "ImportError: There is no backend 'foo' (KERAS_BACKEND says so): choose one of" in done.stderr

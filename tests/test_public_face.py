@@ -149,3 +149,37 @@ def test_a_wrong_filter_is_refused_before_a_generator_is_read() -> None:
 def test_an_attacker_can_attack_twice() -> None:
     attacker = kr.Attacker(defects=(name for name in ["penultimate"]))
     assert attacker.defects == ("penultimate",)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        kr.RelevantSlicer,
+        kr.describe_model,
+        lambda model: kr.profile(model, np.ones((2, 3))),
+        lambda model: kr.train("finetune", model, (np.ones((4, 3)), np.array([0, 1, 0, 1]))),
+        lambda model: kr.PenultimateAttack().prepare(model, space=kr.PixelSpace("0-1")),
+        lambda model: kr.audit(model, {}, (np.ones((2, 3)), [0, 1]), space=kr.PixelSpace("0-1")),
+    ],
+)
+def test_a_path_is_no_model(use: Any) -> None:
+    with pytest.raises(kr.TeacherError, match="'x.keras': open it with keras_remos.load_teacher"):
+        use("x.keras")
+    with pytest.raises(kr.TeacherError, match="Received: a dict"):
+        use({})
+
+
+def test_a_filter_that_matches_nothing_is_said() -> None:
+    model, data, _ = toys.make("cnn")
+    for use in (
+        lambda: kr.RelevantSlicer(model, filters=["conv1", "conv9"]),
+        lambda: kr.profile(model, data, filters="conv9"),
+    ):
+        with pytest.raises(kr.RemosError, match=r"'conv9' matches no layer with weights .*conv1"):
+            use()
+
+
+def test_images_of_any_size_are_described() -> None:
+    x = keras.Input((None, None, 3))
+    h = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu", name="conv")(x))
+    assert [path for path, *_ in kr.describe_model(keras.Model(x, keras.layers.Dense(2)(h))).kernels] == ["conv/kernel"]

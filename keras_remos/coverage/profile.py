@@ -16,6 +16,8 @@ from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.models.filters import Filters, LayerFilter, as_filter
 from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
 from keras_remos.models.inputs import check_inputs, preprocessed
+from keras_remos.models.layers import unchanged_states
+from keras_remos.models.loading import check_model
 from keras_remos.models.placement import NeuronSite
 from keras_remos.models.reading_plan import plan_readings
 from keras_remos.notebooks import html_table
@@ -207,18 +209,20 @@ def profile(
     Warns:
         UserWarning: If the criterion covers next to nothing or everything.
     """
-    chosen = as_filter(filters)
+    check_model(model)
+    chosen = as_filter(filters, model)
     rule = recommended_criterion(model) if criterion is None else as_criterion(criterion)
     source = data if isinstance(data, Batches) else batches(data, batch_size=batch_size, steps=steps)
     counter: _Counter | None = None
     marks = Fingerprint()
-    for x, _, _ in track(source, total=source.num_batches, description="Profiling", verbose=verbose):
-        marks.update(x)
-        inputs = preprocessed(model, x)
-        if counter is None:
-            check_inputs(model, inputs)
-            counter = _Counter(model, inputs, rule, on, count_padding, chosen, head)
-        counter.add(inputs)
+    with unchanged_states(model):
+        for x, _, _ in track(source, total=source.num_batches, description="Profiling", verbose=verbose):
+            marks.update(x)
+            inputs = preprocessed(model, x)
+            if counter is None:
+                check_inputs(model, inputs)
+                counter = _Counter(model, inputs, rule, on, count_padding, chosen, head)
+            counter.add(inputs)
     if counter is None:
         raise DataError("The data set yielded no batch: nothing was profiled.")
     return counter.profile(marks.hexdigest())

@@ -1,6 +1,8 @@
 """Opens data sets on disk: image folders, `.npz` files and tables."""
 
+import mimetypes
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_remos.data.datasets import ArrayReader, Dataset, Split
-from keras_remos.data.images import IMAGE_SUFFIXES, ImageReader
+from keras_remos.data.images import IMAGE_SUFFIXES, ImageReader, is_image
 from keras_remos.data.labels import class_ids, flat_labels, how_numbered, in_order, number
 from keras_remos.data.npz import CLASS_NAME_KEYS, check_inputs, load_npz, to_levels
 from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table
@@ -111,8 +113,13 @@ def _open_folder(
 ) -> Dataset:
     children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
     folders = [child for child in children if child.is_dir()]
-    loose = [child for child in children if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()]
-    files = {child.name: _image_files(child) for child in folders}
+    loose = [child for child in children if child.is_file() and is_image(child)]
+    files: dict[str, list[Path]] = {}
+    left_out: dict[str, str] = {str(file): "not in the folder of a class" for file in loose}
+    for child in folders:
+        # One name may be written in two ways: in one as macOS does.
+        name = unicodedata.normalize("NFC", child.name)
+        files[name] = sorted([*files.get(name, []), *_image_files(child, left_out)], key=lambda file: file.as_posix())
     class_names = in_order(name for name, found in files.items() if found)
     _check_classes_of_folder(folder, class_names, len(loose), files, fewest=1 if known else 2)
 
@@ -120,7 +127,7 @@ def _open_folder(
         [file for name in class_names for file in files[name]], image_size, channels, as_stored=as_stored
     )
     reader.skipped.update({str(folder / name): "no image in this folder" for name in files if not files[name]})
-    reader.skipped.update({str(file): "not in the folder of a class" for file in loose})
+    reader.skipped.update(left_out)
     if strict:
         reader.check_all()
     labels = np.repeat(np.arange(len(class_names)), [len(files[name]) for name in class_names]).astype(np.int32)
@@ -130,12 +137,23 @@ def _open_folder(
     return Dataset(reader, labels, kind="image", class_names=class_names, description=description, **options)
 
 
-def _image_files(folder: Path) -> list[Path]:
+def _image_files(folder: Path, left_out: dict[str, str]) -> list[Path]:
+    """The images in a folder and below it. Linked folders, and images of other kinds, go to `left_out`."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"Expected a folder that can be read at {error.filename}. Received: {error}.") from error
+
     found = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return sorted((file for file in found if file.suffix.lower() in IMAGE_SUFFIXES), key=lambda file: file.as_posix())
+        links = [Path(parent, name) for name in folders if Path(parent, name).is_symlink()]
+        left_out.update({str(link): "a link to a folder, which is not followed" for link in links})
+        for file in (Path(parent, name) for name in files if not name.startswith(".")):
+            if is_image(file):
+                found.append(file)
+            elif (mimetypes.guess_type(file.name)[0] or "").startswith("image/"):
+                left_out[str(file)] = f"images of {file.suffix} are not read"
+    return found
 
 
 def _check_classes_of_folder(

@@ -9,7 +9,10 @@ import numpy as np
 
 from keras_remos.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+_JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
+IMAGE_SUFFIXES = frozenset(
+    {*_JPEG, ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".tga"}
+)
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -154,7 +157,7 @@ class ImageReader:
         with image_module.open(file) as opened:
             kind, white = _kind(opened), _stated_white(opened)
             is_inverted = _tags(opened).get(_PHOTOMETRIC) == 0
-            image = image_ops.exif_transpose(opened)
+            image = _upright(image_ops, opened)
             if kind is None:
                 image = image.convert("RGBA") if image.mode == "P" else image
                 image = image.convert(self._mode)
@@ -207,6 +210,26 @@ class ImageReader:
         for kind, (least, most) in ends.items():
             what = "floating-point images" if kind == "F" else "images of 16 or 32 bits a value"
             self._whites[kind] = find_white(least, most, what, slack=_slack(kind))
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file is one of an image, by its name; by what is in it if that has no ending."""
+    if file.suffix:
+        return file.suffix.lower() in IMAGE_SUFFIXES
+    image_module, _ = pillow()
+    try:
+        with image_module.open(file):
+            return True
+    except Exception:  # whatever a file of another kind makes Pillow stumble over
+        return False
+
+
+def _upright(image_ops: Any, opened: Any) -> Any:
+    """An image as its EXIF data say that it is to be turned; as it is stored where they cannot be read."""
+    try:
+        return image_ops.exif_transpose(opened)
+    except Exception:  # whatever damaged tags make Pillow stumble over
+        return opened.copy()
 
 
 def _slack(kind: str) -> float:

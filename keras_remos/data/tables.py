@@ -13,6 +13,8 @@ from keras_remos.data.labels import read_labels
 from keras_remos.errors import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
+# In characters. What is longer is a quote that was never closed.
+_LONGEST_CELL = 10_000_000
 
 Row = tuple[int, list[Any]]
 """Line number in the file, and the cells."""
@@ -53,7 +55,7 @@ class Table:
         """Returns the texts of a column.
 
         Raises:
-            DataError: If a cell is empty or no text; it names the line.
+            DataError: If a cell is empty or no text, or holds half of a character; it names the line.
         """
         texts = []
         for line, cell in self._cells(column):
@@ -61,6 +63,11 @@ class Table:
                 received = json.dumps(cell)[:60]
                 raise DataError(
                     f"Expected text in column {column!r}, line {line} of {self.path}. Received: {received}."
+                )
+            if not _is_unicode(cell):
+                raise DataError(
+                    f"Expected text in column {column!r}, line {line} of {self.path}. Received: half of a character "
+                    "(a lone surrogate). Mend or remove it."
                 )
             texts.append(cell)
         return texts
@@ -93,7 +100,9 @@ def read_table(path: Path) -> Table:
     """Reads a table.
 
     A `.csv` file is read with quotes as RFC 4180 has them. A `.tsv` file is split at tabs and nothing else: quotes in
-    it are part of the text, as in the GLUE files. A `.jsonl` file has one object a line. Blank lines are skipped.
+    it are part of the text, as in the GLUE files. A `.jsonl` file has one object a line. Blank lines are skipped, and
+    columns at the end that have no name and nothing in them. A `.csv` file whose first line has semicolons and no comma
+    is split at semicolons.
 
     Args:
         path: A `.csv`, `.tsv` or `.jsonl` file in UTF-8, the first two with column names in the first line.
@@ -113,6 +122,7 @@ def read_table(path: Path) -> Table:
         raise DataError(
             f"Expected column names and at least one row in {path}. Received: {len(rows)} lines with cells."
         )
+    rows = _without_empty_ends(rows)
     columns = [str(name).strip() for name in rows[0][1]]
     if len(set(columns)) < len(columns):
         raise DataError(f"Expected each column name of {path} once. Received: {', '.join(columns)}.")
@@ -125,9 +135,31 @@ def read_table(path: Path) -> Table:
     return Table(path, columns, rows[1:])
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _without_empty_ends(rows: list[Row]) -> list[Row]:
+    """Rows without the empty cells behind the last column that has a name or anything in it."""
+    width = len(rows[0][1])
+    while width > 1 and not any(str(cell).strip() for _, cells in rows for cell in cells[width - 1 :]):
+        width -= 1
+    return [
+        (line, cells if any(str(cell).strip() for cell in cells[width:]) else cells[:width]) for line, cells in rows
+    ]
+
+
 def _csv_rows(path: Path) -> Iterator[Row]:
-    reader = csv.reader(_lines(path), strict=True)
+    first = next(_lines(path), "")
+    semicolons = ";" in first and "," not in first
+    reader = csv.reader(_lines(path), delimiter=";" if semicolons else ",", strict=True)
     start = 1
+    # It is the process's, and too low for long texts.
+    limit = csv.field_size_limit(_LONGEST_CELL)
     try:
         for cells in reader:
             if cells:
@@ -135,6 +167,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             start = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"Expected a valid row from line {start} of {path}. Received: {error}. Mend it.") from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _tsv_rows(path: Path) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.prepared import Prepared
 from keras_remos.errors import RemosError
 from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
+from keras_remos.models.loading import check_model
 from keras_remos.saving import PathLike, versions
 from keras_remos.training.recipe import Recipe
 
@@ -125,6 +126,7 @@ class Defect(ABC):
         Warns:
             UserWarning: If a tokenizer splits trigger words, does not know them, or may be another model's.
         """
+        check_model(teacher)
         return self.make_prepared(teacher, Preparation(data, space, num_classes, seed, verbose))
 
     def inputs(

@@ -21,6 +21,7 @@ from keras_remos.evaluation.inheritance import InheritanceReport, Students, meas
 from keras_remos.evaluation.predictions import check_fits
 from keras_remos.methods import recipe_of
 from keras_remos.methods import train as train_by
+from keras_remos.models.loading import check_model
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.saving import versions
 from keras_remos.training.recipe import Recipe, default_recipe
@@ -213,6 +214,7 @@ def _as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> P
                 "out."
             )
         return teacher
+    check_model(teacher)
     if space is None and reads_text(teacher):
         space = PixelSpace(PREPROCESSOR)
     if space is None:

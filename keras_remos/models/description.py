@@ -11,6 +11,7 @@ import keras
 
 from keras_remos.errors import TeacherError
 from keras_remos.models.layers import find_sliceable, symbolic_inputs
+from keras_remos.models.loading import check_model
 from keras_remos.models.reading_plan import plan_readings
 
 
@@ -70,6 +71,7 @@ def describe_model(model: keras.Model) -> ModelDescription:
     Raises:
         TeacherError: If the model is not built or has nothing to slice.
     """
+    check_model(model)
     inputs = symbolic_inputs(model)
     if inputs is not None:
         plan = plan_readings(model, inputs)

@@ -37,7 +37,8 @@ def check_inputs(model: keras.Model, inputs: Any) -> None:
         inputs: A structure of arrays, preprocessed.
 
     Raises:
-        DataError: If it holds text, or its arrays are not as many or not of the shape that the model takes.
+        DataError: If it holds text, or its arrays are not as many, or not of the names or the shape that the model
+            takes.
     """
     arrays = keras.tree.flatten(inputs)
     if any(getattr(array, "dtype", None) is None or array.dtype.kind in "OUS" for array in arrays):
@@ -45,6 +46,8 @@ def check_inputs(model: keras.Model, inputs: Any) -> None:
             f"Model {model.name!r} takes numbers, the data holds text or objects. Tokenize it first, or use a KerasHub "
             "task, which brings its preprocessor."
         )
+    if isinstance(inputs, Mapping):
+        _check_names(model, inputs)
     expected = keras.tree.flatten(model.inputs) if getattr(model, "inputs", None) else []
     if expected and not isinstance(inputs, Mapping) and len(arrays) != len(expected):
         raise DataError(
@@ -59,6 +62,22 @@ def check_inputs(model: keras.Model, inputs: Any) -> None:
                 f"Model {model.name!r} takes batches of shape {wanted}, the data has {got}. Check image size, "
                 "channels, and whether the data set is batched."
             )
+
+
+def _check_names(model: keras.Model, inputs: Mapping[str, Any]) -> None:
+    wanted = kinds.symbolic_inputs(model)
+    if wanted is None:
+        return
+    by_name = isinstance(wanted, Mapping)
+    names = list(wanted) if by_name else [tensor.name for tensor in keras.tree.flatten(wanted)]
+    missing = [name for name in names if name not in inputs]
+    # A model that takes a list picks from a dict what it needs.
+    extra = [name for name in inputs if name not in names] if by_name else []
+    if missing or extra:
+        wrong = [f"{what} {', '.join(map(repr, found))}" for what, found in (("no", missing), ("also", extra)) if found]
+        raise DataError(
+            f"Model {model.name!r} takes inputs named {', '.join(map(repr, names))}. Received: {' and '.join(wrong)}."
+        )
 
 
 def image_shape(model: keras.Model) -> tuple[tuple[int | None, int | None, int | None] | None, str]:

@@ -154,6 +154,29 @@ def holds_kernel(layer: keras.Layer) -> bool:
     return any(len(variable.shape) > 1 for variable in inside)
 
 
+def holds_assets(layer: keras.Layer) -> bool:
+    """Whether a layer has learned something that is no weight, as the vocabulary that a lookup was adapted to."""
+    return hasattr(layer, "save_assets")
+
+
+@contextmanager
+def unchanged_states(model: keras.Layer) -> Iterator[None]:
+    """Puts back what stateful recurrent layers remember of the batch before."""
+    states = [
+        variable
+        for _, layer in walk(model)
+        if isinstance(layer, kl.RNN) and layer.stateful
+        for variable in keras.tree.flatten(layer.states)
+        if variable is not None
+    ]
+    before = [keras.ops.convert_to_numpy(variable.value) for variable in states]
+    try:
+        yield
+    finally:
+        for variable, value in zip(states, before, strict=True):
+            variable.assign(value)
+
+
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
     """The weights that the layer itself holds, without those of the layers below it."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -123,6 +124,18 @@ def _class_names(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from _class_names(value)
+
+
+def check_model(model: Any) -> None:
+    """Makes sure that something is a model.
+
+    Raises:
+        TeacherError: If it is not: a path, for example.
+    """
+    if not isinstance(model, keras.Model):
+        is_path = isinstance(model, (str, os.PathLike))
+        received = f"{str(model)!r}: open it with keras_remos.load_teacher" if is_path else f"a {type(model).__name__}"
+        raise TeacherError(f"Expected a Keras model. Received: {received}.")
 
 
 def _load_file(source: Path, custom_objects: dict[str, Any], allow_unsafe: bool) -> keras.Model:

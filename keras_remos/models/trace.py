@@ -146,7 +146,7 @@ def _odd_batch(model: keras.Model, example: Any) -> int | None:
     if any(tensor is not None and tensor.shape[0] is not None for tensor in symbolic):
         return None
     shapes = [array.shape[1:] for array in keras.tree.flatten(example)] + [weight.shape for weight in model.weights]
-    sizes = {size for shape in shapes for size in shape}
+    sizes = {size for shape in shapes for size in shape if size is not None}
     return next((batch for batch in _BATCHES if all(size % batch for size in sizes)), None)
 
 

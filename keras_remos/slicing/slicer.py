@@ -18,6 +18,7 @@ from keras_remos.models.fingerprint import check_fingerprint
 from keras_remos.models.inputs import runs_on_tokens
 from keras_remos.models.kernels import Kernel, SliceableLayer
 from keras_remos.models.layers import find_sliceable
+from keras_remos.models.loading import check_model
 from keras_remos.models.placement import NeuronSite
 from keras_remos.models.tokenizers import special_tokens
 from keras_remos.saving import versions
@@ -97,13 +98,14 @@ class RelevantSlicer:
             "embeddings": embeddings,
             "count_padding": count_padding,
         }
+        check_model(model)
         self.model = model
         self.preset = preset
         chosen = find_preset(preset, language=runs_on_tokens(model))
         self.settings = replace(chosen, **{name: value for name, value in given.items() if value is not None})
         if layer_limit != "preset":
             self.settings = replace(self.settings, layer_limit=None if layer_limit == math.inf else layer_limit)
-        self.filters = as_filter(filters)
+        self.filters = as_filter(filters, model)
         self.head = head
 
     def profile(

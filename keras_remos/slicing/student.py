@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -272,6 +273,12 @@ def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ..
             new.assign(np.array(ops.convert_to_numpy(old.value)))
         if isinstance(target, keras.layers.Normalization):
             target.finalize_state()  # what it applies is derived from its weights
+    copies = dict(kinds.walk(student))
+    for path, source in kinds.walk(teacher):
+        if path in copies and kinds.holds_assets(source):
+            with tempfile.TemporaryDirectory() as folder:
+                source.save_assets(folder)
+                copies[path].load_assets(folder)
 
 
 def _uncopiable(teacher: keras.Model, reason: str) -> StudentError:

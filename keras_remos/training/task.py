@@ -15,6 +15,7 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.features import find_features
 from keras_remos.models.heads import find_heads
 from keras_remos.models.inputs import check_inputs, image_shape, preprocessed
+from keras_remos.models.loading import check_model
 from keras_remos.slicing import new_head
 from keras_remos.slicing import student as students
 from keras_remos.training.recipe import Recipe, default_recipe
@@ -50,6 +51,7 @@ class Task:
         keep_head: bool = False,
         head: str | None = None,
     ) -> None:
+        check_model(teacher)
         if num_classes is None:
             num_classes = (new_head.classes_of_head(teacher) if keep_head else None) or count_classes(train)
         if isinstance(num_classes, np.integer):

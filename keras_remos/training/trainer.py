@@ -32,6 +32,8 @@ from keras_remos.training.trained import Trained
 class Training(keras.Model):
     """Runs a student while it is trained. What is compiled and fitted is this model, so the student stays plain.
 
+    What callbacks save and load by it, as `keras.callbacks.ModelCheckpoint` does, is the student.
+
     Args:
         student: The student.
     """
@@ -44,6 +46,15 @@ class Training(keras.Model):
 
     def call(self, x: Any, training: bool = False) -> Any:
         return self.student(x, training=training)
+
+    def save(self, filepath: PathLike, **options: Any) -> None:
+        self.student.save(filepath, **options)
+
+    def save_weights(self, filepath: PathLike, **options: Any) -> None:
+        self.student.save_weights(filepath, **options)
+
+    def load_weights(self, filepath: PathLike, **options: Any) -> None:
+        self.student.load_weights(filepath, **options)
 
 
 class Kept(Protocol):

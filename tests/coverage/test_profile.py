@@ -323,3 +323,13 @@ def test_a_model_that_runs_otherwise_than_traced_is_refused() -> None:
     model(x)
     with pytest.raises(RemosError, match="when it was traced"):
         profile(model, x)
+
+
+def test_what_a_stateful_layer_remembers_is_put_back() -> None:
+    x = keras.Input(batch_shape=(4, 5, 3))
+    lstm = kl.LSTM(6, stateful=True, name="lstm")
+    model = toys.fill(keras.Model(x, kl.Dense(2, name="head")(lstm(x))))
+    before = [toys.numpy(state.value) for state in lstm.states]
+    assert profile(model, np.ones((8, 5, 3), "float32"), batch_size=4, verbose=False).num_samples == 8
+    for state, value in zip(lstm.states, before, strict=True):
+        np.testing.assert_array_equal(toys.numpy(state.value), value)

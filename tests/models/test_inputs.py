@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras import layers as kl
 from keras import ops
 
-from keras_remos import PRESETS, RelevantSlicer
+from keras_remos import PRESETS, DataError, RelevantSlicer, profile
 from keras_remos.coverage.criteria import POSITIVE, recommended_criterion
 from keras_remos.models.inputs import image_shape, runs_on_tokens
 from keras_remos.slicing.presets import FOR_LANGUAGE
@@ -272,3 +272,23 @@ def test_vision_models_of_keras_hub(name: str) -> None:
     else:
         model = hub.models.CLIPVisionEncoder(4, 8, 1, 2, 8, image_shape=(16, 16, 3))
     assert not runs_on_tokens(model)
+
+
+@pytest.mark.filterwarnings("ignore:Criterion")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("a",), "no 'b'"),
+        (("a", "c"), "no 'b' and also 'c'"),
+        (("a", "b", "c"), "also 'c'"),
+    ],
+)
+def test_inputs_of_other_names_are_refused(given: tuple[str, ...], said: str) -> None:
+    inputs = {name: keras.Input((3,), name=name) for name in ("a", "b")}
+    h = keras.layers.Dense(4, activation="relu")(keras.layers.Concatenate()(list(inputs.values())))
+    x = {name: np.ones((5, 3), "float32") for name in given}
+    with pytest.raises(DataError, match=f"takes inputs named 'a', 'b'. Received: {said}"):
+        profile(keras.Model(inputs, keras.layers.Dense(2)(h)), x, verbose=False)
+    # A model that takes a list finds its inputs in a dict by their names, whatever else is there.
+    if "b" in given:
+        assert profile(keras.Model(list(inputs.values()), keras.layers.Dense(2)(h)), x, verbose=False).num_samples == 5
