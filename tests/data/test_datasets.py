@@ -423,6 +423,7 @@ def test_shared_arrays(name):
         ("sst2/train", 6920, {}),
         ("sst2/phrases_train", 60614, {}),
         ("imdb/train_2000", 2000, {}),
+        ("imdb/test_2000", 2000, {}),
         ("qnli/dev", 5463, {"text_column": "question", "pair_column": "sentence"}),
         ("rte/rte_train", 2490, {"text_column": "sentence1", "pair_column": "sentence2"}),
     ],
