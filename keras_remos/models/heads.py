@@ -77,6 +77,11 @@ def _is_head(call: Call, output: Passing, behind: list[keras.Layer]) -> bool:
     return not any(isinstance(layer, (*kinds.NORMALIZATIONS, *kinds.POOLINGS)) for layer in behind)
 
 
+def heads_in(model: keras.Model, seen: Pass, paths: Mapping[int, str], head: str | None) -> list[str]:
+    """The head that somebody named, or else those that a pass shows. For the arguments see `heads_of`, `find_heads`."""
+    return heads_of(seen, paths) if head is None else list(find_heads(model, head=head))
+
+
 def find_heads(model: keras.Model, example: Any = None, *, head: str | None = None) -> tuple[str, ...]:
     """Finds the layers that make a model's outputs: what a student's head takes the place of.
 
@@ -162,7 +167,7 @@ class Forward:
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): pass a batch of them."
             ) from error
         self.trace = Trace(seen, {id(found.layer): found for found in kinds.find_sliceable(model)[0]})
-        self.heads = heads_of(seen, self.paths) if head is None else list(find_heads(model, head=head))
+        self.heads = heads_in(model, seen, self.paths, head)
         head_at = next(
             (index for index, call in enumerate(seen.calls) if self.paths[id(call.layer)] in self.heads),
             len(seen.calls),

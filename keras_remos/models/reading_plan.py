@@ -8,7 +8,7 @@ import keras
 
 from keras_remos.errors import TeacherError
 from keras_remos.models import layers as kinds
-from keras_remos.models.heads import find_heads, heads_of
+from keras_remos.models.heads import heads_in
 from keras_remos.models.kernels import SliceableLayer, Tensor
 from keras_remos.models.placement import NeuronSite, Reading, place_readings
 from keras_remos.models.trace import Call, Trace, trace_pass
@@ -98,7 +98,7 @@ def plan_readings(
     leaves = [layer for _, layer in kinds.visible(model) if id(layer) in paths]
     seen = trace_pass(model, leaves, example)
     trace = Trace(seen, by_layer)
-    heads = heads_of(seen, paths) if head is None else list(find_heads(model, example, head=head))
+    heads = heads_in(model, seen, paths, head)
     left_whole = {}
 
     def mixes_samples(call: Call) -> bool:

@@ -68,10 +68,11 @@ def test_what_is_the_same_for_all_counts_for_each(ranks: int, batch_size: int) -
 
 @keras.saving.register_keras_serializable("tests")
 class Windows(kl.Layer):
-    """As in Swin: windows of an image go through a layer side by side, on axis 0."""
+    """As in Swin: windows of an image go through a layer side by side, on axis 0; or, not `apart`, as positions."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, apart: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.apart = apart
         self.inner = kl.Dense(4, activation="relu", name="inner")
 
     def build(self, shape: Any) -> None:
@@ -79,35 +80,16 @@ class Windows(kl.Layer):
         self.built = True
 
     def call(self, x: Any) -> Any:
+        if not self.apart:
+            return self.inner(ops.reshape(x, (-1, 64, x.shape[-1])))
         h = ops.transpose(ops.reshape(x, (-1, 2, 4, 2, 4, x.shape[-1])), (0, 1, 3, 2, 4, 5))
         h = self.inner(ops.reshape(h, (-1, 4, 4, x.shape[-1])))
         return ops.reshape(h, (-1, 64, 4))
 
 
-def windowed() -> keras.Model:
+def windowed(apart: bool) -> keras.Model:
     x = keras.Input((8, 8, 3))
-    h = Windows(name="windows")(kl.Conv2D(3, 3, padding="same", activation="relu", name="conv")(x))
-    return toys.fill(keras.Model(x, kl.Dense(2, name="head")(kl.GlobalAveragePooling1D()(h))))
-
-
-class Plain(kl.Layer):
-    """The same without windows."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.inner = kl.Dense(4, activation="relu", name="inner")
-
-    def build(self, shape: Any) -> None:
-        self.inner.build((None, 64, shape[-1]))
-        self.built = True
-
-    def call(self, x: Any) -> Any:
-        return self.inner(ops.reshape(x, (-1, 64, x.shape[-1])))
-
-
-def plain() -> keras.Model:
-    x = keras.Input((8, 8, 3))
-    h = Plain(name="windows")(kl.Conv2D(3, 3, padding="same", activation="relu", name="conv")(x))
+    h = Windows(apart, name="windows")(kl.Conv2D(3, 3, padding="same", activation="relu", name="conv")(x))
     return toys.fill(keras.Model(x, kl.Dense(2, name="head")(kl.GlobalAveragePooling1D()(h))))
 
 
@@ -116,7 +98,7 @@ def plain() -> keras.Model:
 @pytest.mark.filterwarnings("ignore:Criterion")
 def test_parts_of_a_sample_are_its_positions(batch_size: int, criterion: str) -> None:
     how = {"criterion": criterion, "batch_size": batch_size, "verbose": False}
-    one, other = (profile(build(), IMAGES, **how) for build in (windowed, plain))
+    one, other = (profile(windowed(apart), IMAGES, **how) for apart in (True, False))
     assert list(one.layers) == list(other.layers) == ["conv/kernel", "windows/inner/kernel"]
     for path, counted in one.layers.items():
         np.testing.assert_array_equal(counted.inputs, other.layers[path].inputs)
@@ -127,9 +109,9 @@ def test_parts_of_a_sample_are_its_positions(batch_size: int, criterion: str) ->
 def test_attacks_by_coverage_see_parts_as_positions() -> None:
     images = np.clip(IMAGES * 40 + 128, 0, 255).astype("uint8")
     made = []
-    for build in (windowed, plain):
+    for apart in (True, False):
         attack = CoverageGuidedAttack(steps=2, criterion="tknc", num_neurons=3)
-        prepared = attack.prepare(build(), space=PIXELS)
+        prepared = attack.prepare(windowed(apart), space=PIXELS)
         made.append(attack.inputs(prepared, images, np.zeros(11, int), verbose=False).inputs)
     assert np.mean(made[0] == made[1]) > 0.99  # sums in another order
 
