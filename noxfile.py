@@ -74,7 +74,8 @@ def lowest(session: nox.Session) -> None:
     """The quick tests on JAX with the lowest release of everything that pyproject.toml allows.
 
     Language models among them, for which KerasHub brings TensorFlow; PyTorch is not there: what the other sessions have
-    is its one CPU build here. Coverage, attacks and methods are left out: they ask of a dependency what slicing does.
+    is its one CPU build here. Coverage, attacks and methods are left out: they ask of a dependency what slicing
+    does.
     """
     extras = [extra for extra in PROJECT["project"]["optional-dependencies"].items() if extra[0] != "torch"]
     wanted = [*PROJECT["project"]["dependencies"], *(name for _, names in extras for name in names)]
@@ -86,6 +87,7 @@ def lowest(session: nox.Session) -> None:
         "defects",
         "evaluation",
         "methods",
+        "models/test_text_models.py",
         "parity",
         "test_demo.py",
         "test_docs.py",

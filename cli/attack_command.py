@@ -18,7 +18,8 @@ from keras_remos_cli.options import (
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
 DEFECTS = (
-    *("penultimate", "coverage-guided", "fgsm", "pgd", "patch-backdoor", "latent-backdoor"),
+    *("penultimate", "displacement", "coverage-guided", "fgsm", "pgd", "surrogate"),
+    *("patch-backdoor", "latent-backdoor"),
     *("word-importance", "greedy-swap", "text-poisoning", "weight-poisoning"),
 )
 
@@ -30,18 +31,32 @@ DEFECTS = (
 @click.option(
     "--attacker-data",
     type=click.Path(path_type=Path),
-    help="fgsm, pgd, word swaps: trains the attacker's own copy.",
+    help="fgsm, pgd, surrogate, word swaps: trains the attacker's own copy.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Attack only so many samples.")
 @click.option("--epsilon", type=float, help="Largest change of a pixel, of 255 levels. Default: 5.7 (the paper's).")
-@click.option("--steps", type=click.IntRange(min=1), help="Gradient steps. Default: 40.")
+@click.option("--steps", type=click.IntRange(min=1), help="Gradient steps. Default: 40; surrogate: 20.")
 @click.option("--step-size", type=float, help="Change of a pixel in one step, of 255 levels. Default: epsilon / 10.")
-@click.option("--target", type=click.IntRange(min=0), help="fgsm, pgd: the class to aim at. Default: any wrong one.")
+@click.option(
+    "--target", type=click.IntRange(min=0), help="fgsm, pgd, surrogate: the class to aim at. Default: any wrong one."
+)
 @click.option(
     "--neuron",
     multiple=True,
     type=click.IntRange(min=0),
     help="penultimate: the feature to drive up; may be repeated, each makes a file of its own. Default: 0.",
+)
+@click.option(
+    "--layer",
+    multiple=True,
+    metavar="PATH|penultimate|middle",
+    help="displacement: the layer whose features move; may be repeated, each makes a file of its own. Default: "
+    "penultimate.",
+)
+@click.option("--momentum", type=click.FloatRange(min=0), help="surrogate: of gradients from step to step. Default: 1.")
+@click.option("--restarts", type=click.IntRange(min=1), help="surrogate: random starts of each image. Default: 1.")
+@click.option(
+    "--diversity", type=click.FloatRange(0, 1), help="surrogate: how often a step sees smaller images. Default: 0."
 )
 @click.option("--criterion", type=click.Choice(["nc", "tknc", "snac"]), help="coverage-guided. Default: nc.")
 @click.option(
@@ -68,6 +83,7 @@ def command(
     attacker_data: Path | None,
     limit: int | None,
     neuron: tuple[int, ...],
+    layer: tuple[str, ...],
     synonyms: SynonymChoice,
     seed: int,
     force: bool,
@@ -85,12 +101,15 @@ def command(
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{defect}.npz")
-    files = [output] if len(neuron) < 2 else [output.with_suffix(f".{each}{output.suffix}") for each in neuron]
+    files = [output]
+    for several in (neuron, layer):
+        if len(several) > 1:
+            files = [output.with_suffix(f".{str(each).replace('/', '-')}{output.suffix}") for each in several]
     for file in files:
         check_writable(file, overwrite=force)
     kind = DEFECTS[defect]
-    driven = neuron[0] if len(neuron) == 1 else neuron or None
-    given = {**options, "neuron": driven, "synonyms": synonyms.open()}
+    driven, moved = (several[0] if len(several) == 1 else several or None for several in (neuron, layer))
+    given = {**options, "neuron": driven, "layer": moved, "synonyms": synonyms.open()}
     if kind.plants:
         if read_record(teacher).get("defect") != defect:
             raise click.ClickException(f"{teacher} carries no {defect}: plant one with `keras-remos poison` first.")
@@ -109,7 +128,7 @@ def command(
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     results = []
-    for file, single in zip(files, attack.each() if len(files) > 1 else [attack], strict=True):
+    for file, single in zip(files, attack.each(), strict=True):
         made = single.inputs(
             prepared,
             x[:limit],

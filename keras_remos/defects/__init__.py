@@ -1,7 +1,9 @@
 """What a student inherits from its teacher: adversarial inputs and backdoors, each an attack with one signature."""
 
 from keras_remos.defects.adversarial.coverage_guided import CoverageGuidedAttack
+from keras_remos.defects.adversarial.displacement import DisplacementAttack
 from keras_remos.defects.adversarial.penultimate import PenultimateAttack
+from keras_remos.defects.adversarial.surrogate import SurrogateAttack
 from keras_remos.defects.adversarial.transfer import TransferFGSM, TransferPGD
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.backdoors.latent import LatentBackdoor
@@ -20,9 +22,11 @@ DEFECTS: dict[str, type[Defect]] = {
     kind.name: kind
     for kind in (
         PenultimateAttack,
+        DisplacementAttack,
         CoverageGuidedAttack,
         TransferFGSM,
         TransferPGD,
+        SurrogateAttack,
         PatchBackdoor,
         LatentBackdoor,
         TextPoisoning,
@@ -38,11 +42,13 @@ __all__ = [
     "AttackSet",
     "CoverageGuidedAttack",
     "Defect",
+    "DisplacementAttack",
     "GreedySwap",
     "LatentBackdoor",
     "PatchBackdoor",
     "PenultimateAttack",
     "Prepared",
+    "SurrogateAttack",
     "SynonymSource",
     "TextPoisoning",
     "TextTrigger",

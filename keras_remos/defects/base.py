@@ -6,7 +6,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -80,6 +80,14 @@ class Defect(ABC):
     def option_names(cls) -> tuple[str, ...]:
         """The options that the constructor takes."""
         return tuple(option.name for option in fields(cls) if option.init)
+
+    def each(self) -> tuple[Self, ...]:
+        """The attacks that this one stands for: itself, unless an option has several values that are tried one by one.
+
+        Each makes an attack set, so that every rate is out of as many samples as there are. What they are prepared with
+        is the same for all.
+        """
+        return (self,)
 
     @property
     def copy_recipe(self) -> Recipe | None:

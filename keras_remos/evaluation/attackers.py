@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_remos.data.datasets import Dataset
-from keras_remos.defects import DEFECTS, CoverageGuidedAttack, GreedySwap, PenultimateAttack, WordImportance
+from keras_remos.defects import (
+    DEFECTS,
+    CoverageGuidedAttack,
+    DisplacementAttack,
+    GreedySwap,
+    PenultimateAttack,
+    WordImportance,
+)
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.base import Defect
 from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.word_swaps.synonyms import SynonymSource
 from keras_remos.defects.word_swaps.word_swap import WordSwap
 from keras_remos.errors import DataError, RemosError
+from keras_remos.models.features import PENULTIMATE
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.training.recipe import Recipe
 
@@ -71,9 +79,7 @@ class Attempts:
         named = self._that_fit() if attacker.defects is None else list(attacker.defects)
         wanted = [self._configured(each) if isinstance(each, str) else each for each in named]
         # Several neurons are as many attacks.
-        self.wanted = [
-            one for each in wanted for one in (each.each() if isinstance(each, PenultimateAttack) else (each,))
-        ]
+        self.wanted = [one for each in wanted for one in (each.each() if isinstance(each, Defect) else (each,))]
 
     def source_of(self, defect: Defect, *, seed: int, verbose: bool | str) -> Prepared:
         """What an attack is made with: the teacher, or the attacker's copy of it, trained once for each recipe."""
@@ -121,7 +127,7 @@ class Attempts:
 def title_of(wanted: Defect | AttackSet) -> str:
     """What an attack is called in a table: its name, for coverage what is counted and how neurons are chosen.
 
-    A neuron other than the first is named, too.
+    A neuron other than the first is named, too, and so is a layer that is not the one before the head.
     """
     name: str
     options: Mapping[str, Any]
@@ -131,6 +137,8 @@ def title_of(wanted: Defect | AttackSet) -> str:
         name, options = wanted.name, wanted.get_config()
     if name == CoverageGuidedAttack.name:
         return f"{options['criterion']['name']} {options['strategy']}"
+    if name == DisplacementAttack.name and options["layer"] != PENULTIMATE:
+        return f"{name} {options['layer']}"
     return f"{name} {options['neuron']}" if options.get("neuron") else name
 
 

@@ -182,13 +182,13 @@ class _Wake(Objective):
         self.heavy = neurons.weights >= np.sort(neurons.weights)[-heavy]
         self._generators: list[np.random.Generator] = []
 
-    def begin(self, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
+    def begin(self, inputs: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
         self._generators = [np.random.default_rng((seed, row, STEPS)) for row in rows]
         return np.zeros((len(rows), len(self.neurons)), np.float32)
 
-    def draw(self, step: int) -> Any:
+    def draw(self, step: int | None) -> Any:
         keys = [generator.random(len(self.neurons), np.float32) for generator in self._generators]
-        return np.stack(keys), np.int32(step % len(self.kinds))
+        return np.stack(keys), np.int32((step or 0) % len(self.kinds))
 
     def __call__(self, inputs: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
         covered, means = self.neurons(inputs)

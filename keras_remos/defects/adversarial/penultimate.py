@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -69,7 +69,7 @@ class PenultimateAttack(ProjectedAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        neurons = list(self.neuron) if isinstance(self.neuron, Sequence) else [self.neuron]
+        neurons = self._neurons
         if not neurons or any(not isinstance(neuron, int) or neuron < 0 for neuron in neurons):
             raise RemosError(f"neuron must be a whole number of at least 0, or several, received {self.neuron!r}.")
         if len(set(neurons)) < len(neurons):
@@ -81,15 +81,13 @@ class PenultimateAttack(ProjectedAttack):
         if self.clip is not None and not self.clip > 0:
             raise RemosError(f"clip must be above 0, or None, received {self.clip!r}.")
 
-    def each(self) -> tuple[PenultimateAttack, ...]:
-        """This attack, once for each of its neurons: every one makes an attack set of its own.
+    def each(self) -> tuple[Self, ...]:
+        """This attack, once for each of its neurons: the spread over neurons can be seen."""
+        return tuple(replace(self, neuron=neuron) for neuron in self._neurons)
 
-        So that every rate is out of as many images as there are, and the spread over neurons can be seen. What they
-        are prepared with is the same for all.
-        """
-        if isinstance(self.neuron, int):
-            return (self,)
-        return tuple(replace(self, neuron=neuron) for neuron in self.neuron)
+    @property
+    def _neurons(self) -> list[Any]:
+        return list(self.neuron) if isinstance(self.neuron, Sequence) else [self.neuron]
 
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
         if not isinstance(self.neuron, int):

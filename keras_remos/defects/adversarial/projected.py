@@ -40,10 +40,11 @@ FEW = 0.03
 class Objective(ABC):
     """What an attack raises, step by step, for each sample by itself."""
 
-    def begin(self, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
+    def begin(self, inputs: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
         """Starts with a batch.
 
         Args:
+            inputs: What the model takes for the clean samples, shape `(batch, ...)`.
             labels: The samples' classes, shape `(batch,)`, int32.
             rows: Which samples of the test set they are.
             seed: The attack's seed.
@@ -54,8 +55,12 @@ class Objective(ABC):
         """
         return ()
 
-    def draw(self, step: int) -> Any:
-        """What a step needs from the computer: a structure of arrays, of the same shapes at every step."""
+    def draw(self, step: int | None) -> Any:
+        """What a step needs from the computer: a structure of arrays, of the same shapes at every step.
+
+        Args:
+            step: Its number; `None` where a result is to be judged, and nothing should be left to chance.
+        """
         return ()
 
     @abstractmethod
@@ -114,6 +119,16 @@ class ProjectedAttack(Defect):
     def target_class(self) -> int | None:
         """The class that the attacker wants, `None` for any wrong one."""
         return None
+
+    @property
+    def memory(self) -> float:
+        """How much of a step's gradient counts in the next: 0 but for attacks with momentum."""
+        return 0.0
+
+    @property
+    def starts(self) -> int:
+        """From how many random starts each sample is attacked. The result with the highest score counts."""
+        return 1
 
     @abstractmethod
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
@@ -202,6 +217,7 @@ class Ascent:
         self.seed = seed
         self._objective = attack.objective(model, space.scale(example))
         self._step = gradients.compiled(self._make_step(), model)
+        self._judge = gradients.compiled(self._score, model)
 
     def run(self, x: np.ndarray, y: np.ndarray, partial: Partial, *, verbose: bool | str = "auto") -> None:
         """Adds the rows that are missing to a partial result.
@@ -227,53 +243,80 @@ class Ascent:
         for start in range(0, len(x), self.batch_size):
             rows = np.arange(start, min(start + self.batch_size, len(x)))
             clean = x[rows].astype(np.float32)
-            begun = self._start(clean, *self.attack.bounds(clean, self.space), rows)
-            count += int((made[rows] == begun).reshape(len(rows), -1).all(axis=1).sum())
+            bounds = self.attack.bounds(clean, self.space)
+            begun = [self._start(clean, *bounds, rows, number) for number in range(self.attack.starts)]
+            count += int(np.any([(made[rows] == x).reshape(len(rows), -1).all(axis=1) for x in begun], axis=0).sum())
         return count
 
-    def _make_step(self) -> Callable[..., tuple[Tensor, Any, Tensor]]:
+    def _score(self, pixels: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
+        return self._objective(self.space.scale(pixels), state, drawn)
+
+    def _make_step(self) -> Callable[..., tuple[Tensor, Tensor, Any, Tensor]]:
         size = self.attack.step_size or self.attack.epsilon / STEPS_PER_EPSILON
-        distance = self.space.epsilon(size)
+        distance, memory = self.space.epsilon(size), self.attack.memory
 
         def score(pixels: Tensor, state: Any, drawn: Any, scale: Tensor) -> tuple[Tensor, Any]:
-            scores, state = self._objective(self.space.scale(pixels), state, drawn)
+            scores, state = self._score(pixels, state, drawn)
             # The sum: no sample's gradient depends on the others in its batch.
             return ops.sum(scores * scale), state
 
         def step(
-            pixels: Tensor, lower: Tensor, upper: Tensor, state: Any, drawn: Any, scale: Tensor
-        ) -> tuple[Tensor, Any, Tensor]:
+            pixels: Tensor, pace: Tensor, lower: Tensor, upper: Tensor, state: Any, drawn: Any, scale: Tensor
+        ) -> tuple[Tensor, Tensor, Any, Tensor]:
             (_, state), gradient = gradients.differentiate(score, pixels, state, drawn, scale)
-            fits = ops.all(ops.isfinite(gradient), axis=tuple(range(1, len(gradient.shape))), keepdims=True)
-            moves = ops.where(fits, ops.sign(gradient), 0.0)
-            return ops.clip(pixels + distance * moves, lower, upper), state, ops.reshape(fits, (-1,))
+            of_sample = tuple(range(1, len(gradient.shape)))
+            fits = ops.all(ops.isfinite(gradient), axis=of_sample, keepdims=True)
+            gradient = ops.where(fits, gradient, 0.0)
+            if memory:
+                length = ops.mean(ops.abs(gradient), axis=of_sample, keepdims=True)
+                gradient = pace = memory * pace + gradient / ops.where(length > 0, length, 1.0)
+            moved = ops.clip(pixels + distance * ops.sign(gradient), lower, upper)
+            return moved, pace, state, ops.reshape(fits, (-1,))
 
         return step
 
     def _batch(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
         clean = x.astype(np.float32)
-        lower, upper = self.attack.bounds(clean, self.space)
-        state = self._objective.begin(y, rows, self.seed)
-        pixels: Any = self._start(clean, lower, upper, rows)
-        lower, upper = ops.convert_to_tensor(lower), ops.convert_to_tensor(upper)
+        bounds = self.attack.bounds(clean, self.space)
+        begun = self._objective.begin(self.space.scale(clean), y, rows, self.seed)
+        if self.attack.starts == 1:
+            return self._climb(self._start(clean, *bounds, rows, 0), bounds, begun)[0]
+        best, highest = clean, np.full(len(clean), -np.inf)
+        for number in range(self.attack.starts):
+            pixels, state = self._climb(self._start(clean, *bounds, rows, number), bounds, begun)
+            scores, _ = self._judge(pixels, state, self._objective.draw(None))
+            scores = np.asarray(ops.convert_to_numpy(scores))
+            better = scores > highest
+            best = np.where(better.reshape(-1, *[1] * (clean.ndim - 1)), pixels, best)
+            highest = np.where(better, scores, highest)
+        return best
+
+    def _climb(self, start: np.ndarray, bounds: tuple[np.ndarray, np.ndarray], state: Any) -> tuple[np.ndarray, Any]:
+        """All steps from one start: where they lead, and the state after them."""
+        pixels: Any = start
+        pace: Any = np.zeros_like(start) if self.attack.memory else np.float32(0)
+        lower, upper = map(ops.convert_to_tensor, bounds)
         # One for each sample, so that it does not matter which others are in the batch.
-        scale = np.full(len(x), LARGEST_SCALE, np.float32)
+        scale = np.full(len(start), LARGEST_SCALE, np.float32)
         for number in range(self.attack.steps):
             drawn = self._objective.draw(number)
             while True:
-                moved, after, fits = self._step(pixels, lower, upper, state, drawn, scale)
+                *moved, fits = self._step(pixels, pace, lower, upper, state, drawn, scale)
                 too_large = ~np.asarray(ops.convert_to_numpy(fits)) & (scale > SMALLEST_SCALE)
                 if not too_large.any():
                     break
                 scale = np.where(too_large, scale * np.float32(SCALE_STEP), scale)
-            pixels, state = moved, after
-        return np.asarray(ops.convert_to_numpy(pixels))
+            pixels, pace, state = moved
+        return np.asarray(ops.convert_to_numpy(pixels)), state
 
-    def _start(self, clean: np.ndarray, lower: np.ndarray, upper: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _start(
+        self, clean: np.ndarray, lower: np.ndarray, upper: np.ndarray, rows: np.ndarray, number: int
+    ) -> np.ndarray:
         if not self.attack.random_start:
             return np.clip(clean, lower, upper)
         epsilon = self.space.epsilon(self.attack.epsilon)
-        noise = [np.random.default_rng((self.seed, row, START)).uniform(-1, 1, clean.shape[1:]) for row in rows]
+        seeds = [(self.seed, row, START, *([number] if number else [])) for row in rows]
+        noise = [np.random.default_rng(seed).uniform(-1, 1, clean.shape[1:]) for seed in seeds]
         return np.clip(clean + epsilon * np.stack(noise).astype(np.float32), lower, upper)
 
 

@@ -142,7 +142,7 @@ class _CrossEntropy(Objective):
         self.target = target
         self.scores = ClassScores(model, example)
 
-    def begin(self, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
+    def begin(self, inputs: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
         return labels if self.target is None else np.full_like(labels, self.target)
 
     def __call__(self, inputs: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:

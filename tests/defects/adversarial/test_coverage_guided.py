@@ -22,6 +22,8 @@ STRATEGIES = ["deepxplore", "dlfuzz", "dlfuzzrr"]
 # k of 10 would cover every neuron of a toy.
 CRITERIA: dict[str, dict[str, Any]] = {"nc": {}, "tknc": {"k": 2}, "snac": {"k": 2.0}}
 CHOSEN, STEPS = 3, 7
+# These attacks do not look at them.
+NO_INPUTS = np.zeros(0)
 
 
 def covered_and_means(
@@ -76,7 +78,7 @@ def test_each_step_raises_the_neurons_that_the_definition_says(name: str, where:
     images = [toy.data(np.random.default_rng(seed), 4) for seed in range(STEPS)]
     objective: Any = attack.objective(model, images[0])
     score = compiled(objective, model)
-    state = objective.begin(np.zeros(4, "int32"), np.arange(4), 0)
+    state = objective.begin(NO_INPUTS, np.zeros(4, "int32"), np.arange(4), 0)
     counts = np.zeros((4, 8), int)
     for step, x in enumerate(images):
         keys, turn = objective.draw(step)
@@ -97,7 +99,7 @@ def test_keys_are_random_but_repeatable() -> None:
     objective: Any = CoverageGuidedAttack().objective(model, x)
 
     def keys(rows: list[int], seed: int) -> np.ndarray:
-        objective.begin(np.zeros(len(rows), "int32"), np.array(rows), seed)
+        objective.begin(NO_INPUTS, np.zeros(len(rows), "int32"), np.array(rows), seed)
         return np.stack([objective.draw(step)[0] for step in range(3)])
 
     drawn = keys([0, 1, 2], 0)
@@ -115,7 +117,9 @@ def test_by_default_the_attack_is_guided_and_where_it_is_not_it_says_so() -> Non
     for criterion in CRITERIA:
         for strategy in STRATEGIES:
             objective: Any = CoverageGuidedAttack(criterion=criterion, strategy=strategy).objective(model, images)  # type: ignore[arg-type]
-    _, counts = compiled(objective, model)(images, objective.begin(np.zeros(6), np.arange(6), 0), objective.draw(0))
+    _, counts = compiled(objective, model)(
+        images, objective.begin(NO_INPUTS, np.zeros(6), np.arange(6), 0), objective.draw(0)
+    )
     assert 0.1 < numpy(counts).mean() < 0.9
     with pytest.warns(
         UserWarning, match="'nc' .*hardly any of the 40 neurons.*'dlfuzz' then chooses at random"
@@ -138,7 +142,7 @@ def test_the_chosen_neurons_rise(neurons: Any) -> None:
     attack = CoverageGuidedAttack(strategy="dlfuzz", num_neurons=1000, neurons=neurons, steps=6)
     made = attack.inputs(attack.prepare(model, space=space), pixels, np.zeros(5, int), verbose=False)
     objective: Any = attack.objective(model, space.scale(pixels))
-    state = objective.begin(np.zeros(5, "int32"), np.arange(5), 0)
+    state = objective.begin(NO_INPUTS, np.zeros(5, "int32"), np.arange(5), 0)
     assert state.shape == (5, 16 if neurons == "both" else 8)
 
     score = compiled(objective, model)
@@ -172,7 +176,7 @@ def test_layers_of_other_kinds() -> None:
 
     objective: Any = attack.objective(model, space.scale(pixels))
     scores, counts = compiled(objective, model)(
-        space.scale(pixels), objective.begin(np.zeros(3, "int32"), np.arange(3), 0), objective.draw(0)
+        space.scale(pixels), objective.begin(NO_INPUTS, np.zeros(3, "int32"), np.arange(3), 0), objective.draw(0)
     )
     assert counts.shape == (3, 3 + 3 + 5)
     np.testing.assert_allclose(numpy(scores), means(pixels).sum(axis=1), rtol=1e-4)
