@@ -166,13 +166,16 @@ class Dataset(keras.utils.PyDataset):
 
     def take(self, indices: np.ndarray) -> Any:
         """Returns a batch of those samples (numbers in the order on disk) that can be read; `None` if none can."""
-        x, indices = self._reader.read(indices)
+        x, indices = self.read(indices)
         if not len(indices):
             return None
-        if self._transform is not None:
-            x = self._transform(x)
         # Two inputs without labels must not look like (x, y): pack them.
         return keras.utils.pack_x_y_sample_weight(x, None if self.labels is None else self.labels[indices])
+
+    def read(self, indices: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Returns the inputs of those samples (numbers in the order on disk) that can be read, and their numbers."""
+        x, indices = self._reader.read(indices)
+        return (x if self._transform is None or not len(indices) else self._transform(x)), indices
 
     def _nothing_readable(self) -> DataError:
         examples = "; ".join(f"{path}: {reason}" for path, reason in self.skipped[:3])

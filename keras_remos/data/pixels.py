@@ -114,10 +114,35 @@ class PixelSpace:
         pixels = (np.asarray(x, np.float32) - offset) / gain
         return np.flip(pixels, self.channel_axis) if self.scaling == "caffe" else pixels
 
+    def to_levels(self, x: np.ndarray, *, near: np.ndarray, within: float) -> np.ndarray:
+        """Rounds pixels to the 256 levels of an image file, towards the images that they were made from.
+
+        Args:
+            x: Pixels, any shape.
+            near: What they were made from, the same shape: no pixel is rounded away from it.
+            within: How far from it a pixel may be, in levels: rounding takes none further. At least 1, as a level
+                that near may not exist otherwise; then the nearest one is taken.
+
+        Returns:
+            uint8, the same shape: 0 is `low`, 255 is `high`.
+        """
+        levels, start = (self._as_levels(np.asarray(pixels, np.float64)) for pixels in (x, near))
+        rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels))
+        least, most = np.ceil(start - within), np.floor(start + within)
+        rounded = np.where(least <= most, np.clip(rounded, least, most), np.rint(start))
+        return np.clip(rounded, 0, LEVELS).astype(np.uint8)
+
+    def from_levels(self, levels: np.ndarray) -> np.ndarray:
+        """Pixels of this range, float32, from the 256 levels of an image file."""
+        return levels.astype(np.float32) * np.float32(self.epsilon(1.0)) + np.float32(self.low)
+
+    def _as_levels(self, x: np.ndarray) -> np.ndarray:
+        return (x - self.low) * (LEVELS / (self.high - self.low))
+
     def _to_levels(self, x: np.ndarray) -> np.ndarray:
         if self.scaling == "none" or (self.low, self.high) == (0, LEVELS):
             return x
-        return (np.asarray(x, np.float32) - self.low) * (LEVELS / (self.high - self.low))
+        return self._as_levels(np.asarray(x, np.float32))
 
     def _affine(self, rank: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
         """Every scaling is `x * gain + offset` for each channel: two grey values tell both."""

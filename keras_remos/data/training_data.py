@@ -17,6 +17,7 @@ from keras_remos.data.checked_streams import checked_stream
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.labels import check_labels, count_label_classes
 from keras_remos.data.streams import Batch, Fingerprint, as_arrays, is_array_data
+from keras_remos.data.twins import Twins
 from keras_remos.errors import DataError
 
 Augmentation = str | Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -74,12 +75,16 @@ def _unlabelled() -> DataError:
 
 @dataclass(frozen=True, eq=False)
 class _Epoch:
-    """What is drawn for one epoch: for each place in it the sample, whether it is mirrored, and where it is cut out."""
+    """What is drawn for one epoch: for each place in it the sample, whether it is mirrored, and where it is cut out.
+
+    And a number that decides whether its twin stands in for it.
+    """
 
     number: int
     order: np.ndarray
     mirrored: np.ndarray
     places: np.ndarray
+    keys: np.ndarray
 
 
 class TrainingData(keras.utils.PyDataset):
@@ -136,6 +141,7 @@ class TrainingData(keras.utils.PyDataset):
             self._source = x, self.labels, sample_weight
         self.num_samples = len(self.labels)
         self._drawn: _Epoch | None = None
+        self._twins: Twins | None = None
 
     def __len__(self) -> int:
         return math.ceil(self.num_samples / self.batch_size)
@@ -150,7 +156,7 @@ class TrainingData(keras.utils.PyDataset):
         for offset in range(len(self)):
             number = (index + offset) % len(self)
             places = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            batch = self._take(epoch.order[places])
+            batch = self._with_twins(epoch.order[places], epoch.keys[places])
             if batch is not None:
                 x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
                 x = self._augmented(x if self.transform is None else self.transform(x), epoch, number, places)
@@ -166,16 +172,29 @@ class TrainingData(keras.utils.PyDataset):
     def unaugmented(self) -> TrainingData:
         """The same data in the order of the current epoch, without augmentation."""
         twin = copy.copy(self)
-        twin.augment = "none"
+        twin.augment, twin._twins = "none", None
         return twin
 
+    def with_twins(self, twins: Twins) -> TrainingData:
+        """The same data in the same order, a share of each batch being replaced by its twins.
+
+        A twin is augmented as a sample is. Batches stay as large as they are, so epochs stay as long.
+
+        Args:
+            twins: One for each sample, in the order of `plain`.
+        """
+        hardened = copy.copy(self)
+        hardened._twins = twins
+        return hardened
+
     def fingerprint(self) -> str:
-        """A digest of inputs and labels; of a `Dataset`, which is on disk, of its description and labels."""
+        """A digest of inputs, labels and twins; of a `Dataset`, which is on disk, of its description and labels."""
         marks = Fingerprint()
         if not isinstance(self._source, Dataset):
             marks.update(self._source[0])
         described = self._source.description if isinstance(self._source, Dataset) else marks.hexdigest()
-        return hashlib.sha256(described.encode() + self.labels.tobytes()).hexdigest()[:16]
+        twins = "" if self._twins is None else self._twins.fingerprint()
+        return hashlib.sha256(described.encode() + self.labels.tobytes() + twins.encode()).hexdigest()[:16]
 
     def _draw(self) -> _Epoch:
         drawn = self._drawn
@@ -183,6 +202,34 @@ class TrainingData(keras.utils.PyDataset):
         if drawn is None or drawn.number != self.epoch:
             drawn = self._drawn = _draw(self.num_samples, self.seed, self.epoch)
         return drawn
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Reads samples by their numbers in the source: the numbers of those that can be read, and their inputs."""
+        if isinstance(self._source, Dataset):
+            x, found = self._source.read(rows)
+            return found, x
+        return rows, map_arrays(lambda leaf: _pick(leaf, rows), self._source[0])
+
+    def _with_twins(self, rows: np.ndarray, keys: np.ndarray) -> Any:
+        replaced = np.zeros(len(rows), bool) if self._twins is None else self._twins.chosen(rows, keys)
+        if self._twins is None or not replaced.any():
+            return self._take(rows)
+        labels, weights = self.labels, None if isinstance(self._source, Dataset) else self._source[2]
+        stand_ins = rows[replaced]
+        twins = (
+            self._twins.inputs(stand_ins),
+            labels[stand_ins],
+            None if weights is None else _pick(weights, stand_ins),
+        )
+        rest = self._take(rows[~replaced])
+        if rest is None:
+            return keras.utils.pack_x_y_sample_weight(*twins)
+        # Where in a batch a sample stands does not matter.
+        others = keras.utils.unpack_x_y_sample_weight(rest)
+        joined = [
+            None if twin is None else np.concatenate([other, twin]) for other, twin in zip(others, twins, strict=True)
+        ]
+        return keras.utils.pack_x_y_sample_weight(*joined)
 
     def _take(self, indices: np.ndarray) -> Any:
         if isinstance(self._source, Dataset):
@@ -236,7 +283,9 @@ def _shifted(side: int, places: np.ndarray) -> np.ndarray:
 def _draw(num_samples: int, seed: int | None, epoch: int) -> _Epoch:
     if seed is None:
         samples = np.arange(num_samples)
-        return _Epoch(epoch, samples, np.zeros(num_samples, bool), np.full((num_samples, 2), 0.5))
+        still = np.zeros(num_samples, bool), np.full((num_samples, 2), 0.5)
+        return _Epoch(epoch, samples, *still, np.zeros(num_samples))
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(num_samples)
-    return _Epoch(epoch, order, rng.random(num_samples) < 0.5, rng.random((num_samples, 2)))
+    mirrored, places = rng.random(num_samples) < 0.5, rng.random((num_samples, 2))
+    return _Epoch(epoch, order, mirrored, places, rng.random(num_samples))

@@ -242,7 +242,11 @@ def _rates(clean: np.ndarray, attacked: np.ndarray, attack: AttackSet) -> tuple[
 
 def _neurons(attacks: Mapping[str, AttackSet]) -> dict[str, int]:
     """The neurons of attacks that differ in nothing else; none where some do, or drive the same one."""
-    driven = {name: attack.options["neuron"] for name, attack in attacks.items() if "neuron" in attack.options}
+    driven = {
+        name: attack.options["neuron"]
+        for name, attack in attacks.items()
+        if isinstance(attack.options.get("neuron"), int)
+    }
     others = {json.dumps({**attacks[name].options, "neuron": None}, sort_keys=True) for name in driven}
     return driven if len(others) == 1 and len(set(driven.values())) == len(driven) else {}
 

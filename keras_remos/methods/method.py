@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import keras
 
+from keras_remos.data.pixels import PixelSpace
+from keras_remos.methods.hardening import Hardening
 from keras_remos.saving import PathLike
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
@@ -56,6 +58,8 @@ class Method(ABC):
         recipe: Recipe | None = None,
         seed: int = 0,
         head: str | None = None,
+        harden: bool | Hardening = False,
+        space: PixelSpace | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         checkpoint: PathLike | None = None,
         verbose: bool | str = "auto",
@@ -75,6 +79,8 @@ class Method(ABC):
             seed: For the head, fresh weights, the order of the data, augmentation and dropout. The head is the same
                 for every method.
             head: The path of the teacher's layer that the fresh head takes the place of; found where it is not given.
+            harden: Train on malicious twins of the images beside them: `True`, or a configured `Hardening`.
+            space: How inputs come from pixels (`open_for_model(...).space`), which hardening needs to know.
             callbacks: Keras callbacks. The model that they see wraps the student: `model.student`. Methods of several
                 stages show them a beginning and an end of training for each.
             checkpoint: A folder. After each epoch all that is needed to go on is kept there; the same call goes on
@@ -103,6 +109,10 @@ class Method(ABC):
             keep_head=self.keeps_head,
             head=head,
         )
+        if harden:
+            hardening = Hardening() if harden is True else harden
+            hardening.apply(task, space, verbose=verbose)
+            options |= {"hardening": hardening.get_config()}
         trainer = Trainer(task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options)
         return trainer.trained(self.fit(task, trainer))
 

@@ -59,16 +59,16 @@ class DisplacementAttack(ProjectedAttack):
         super().__post_init__()
         if not self.random_start:
             raise RemosError("random_start must be True: at the clean image the distance of features has no gradient.")
-        if not self.layer or not all(isinstance(path, str) and path for path in self._layers):
+        if not self.layer or not all(isinstance(path, str) and path for path in self._wanted):
             raise RemosError(f"layer must be the path of a layer, or several, received {self.layer!r}.")
 
     @property
-    def _layers(self) -> tuple[Any, ...]:
+    def _wanted(self) -> tuple[Any, ...]:
         return (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
 
     def each(self) -> tuple[Self, ...]:
         """This attack, once for each of its layers."""
-        return tuple(replace(self, layer=path) for path in self._layers)
+        return tuple(replace(self, layer=path) for path in self._wanted)
 
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
         if not isinstance(self.layer, str):

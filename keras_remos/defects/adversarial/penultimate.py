@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import keras
 import numpy as np
@@ -17,6 +17,10 @@ from keras_remos.errors import RemosError
 from keras_remos.models.features import FeatureExtractor, penultimate
 from keras_remos.models.kernels import Tensor
 
+ANY: Literal["any"] = "any"
+# Keeps the neurons that are drawn apart from what starts and steps draw.
+NEURON = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class PenultimateAttack(ProjectedAttack):
@@ -27,7 +31,7 @@ class PenultimateAttack(ProjectedAttack):
     Args:
         epsilon: See `ProjectedAttack`, as for `steps`, `step_size`, `random_start` and `head`.
         neuron: The neuron to drive up: its position in the tensor that enters the teacher's head. Or several, of which
-            `each` makes an attack apiece.
+            `each` makes an attack apiece; or `"any"`: each image has its own, drawn by the seed.
         height: The paper's m: the activation that it is driven towards.
         others_weight: The weight of the other neurons' mean square.
         clip: Cuts scaled inputs at plus and minus this value, after the projection. The released code's is 2.2; the
@@ -60,7 +64,7 @@ class PenultimateAttack(ProjectedAttack):
         one draw: with neurons 0, 7, 21, 40 and 63 of one teacher the same student read .32, .82, .59, .61 and .12.
     """
 
-    neuron: int | Sequence[int] = 0
+    neuron: int | Sequence[int] | Literal["any"] = 0
     height: float = 1000.0
     others_weight: float = 0.1
     clip: float | None = None
@@ -70,8 +74,10 @@ class PenultimateAttack(ProjectedAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         neurons = self._neurons
-        if not neurons or any(not isinstance(neuron, int) or neuron < 0 for neuron in neurons):
-            raise RemosError(f"neuron must be a whole number of at least 0, or several, received {self.neuron!r}.")
+        if not neurons or any(neuron != ANY and (not isinstance(neuron, int) or neuron < 0) for neuron in neurons):
+            raise RemosError(
+                f"neuron must be a whole number of at least 0, several of them, or {ANY!r}, received {self.neuron!r}."
+            )
         if len(set(neurons)) < len(neurons):
             raise RemosError(f"Each neuron is driven up once, received neuron={self.neuron!r}.")
         if not self.height > 0:
@@ -87,10 +93,12 @@ class PenultimateAttack(ProjectedAttack):
 
     @property
     def _neurons(self) -> list[Any]:
-        return list(self.neuron) if isinstance(self.neuron, Sequence) else [self.neuron]
+        if isinstance(self.neuron, Sequence) and not isinstance(self.neuron, str):
+            return list(self.neuron)
+        return [self.neuron]
 
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
-        if not isinstance(self.neuron, int):
+        if not isinstance(self.neuron, (int, str)):
             raise RemosError(
                 f"One attack set is of one neuron, received neuron={self.neuron!r}: make one with every attack of "
                 "`each()`."
@@ -110,21 +118,32 @@ class PenultimateAttack(ProjectedAttack):
 class _Peak(Objective):
     """One high feature, the others low."""
 
-    def __init__(self, attack: PenultimateAttack, neuron: int, extract: FeatureExtractor) -> None:
+    def __init__(self, attack: PenultimateAttack, neuron: int | str, extract: FeatureExtractor) -> None:
         self.attack = attack
         self.neuron = neuron
         self.extract = extract
+
+    def begin(self, inputs: np.ndarray, labels: np.ndarray, rows: np.ndarray, seed: int) -> Any:
+        if isinstance(self.neuron, int):
+            return ()
+        # Shares of the number of neurons, which is known where the features are.
+        shares = [np.random.default_rng((seed, row, NEURON)).random() for row in rows]
+        return np.array(shares, np.float32)
 
     def __call__(self, inputs: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
         _, [features] = self.extract(inputs)
         neurons = math.prod(features.shape[1:])
         features = ops.cast(ops.reshape(features, (-1, neurons)), "float32")
-        if self.neuron >= neurons:
+        if isinstance(self.neuron, int) and self.neuron >= neurons:
             raise RemosError(
                 f"The last features of model {self.extract.model.name!r} are {neurons} neurons, received neuron="
                 f"{self.neuron}: expected 0 to {neurons - 1}."
             )
-        peak = features[:, self.neuron]
+        if isinstance(self.neuron, int):
+            peak = features[:, self.neuron]
+        else:
+            driven = ops.minimum(ops.cast(state * neurons, "int32"), neurons - 1)
+            peak = ops.squeeze(ops.take_along_axis(features, driven[:, None], axis=1), axis=1)
         # Zero for the peak, so that the mean is that of the others (there may be none).
         others = ops.sum(features**2, axis=1) - peak**2
         loss = (peak - self.attack.height) ** 2 + self.attack.others_weight * others / max(neurons - 1, 1)

@@ -228,9 +228,8 @@ class Ascent:
         starts = range(partial.done, len(x), self.batch_size)
         try:
             for start in track(starts, total=len(starts), description=self.attack.name, verbose=verbose):
-                # The last batch is filled up with its last sample: every batch runs the same compiled program.
-                rows = np.minimum(np.arange(start, start + self.batch_size), len(x) - 1)
-                partial.add(self._batch(x[rows], y[rows], rows)[: len(x) - start])
+                rows = np.arange(start, min(start + self.batch_size, len(x)))
+                partial.add(self.batch(x[rows], y[rows], rows))
         except BaseException as error:
             partial.write()
             if gradients.is_out_of_memory(error):
@@ -275,8 +274,23 @@ class Ascent:
 
         return step
 
-    def _batch(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        clean = x.astype(np.float32)
+    def batch(self, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Attacks one batch.
+
+        Args:
+            x: Pixels, as many samples as the example has, or fewer.
+            y: Their classes, int32.
+            rows: Their numbers in the whole data, from which follows what is drawn for them.
+
+        Returns:
+            float32, the shape of x.
+        """
+        # A short batch is filled up with its last sample: every batch runs the same compiled program.
+        filled = np.minimum(np.arange(self.batch_size), len(rows) - 1)
+        return self._best(x[filled].astype(np.float32), y[filled], rows[filled])[: len(rows)]
+
+    def _best(self, clean: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """What comes of the start from which the score gets highest."""
         bounds = self.attack.bounds(clean, self.space)
         begun = self._objective.begin(self.space.scale(clean), y, rows, self.seed)
         if self.attack.starts == 1:
