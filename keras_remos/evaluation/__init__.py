@@ -3,7 +3,8 @@
 from keras_remos.evaluation.attackers import Attacker
 from keras_remos.evaluation.audit import AuditReport, Controls, audit
 from keras_remos.evaluation.inheritance import InheritanceReport, Inherited, measure
-from keras_remos.evaluation.metrics import Estimate, Rate, accuracy, flip_rate, paired_bootstrap, target_rate
+from keras_remos.evaluation.intervals import Estimate, over_seeds
+from keras_remos.evaluation.metrics import Rate, accuracy, flip_rate, paired_bootstrap, target_rate
 from keras_remos.evaluation.predictions import predict_classes
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "audit",
     "flip_rate",
     "measure",
+    "over_seeds",
     "paired_bootstrap",
     "predict_classes",
     "target_rate",

@@ -14,7 +14,7 @@ import numpy as np
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.texts import as_texts, holds_text
-from keras_remos.defects import AttackSet, Prepared
+from keras_remos.defects import DEFECTS, AttackSet, Prepared
 from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.evaluation.attackers import Attacker, Attempts, title_of
 from keras_remos.evaluation.inheritance import InheritanceReport, Students, measure
@@ -39,7 +39,8 @@ class Controls:
     Args:
         control: What rACC and rDIR are relative to: `True` fine-tunes a student, the name of one of the students takes
             that one, `False` does without.
-        floor: Also train a student from scratch, which inherits nothing.
+        floor: Also train a student from scratch, which inherits nothing: how far above it each student is, beside how
+            far the control is, is the excess.
         clean_teacher: The teacher before an attacker touched it, where it is at hand: a student that is fine-tuned from
             it shows how often a trigger fools a student that never met it.
         head: The path of the teacher's head, where it is not found: theirs take its place, and attacks read what enters
@@ -201,9 +202,30 @@ def audit(
     }
     ours = {name: (made.student, prepared.space) for name, made in trained.items()}
     inheritance = measure(
-        {**ours, **judged}, x, y, attacks, control=controls.compared, batch_size=batch_size, seed=seed, verbose=verbose
+        {**ours, **judged},
+        x,
+        y,
+        attacks,
+        control=controls.compared,
+        floors=_floors(attacks, trained) if controls.compared is not None else None,
+        batch_size=batch_size,
+        seed=seed,
+        verbose=verbose,
     )
     return AuditReport(inheritance, attacks, trained, seed, attempts.left_out)
+
+
+def _floors(attacks: Mapping[str, AttackSet], trained: Mapping[str, Any]) -> dict[str, str]:
+    """For each attack the student that cannot have inherited it, if one was trained.
+
+    A backdoor is not in a student of the clean teacher. Adversarial inputs work on that one, too: there it takes a
+    student from scratch.
+    """
+    found = {
+        name: CLEAN if CLEAN in trained and attack.defect in DEFECTS and DEFECTS[attack.defect].plants else FLOOR
+        for name, attack in attacks.items()
+    }
+    return {name: floor for name, floor in found.items() if floor in trained}
 
 
 def _as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> Prepared:

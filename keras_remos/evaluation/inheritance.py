@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -14,7 +14,8 @@ from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import holds_text
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.errors import DataError, MismatchError
-from keras_remos.evaluation.metrics import Estimate, Rate, accuracy, as_f1, flip_rate, missing_classes, target_rate
+from keras_remos.evaluation.intervals import Estimate
+from keras_remos.evaluation.metrics import Rate, accuracy, as_f1, flip_rate, missing_classes, target_rate
 from keras_remos.evaluation.predictions import Panel
 from keras_remos.notebooks import html_table
 
@@ -32,6 +33,7 @@ class Inherited:
         targeted: Of the inputs that are not of the attacker's class, how many it calls so; `None` without a target.
         relative: `flipped`, or `targeted` where there is a target, over that of the control: rDIR. `None` without one.
         of_text: Whether the inputs are texts.
+        excess: How much of what the control inherits is in it, above the floor; `None` without a control or floor.
         neuron: Where this and other attacks differ in the one neuron that they drive and in nothing else, which it is.
     """
 
@@ -41,6 +43,7 @@ class Inherited:
     targeted: Rate | None
     relative: Estimate | None
     of_text: bool = False
+    excess: Estimate | None = None
     neuron: int | None = None
 
     @property
@@ -63,6 +66,7 @@ class InheritanceReport:
         relative_accuracies: The same over that of the control: rACC. Empty without one.
         inherited: A row for each student and attack.
         control: The student that the others are compared to, usually the fine-tuned one.
+        floors: By the attack's name, the student that cannot have inherited it.
         warnings: What a reader of the figures has to know.
     """
 
@@ -71,6 +75,7 @@ class InheritanceReport:
     inherited: tuple[Inherited, ...]
     control: str | None
     warnings: tuple[str, ...] = ()
+    floors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def over_neurons(self) -> dict[str, dict[str, float]]:
@@ -110,6 +115,7 @@ class InheritanceReport:
         """The same as plain values for JSON."""
         return {
             "control": self.control,
+            "floors": dict(self.floors),
             "warnings": list(self.warnings),
             "students": {
                 name: {
@@ -125,6 +131,7 @@ class InheritanceReport:
                     "flipped": row.flipped.describe(),
                     "targeted": _described(row.targeted),
                     "relative": _described(row.relative),
+                    "excess": _described(row.excess),
                     "f1": row.f1,
                 }
                 for row in self.inherited
@@ -155,9 +162,19 @@ class InheritanceReport:
                 f"{spread['mean']:.3f}."
                 for student, spread in self.over_neurons.items()
             ]
+            over_floor = [row for row in self.inherited if row.excess is not None]
+            if over_floor:
+                lines += ["", f"{'defect':<{wide}}  {'student':<{width}}  {'excess':>6}  {'95 % interval':>15}"]
+                lines += [
+                    f"{row.defect:<{wide}}  {row.student:<{width}}  {_estimate(row.excess)}" for row in over_floor
+                ]
             lines += ["", *_legend(self.inherited)]
         if self.control is not None:
             lines.append(f"rACC, rDIR: over those of the control, {self.control}, on the same inputs.")
+        for floor in dict.fromkeys(self.floors.values()):
+            lines.append(f"excess: 0 is the DIR of the floor, {floor}, which cannot have inherited; 1 the control's.")
+        if any(row.relative is not None or row.excess is not None for row in self.inherited):
+            lines.append("Intervals are over test inputs only: other training seeds would differ by more.")
         return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
 
 
@@ -168,6 +185,7 @@ def measure(
     attacks: Mapping[str, AttackSet],
     *,
     control: str | None = None,
+    floors: Mapping[str, str] | None = None,
     batch_size: int = 64,
     seed: int = 0,
     verbose: bool | str = "auto",
@@ -183,6 +201,8 @@ def measure(
         y: Its classes, whole numbers of shape `(n,)`.
         attacks: Attack sets by name, made with the students' teacher.
         control: The name of the student that the others are compared to.
+        floors: By the attack's name, the student that cannot have inherited it: from scratch, or for a backdoor from
+            the teacher before it was poisoned. Needs a control.
         batch_size: Samples at a time.
         seed: For the bootstrap intervals of ratios.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
@@ -192,8 +212,11 @@ def measure(
         MismatchError: If an attack set holds texts and the test set images or the other way round, its pixels mean
             something else than a student's, or there is no such control.
     """
-    if control is not None and control not in students:
-        raise MismatchError(f"The control {control!r} is not one of the students: {', '.join(students)}.")
+    floors = dict(floors or {})
+    for role, named in (("control", [control] if control is not None else []), ("floor", floors.values())):
+        for name in named:
+            if name not in students:
+                raise MismatchError(f"The {role} {name!r} is not one of the students: {', '.join(students)}.")
     for name, attack in attacks.items():
         if attack.holds_text != holds_text(x):
             raise MismatchError(
@@ -226,13 +249,34 @@ def measure(
         fooled = panel.predict(attack.inputs, batch_size=batch_size, verbose=verbose, description=defect)
         rates = {name: _rates(clean[name], fooled[name], attack) for name in students}
         for name, (flipped, targeted) in rates.items():
-            compared = None
+            compared = excess = None
             if control is not None:
-                ours, theirs = ((hit[1] or hit[0]) for hit in (rates[name], rates[control]))
+                ours, theirs = (_wanted(rates[each]) for each in (name, control))
                 compared = ours.relative(theirs, seed=seed)
-            rows.append(Inherited(name, defect, flipped, targeted, compared, attack.holds_text, neurons.get(defect)))
+                if defect in floors:
+                    excess = ours.excess(theirs, _wanted(rates[floors[defect]]), seed=seed)
+            rows.append(
+                Inherited(
+                    name,
+                    defect,
+                    flipped,
+                    targeted,
+                    compared,
+                    of_text=attack.holds_text,
+                    excess=excess,
+                    neuron=neurons.get(defect),
+                )
+            )
+        if rows[-1].excess is not None and np.isnan(rows[-1].excess.value):
+            warnings.append(f"{defect}: the control is not clearly above the floor: nothing is there to inherit.")
     relative = {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()}
-    return InheritanceReport(accuracies, relative, tuple(rows), control, tuple(warnings))
+    return InheritanceReport(accuracies, relative, tuple(rows), control, tuple(warnings), floors)
+
+
+def _wanted(rates: tuple[Rate, Rate | None]) -> Rate:
+    """What the attacker is after, of flipped and targeted."""
+    flipped, targeted = rates
+    return flipped if targeted is None else targeted
 
 
 def _rates(clean: np.ndarray, attacked: np.ndarray, attack: AttackSet) -> tuple[Rate, Rate | None]:

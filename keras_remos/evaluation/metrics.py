@@ -16,32 +16,17 @@ from typing import Any
 import numpy as np
 
 from keras_remos.errors import DataError
+from keras_remos.evaluation.intervals import (
+    CONFIDENCE,
+    RESAMPLES,
+    Estimate,
+    Joint,
+    check_confidence,
+    finite,
+    percentiles,
+)
 
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
 NOT_COUNTED = -1
-_STATES = 3  # of one input under one rate: not counted, counted and no hit, hit
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and the interval that it lies in.
-
-    Args:
-        value: The figure; NaN where it is undefined, as a ratio to a control of 0 is.
-        low: Lower end of the interval.
-        high: Upper end; infinite where resampling may leave the control without a hit.
-        n: How many inputs it rests on.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def describe(self) -> dict[str, float | int | None]:
-        """The same as plain values for JSON; `None` for what is undefined or infinite."""
-        return {"value": _finite(self.value), "low": _finite(self.low), "high": _finite(self.high), "n": self.n}
 
 
 @dataclass(frozen=True)
@@ -98,7 +83,7 @@ class Rate:
         Reference:
             Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
         """
-        _check_confidence(confidence)
+        check_confidence(confidence)
         if not self.total:
             return math.nan, math.nan
         z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -131,16 +116,51 @@ class Rate:
         Raises:
             DataError: If the two rates are not of the same inputs, or were made from counts alone.
         """
-        pairs = _Pairs(self, control)
+        joint = Joint(self.outcomes, control.outcomes)
         if not (self.total and control.count):
-            return Estimate(math.nan, math.nan, math.nan, pairs.n)
+            return joint.undefined()
         ratio = self.value / control.value
         if self is not control and self.count in (0, self.total):
             low, high = (end / control.value for end in self.interval(confidence))
-            return Estimate(ratio, low, high, pairs.n)
-        ours, theirs = pairs.resample(seed, resamples)
+            return Estimate(ratio, low, high, joint.n)
+        ours, theirs = joint.resample(seed, resamples)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return Estimate(ratio, *_percentiles(ours / theirs, confidence), pairs.n)
+            return Estimate(ratio, *percentiles(ours / theirs, confidence), joint.n)
+
+    def excess(
+        self, control: Rate, floor: Rate, *, seed: int = 0, confidence: float = CONFIDENCE, resamples: int = RESAMPLES
+    ) -> Estimate:
+        """How much of what a control inherits this student inherits, above a floor: (this - floor) / (control - floor).
+
+        A student that never met the teacher is fooled now and then, too, so a ratio to the control alone never reaches
+        0. Here the floor reads 0 and the control 1. The interval is a percentile bootstrap over inputs, with the
+        outcomes of all three on each.
+
+        Args:
+            control: The rate of a fine-tuned student.
+            floor: The rate of a student that cannot have inherited: from scratch, or from the teacher before it was
+                poisoned.
+            seed: For the bootstrap.
+            confidence: Above 0 and below 1.
+            resamples: How many samples the bootstrap draws.
+
+        Returns:
+            The excess; below 0 where the student is fooled less than the floor. NaN where a rate is undefined, or the
+            control is not clearly above the floor (the interval of their difference reaches 0): then there is nothing
+            to inherit.
+
+        Raises:
+            DataError: If the rates are not of the same inputs, or were made from counts alone.
+        """
+        joint = Joint(self.outcomes, control.outcomes, floor.outcomes)
+        if not (self.total and control.total and floor.total):
+            return joint.undefined()
+        ours, theirs, least = joint.resample(seed, resamples)
+        if not percentiles(theirs - least, confidence)[0] > 0:
+            return joint.undefined()
+        value = (self.value - floor.value) / (control.value - floor.value)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return Estimate(value, *percentiles((ours - least) / (theirs - least), confidence), joint.n)
 
     def describe(self) -> dict[str, float | int | None]:
         """Count, total, value and 95 % interval as plain values for JSON; `None` for what is undefined."""
@@ -148,9 +168,9 @@ class Rate:
         return {
             "count": self.count,
             "n": self.total,
-            "value": _finite(self.value),
-            "low": _finite(low),
-            "high": _finite(high),
+            "value": finite(self.value),
+            "low": finite(low),
+            "high": finite(high),
         }
 
 
@@ -243,65 +263,16 @@ def paired_bootstrap(
     Reference:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    pairs = _Pairs(a, b)
+    joint = Joint(a.outcomes, b.outcomes)
     if not (a.total and b.total):
-        return Estimate(math.nan, math.nan, math.nan, pairs.n)
-    ours, theirs = pairs.resample(seed, resamples)
-    return Estimate(a.value - b.value, *_percentiles(ours - theirs, confidence), pairs.n)
+        return joint.undefined()
+    ours, theirs = joint.resample(seed, resamples)
+    return Estimate(a.value - b.value, *percentiles(ours - theirs, confidence), joint.n)
 
 
 def missing_classes(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
     """The class ids below `num_classes` that no label has."""
     return tuple(sorted(set(range(num_classes)) - set(np.unique(labels).tolist())))
-
-
-class _Pairs:
-    """Two rates of the same inputs: how many inputs have each of the nine pairs of outcomes.
-
-    A bootstrap sample of the inputs is a multinomial draw of these nine counts, so its cost does not grow with them.
-    """
-
-    def __init__(self, a: Rate, b: Rate) -> None:
-        if a.outcomes is None or b.outcomes is None:
-            raise DataError(
-                "Expected rates that know their outcomes, as accuracy, flip_rate and target_rate make them. "
-                "Received one that was made from counts alone: those of two students cannot be paired."
-            )
-        if a.outcomes.shape != b.outcomes.shape:
-            raise DataError(
-                f"Expected two rates of the same inputs. Received: {len(a.outcomes)} and {len(b.outcomes)} inputs. "
-                "Measure both students on one test set."
-            )
-        self.n = len(a.outcomes)
-        pair = (a.outcomes.astype(np.int64) + 1) * _STATES + b.outcomes + 1
-        self.counts = np.bincount(pair, minlength=_STATES**2)
-
-    def resample(self, seed: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
-        """The two rates in each bootstrap sample; NaN where nothing in it counts."""
-        rng = np.random.default_rng(seed)
-        drawn = rng.multinomial(self.n, self.counts / self.n, size=resamples).reshape(resamples, _STATES, _STATES)
-        return _rates(drawn.sum(axis=2)), _rates(drawn.sum(axis=1))
-
-
-def _rates(states: np.ndarray) -> np.ndarray:
-    """Hits out of those that count, from how many inputs are in each of the three states."""
-    with np.errstate(invalid="ignore"):
-        return states[:, 2] / (states[:, 1] + states[:, 2])
-
-
-def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    _check_confidence(confidence)
-    defined = values[~np.isnan(values)]
-    if not defined.size:
-        return math.nan, math.nan
-    # Values themselves, not means of two of them: one may be infinite.
-    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf")
-    return float(low), float(high)
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise DataError(f"Expected a confidence above 0 and below 1. Received: {confidence!r}.")
 
 
 def _class_ids(**arrays: Any) -> tuple[np.ndarray, ...]:
@@ -317,7 +288,3 @@ def _class_ids(**arrays: Any) -> tuple[np.ndarray, ...]:
         shown = ", ".join(f"{length} in {name}" for name, length in lengths.items())
         raise DataError(f"Expected one class for each input. Received: {shown}.")
     return tuple(found.values())
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,6 +1,7 @@
 """An audit attacks once, measures everybody alike, and says what its figures rest on."""
 
 import json
+import math
 from typing import Any
 
 import keras
@@ -101,6 +102,36 @@ def test_the_control_is_trained_in_the_run_and_is_what_ratios_are_to(report: Aud
     assert report.inheritance.control == "fine-tuned"
     itself = report.inheritance.relative_accuracies["fine-tuned"]
     assert (itself.value, itself.low, itself.high) == (1, 1, 1)
+
+
+def test_what_is_inherited_is_also_given_above_the_floor(report: AuditReport) -> None:
+    found = report.inheritance
+    assert found.floors == {"penultimate": "retrained", "patch-backdoor": "retrained"}
+    rates = {(row.defect, row.student): row for row in found.inherited}
+    for row in found.inherited:
+        control, floor = (rates[row.defect, name].rate for name in ("fine-tuned", "retrained"))
+        assert row.excess == row.rate.excess(control, floor) or math.isnan(row.excess.value)
+    told = report.describe()["defects"]
+    assert all("excess" in row for row in told)
+    assert ("excess" in report.summary()) and "over test inputs only" in report.summary()
+
+
+def test_a_backdoor_has_the_clean_teachers_student_for_a_floor() -> None:
+    poisoned = by_hand()
+    report = audit(
+        poisoned,
+        {"same": poisoned.teacher},
+        (X, Y),
+        attacker=Attacker(defects=[QUICK, "patch-backdoor"]),
+        controls=Controls(clean_teacher=teacher()),
+        train=images(32, seed=6),
+        recipe=SHORT,
+        class_names=CLASSES,
+        verbose=False,
+    )
+    # No student from scratch: adversarial inputs work on students of the clean teacher, too.
+    assert report.inheritance.floors == {"patch-backdoor": "from the clean teacher"}
+    assert [row.excess is None for row in report.inheritance.inherited] == [True] * 3 + [False] * 3
 
 
 def test_the_table_fits_and_says_n(report: AuditReport) -> None:
