@@ -21,5 +21,9 @@ class FileError(RemosError):
     """A profile, slice or output file is damaged, of another kind, or must not be overwritten."""
 
 
+class DivergedError(RemosError):
+    """Training ended in NaN or infinity: mostly the learning rate is too high."""
+
+
 class StudentError(RemosError):
     """The student cannot be built from this teacher in the way that was asked for."""

@@ -160,6 +160,25 @@ class Dataset(keras.utils.PyDataset):
             transform=transform if before is None else lambda x: transform(before(x)),
         )
 
+    def part(self, rows: np.ndarray, which: str) -> "Dataset":
+        """Returns some of the samples as a data set of their own.
+
+        Args:
+            rows: Their numbers in the order on disk.
+            which: What part it is, in words that precede the description.
+        """
+        return Dataset(
+            _Part(self._reader, rows),
+            None if self.labels is None else self.labels[rows],
+            kind=self.kind,
+            class_names=self.class_names,
+            batch_size=self.batch_size,
+            seed=self._seed,
+            description=f"{which} {self.description}",
+            numbering=self.numbering,
+            transform=self._transform,
+        )
+
     def _read(self, index: int) -> Any:
         start = index * self.batch_size
         return self.take(self._order[start : start + self.batch_size])
@@ -180,6 +199,25 @@ class Dataset(keras.utils.PyDataset):
     def _nothing_readable(self) -> DataError:
         examples = "; ".join(f"{path}: {reason}" for path, reason in self.skipped[:3])
         return DataError(f"Expected readable samples. Received: none of {self.num_samples} can be read ({examples}).")
+
+
+class _Part:
+    """Some of the samples that another reader reads."""
+
+    def __init__(self, reader: Reader, rows: np.ndarray) -> None:
+        self.skipped = reader.skipped
+        self._reader = reader
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, indices: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Returns the samples that can be read, and their numbers in this part."""
+        wanted = self._rows[indices]
+        x, found = self._reader.read(wanted)
+        # Readers keep the order in which they are asked.
+        return x, indices[np.isin(wanted, found)]
 
 
 class ArrayReader:

@@ -14,6 +14,7 @@ from keras_remos.methods.method import Method
 from keras_remos.methods.remos import Remos
 from keras_remos.methods.renofeation import Renofeation
 from keras_remos.methods.retrain import Retrain
+from keras_remos.methods.tuning import Tuning, tune_recipe
 from keras_remos.training.recipe import FROM_SCRATCH, LANGUAGE, Recipe, default_recipe
 from keras_remos.training.trained import Trained
 
@@ -34,10 +35,12 @@ __all__ = [
     "Renofeation",
     "Retrain",
     "Trained",
+    "Tuning",
     "default_recipe",
     "find_method",
     "recipe_of",
     "train",
+    "tune_recipe",
 ]
 
 METHODS: dict[str, type[Method]] = {

@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_remos.data import TrainingData
 from keras_remos.data.checked_streams import data_errors
-from keras_remos.errors import RemosError
+from keras_remos.errors import DivergedError
 from keras_remos.models import layers as kinds
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.heads import returns_probabilities
@@ -140,7 +140,7 @@ class Trainer:
             kept: What is kept from epoch to epoch beside the weights.
 
         Raises:
-            RemosError: If the loss stops being a number.
+            DivergedError: If the loss stops being a number.
             MismatchError: If the checkpoint is of a run with other arguments.
         """
         task = self.task
@@ -301,9 +301,9 @@ def _check_weights(student: keras.Model, recipe: Recipe) -> None:
             raise _diverged(f"Weight {weight.path!r} became NaN or infinite in the last epoch", recipe)
 
 
-def _diverged(what: str, recipe: Recipe) -> RemosError:
+def _diverged(what: str, recipe: Recipe) -> DivergedError:
     lower = replace(recipe, learning_rate=recipe.learning_rate / 10).learning_rate
-    return RemosError(
+    return DivergedError(
         f"{what}: training diverged. Try a lower learning rate ({lower:g} instead of {recipe.learning_rate:g}) or a "
         "longer warm-up; check that inputs are scaled as the teacher was trained and hold no NaN, and that half "
         "precision does not overflow."

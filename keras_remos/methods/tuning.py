@@ -1,0 +1,236 @@
+"""`tune_recipe`: the learning rate, or whatever else of a recipe, that validation data ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos.data import batches
+from keras_remos.data.parts import set_aside
+from keras_remos.errors import DivergedError, RemosError
+from keras_remos.methods.method import Method
+from keras_remos.models.tokenizers import reads_text
+from keras_remos.training.recipe import Recipe, default_recipe
+from keras_remos.training.task import Task
+
+RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
+"""Learning rates that are tried for images, with SGD."""
+RATES_OF_TEXT = (2e-5, 5e-5, 1e-4, 2e-4, 4e-4)
+"""Learning rates that are tried for language models, with AdamW."""
+
+# Of the training data, where no validation data are given.
+VALIDATION_SHARE = 0.2
+# As many are trained in full at the end.
+FINALISTS = 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recipe that was tried.
+
+    Args:
+        changes: In what it differs from the recipe that tuning began with.
+        epochs: For how many epochs it was tried.
+        accuracy: On the validation data after them; `None` if training diverged.
+        whole: Whether these are all epochs of the recipe.
+    """
+
+    changes: Mapping[str, Any]
+    epochs: int
+    accuracy: float | None
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What tuning found.
+
+    Args:
+        recipe: The recipe that was chosen.
+        trials: All that was tried, in order.
+        validation_samples: How many samples accuracies are of.
+    """
+
+    recipe: Recipe
+    trials: tuple[Trial, ...]
+    validation_samples: int
+
+    @property
+    def cost(self) -> float:
+        """What it took, in trainings of the chosen length."""
+        return sum(trial.epochs for trial in self.trials) / self.recipe.epochs
+
+    def describe(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return {
+            "recipe": self.recipe.get_config(),
+            "trials": [{**vars(trial), "changes": dict(trial.changes)} for trial in self.trials],
+            "validation_samples": self.validation_samples,
+            "cost": self.cost,
+        }
+
+
+def tune_recipe(
+    method: Method,
+    teacher: keras.Model,
+    train: Any,
+    validation: Any = None,
+    *,
+    recipe: Recipe | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    budget: float = 4.0,
+    seed: int = 0,
+    verbose: bool | str = "auto",
+    **options: Any,
+) -> Tuning:
+    """Chooses a recipe by validation accuracy: successive halving over a short list.
+
+    All candidates are trained briefly, the better half for longer, and so on; the last ones in full. Among those that
+    are within one standard error of the best the longest wins, then the one with the highest learning rate. So no
+    control stays weak by chance, and nobody can choose by what an attack does.
+
+    Args:
+        method: The method that is tuned, configured.
+        teacher: See `Method.train`.
+        train: What students learn from: arrays `(x, y)` or a `Dataset`; with `validation` whatever else `fit` takes.
+        validation: What accuracy is measured on. By default a fifth of every class of `train`, which is then not
+            trained on.
+        recipe: What tuning begins with, and how long candidates are trained; the method's default if not given.
+        grid: The candidates: values by the name of a recipe's option. By default learning rates only, as fit images or
+            texts. With `epochs` in it, candidates differ in length.
+        budget: How many trainings of `recipe` it may cost, from 1.
+        seed: Of every training, and of what is set aside.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        **options: More for `Method.train`: `num_classes`, `head`, `harden`, `space`.
+
+    Returns:
+        The recipe, and all that was tried.
+
+    Raises:
+        RemosError: If every training diverges, the grid is empty, or an option has no such value.
+        DataError: If there are no validation data and none can be set aside.
+
+    Example:
+    ```python
+    tuning = tune_recipe(METHODS["finetune"](), teacher, (x, y))
+    trained = train("finetune", teacher, (x, y), recipe=tuning.recipe)
+    ```
+
+    Reference:
+        K. Jamieson and A. Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS
+        2016 (successive halving). L. Breiman et al., Classification and Regression Trees, 1984 (one standard error).
+
+    Note:
+        Each stage trains anew, since a schedule spans the training that it is made for. KerasTuner and Optuna have no
+        rule of one standard error, and would be one more dependency for a loop.
+    """
+    if budget < 1:
+        raise RemosError(f"budget must be at least 1 training, received {budget!r}.")
+    base = recipe or default_recipe(teacher, from_scratch=method.from_scratch)
+    if grid is None:
+        grid = {"learning_rate": RATES_OF_TEXT if reads_text(teacher) else RATES}
+    if validation is None:
+        train, validation = set_aside(train, VALIDATION_SHARE, seed=seed)
+    candidates = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if not grid or not candidates:
+        raise RemosError(f"grid must hold one or more values of one or more options, received {dict(grid)!r}.")
+    for changes in candidates:
+        replace(base, **changes)
+    trials: list[Trial] = []
+    samples = 0
+    for share, kept in stages(len(candidates), budget):
+        accuracies = []
+        for changes in candidates:
+            tried = replace(base, **changes)
+            short = replace(tried, epochs=max(1, round(share * tried.epochs)))
+            accuracy = None
+            with contextlib.suppress(DivergedError):
+                accuracy, samples = _accuracy(method, teacher, train, validation, short, seed, verbose, options)
+            trials.append(Trial(changes, short.epochs, accuracy, whole=short.epochs == tried.epochs))
+            accuracies.append(accuracy)
+        if all(accuracy is None for accuracy in accuracies):
+            raise DivergedError(
+                f"Tuning {method.name}: training diverged with each of {candidates}. Add lower learning rates, and "
+                "check that inputs are scaled as the teacher was trained and hold no NaN."
+            )
+        order = sorted(zip(accuracies, candidates, strict=True), key=lambda each: _rank(*each), reverse=True)
+        candidates = [changes for _, changes in order[:kept]]
+    chosen = choose(trials[-len(order) :], base, samples)
+    return Tuning(replace(base, **chosen.changes), tuple(trials), samples)
+
+
+def stages(candidates: int, budget: float) -> list[tuple[float, int]]:
+    """How candidates are tried, stage by stage: `(share of their epochs, how many go on)`.
+
+    The last stage has up to two candidates and as many whole trainings as half of the budget pays for; the stages
+    before it halve the candidates, and share the rest of the budget equally.
+    """
+    counts = [candidates]
+    while counts[-1] > FINALISTS:
+        counts.append(math.ceil(counts[-1] / 2))
+    if len(counts) == 1:
+        return [(min(1.0, budget / candidates), candidates)]
+    last = min(float(counts[-1]), budget / 2)
+    each = (budget - last) / (len(counts) - 1)
+    shares = [*(min(1.0, each / count) for count in counts[:-1]), last / counts[-1]]
+    return list(zip(shares, [*counts[1:], counts[-1]], strict=True))
+
+
+def choose(trials: Sequence[Trial], base: Recipe, samples: int) -> Trial:
+    """The trial of the longest recipe, then the highest learning rate, within one standard error of the best.
+
+    Args:
+        trials: Of one stage.
+        base: The recipe that they change.
+        samples: How many samples accuracies are of.
+    """
+    known = [(trial.accuracy, trial) for trial in trials if trial.accuracy is not None]
+    best = max(accuracy for accuracy, _ in known)
+    error = math.sqrt(best * (1 - best) / samples)
+    near = [trial for accuracy, trial in known if accuracy >= best - error]
+    return max(
+        near, key=lambda trial: (trial.changes.get("epochs", base.epochs), trial.changes.get("learning_rate", 0))
+    )
+
+
+def _rank(accuracy: float | None, changes: Mapping[str, Any]) -> tuple[float, float]:
+    return (-1.0 if accuracy is None else accuracy), changes.get("learning_rate", 0.0)
+
+
+def _accuracy(
+    method: Method,
+    teacher: keras.Model,
+    train: Any,
+    validation: Any,
+    recipe: Recipe,
+    seed: int,
+    verbose: bool | str,
+    options: Mapping[str, Any],
+) -> tuple[float, int]:
+    """Validation accuracy after a training, and of how many samples it is."""
+    with warnings.catch_warnings():
+        # That a rate teaches nothing is what is to be found out.
+        warnings.filterwarnings("ignore", "Training .* ended in a constant classifier")
+        trained = method.train(teacher, train, recipe=recipe, seed=seed, verbose=verbose, **options)
+    task = Task(
+        teacher,
+        validation,
+        num_classes=trained.options["num_classes"],
+        recipe=replace(recipe, augment="none"),
+        seed=seed,
+        head=options.get("head"),
+    )
+    right = total = 0
+    for x, y, _ in batches(task.plain_data()):
+        said = trained.student.predict_on_batch(x)
+        right += int(np.sum(np.argmax(said, axis=-1) == task.class_ids(y)))
+        total += len(said)
+    return right / total, total
