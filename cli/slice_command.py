@@ -28,7 +28,7 @@ from keras_remos_cli.running import command_line, emit, note, uses_keras
 @output_options
 @uses_keras
 def command(
-    teacher: Path,
+    teacher: str,
     opening: Opening,
     data: DataChoice,
     output: Path | None,
