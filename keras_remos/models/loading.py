@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zipfile
@@ -13,7 +14,7 @@ import keras
 
 from keras_remos.errors import TeacherError
 from keras_remos.models.hub import SCHEMES, keras_hub, load_folder
-from keras_remos.models.origin import Origin, missing_object, named, remember
+from keras_remos.models.origin import Origin, missing_objects, named, remember
 from keras_remos.models.published import load_published
 from keras_remos.models.untrusted import check_archive, refuse_foreign, refuse_unless
 from keras_remos.saving import PathLike
@@ -106,12 +107,12 @@ def _load_file(source: Path, allow_unsafe: bool) -> keras.Model:
     except ImportError:
         raise
     except Exception as error:  # whatever an untrusted file makes Keras stumble over
-        missing = missing_object(error)
-        if missing is not None:
+        missing = missing_objects(json.loads(_config_text(source) or "null"), {})
+        if missing:
             raise TeacherError(
-                f"{source} cannot be loaded: it is made of {missing!r}, which Keras does not know. In a script, pass "
-                f"it: load_teacher(path, custom_objects={{{missing!r}: ...}}). The shell has no option for it: there "
-                "no model brings code."
+                f"{source} cannot be loaded: it is made of {', '.join(missing)}, which Keras does not know. In a script, "
+                f"pass them: load_teacher(path, custom_objects={{{', '.join(f'{name!r}: {name}' for name in missing)}}}). "
+                "The shell has no option for them: its commands run no code but their own."
             ) from error
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TeacherError(

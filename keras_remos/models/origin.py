@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,11 +23,14 @@ class Origin:
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
 
 
+# Where Keras looks for its own functions.
+_FUNCTIONS = (keras.activations, keras.initializers, keras.ops, keras.losses, keras.metrics, keras.regularizers)
+
 # By the model itself: what one model is made of is no other's business, and goes when it goes.
 _ORIGINS: WeakKeyDictionary[keras.Model, Origin] = WeakKeyDictionary()
 
 
-def origin_of(model: keras.Model) -> Origin:
+def where_from(model: keras.Model) -> Origin:
     """What is known of where a model comes from."""
     return _ORIGINS.get(model, Origin())
 
@@ -45,7 +47,28 @@ def named(custom_objects: Mapping[str, Any] | None) -> dict[str, Any]:
     return {**{getattr(found, "__name__", name): found for name, found in given.items()}, **given}
 
 
-def missing_object(error: Exception) -> str | None:
-    """The class or function that Keras did not find; `None` if it stumbled over something else."""
-    found = re.findall(r"Could not locate (?:class|function) '([^']+)'", str(error))
-    return found[-1] if found else None
+def missing_objects(config: Any, known: Mapping[str, Any]) -> list[str]:
+    """The classes and functions in a serialized model that Keras does not find, by name.
+
+    Args:
+        config: The model, serialized.
+        known: Custom objects, beside what is registered or in the scope of this call.
+    """
+    found: dict[str, None] = {}
+
+    def search(node: Any) -> None:
+        if isinstance(node, dict):
+            name = node.get("registered_name")
+            own = not str(node.get("module")).startswith(("keras.", "keras_hub."))
+            if node.get("class_name") == "function" and isinstance(node.get("config"), str):
+                name, own = node["config"], not any(hasattr(room, node["config"]) for room in _FUNCTIONS)
+            if name and own and keras.saving.get_registered_object(name, custom_objects=dict(known)) is None:
+                found[name] = None
+            for value in node.values():
+                search(value)
+        elif isinstance(node, (list, tuple)):
+            for value in node:
+                search(value)
+
+    search(config)
+    return list(found)

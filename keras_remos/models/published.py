@@ -76,8 +76,8 @@ def _downloaded(name: str, load: Callable[[], keras.Model]) -> keras.Model:
         offline = any(isinstance(each, (socket.gaierror, ConnectionError, TimeoutError)) for each in _chain(error))
         why = "is not in the cache, and there is no network to download it from" if offline else "cannot be loaded"
         raise TeacherError(
-            f"{name} {why}: {reason.rstrip('.')}. Where it cannot be downloaded, bring a file of it: load it on another "
-            "machine, and model.save('teacher.keras')."
+            f"{name} {why}: {reason.rstrip('.')}. To do without the download, load it on another machine, "
+            "and bring a file of it: model.save('teacher.keras')."
         ) from error
 
 

@@ -18,7 +18,7 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.adapters import MERGE, copy_strength, has_adapter, without_spent
 from keras_remos.models.ends import without_compilation
 from keras_remos.models.kernels import Kernel, SliceableLayer, Tensor
-from keras_remos.models.origin import Origin, missing_object, origin_of, remember
+from keras_remos.models.origin import Origin, missing_objects, remember, where_from
 from keras_remos.models.tokenizers import unknown_token
 from keras_remos.slicing import new_head
 from keras_remos.slicing.new_head import check_num_classes
@@ -246,17 +246,17 @@ def _from_config(teacher: keras.Model, config: dict[str, Any]) -> keras.Model:
     # The classes are those of the model in memory, not names that a file chose; safe mode guards files.
     classes = {type(layer).__name__: type(layer) for _, layer in [("", teacher), *kinds.walk(teacher)]}
     own = {name: kind for name, kind in classes.items() if not kind.__module__.startswith(("keras.", "keras_hub."))}
-    own |= origin_of(teacher).custom_objects
+    own |= where_from(teacher).custom_objects
+    missing = missing_objects(config, own)  # before Keras takes the configuration apart
     try:
         student = keras.saving.deserialize_keras_object(
             without_compilation(config), custom_objects=own, safe_mode=False
         )
     except Exception as error:
-        missing = missing_object(error)
-        if missing is not None:
+        if missing:
             raise StudentError(
-                f"{type(teacher).__name__} {teacher.name!r} cannot be copied: it is made of {missing!r}, which Keras "
-                "no longer finds. Open its file with load_teacher(path, custom_objects={...}), which remembers; keep "
+                f"{type(teacher).__name__} {teacher.name!r} cannot be copied: it is made of {', '.join(missing)}, which "
+                "Keras no longer finds. Open its file with load_teacher(path, custom_objects={...}), which remembers; keep "
                 "the custom_object_scope that it was loaded in open around this call; or register it "
                 "(keras.saving.register_keras_serializable)."
             ) from error
@@ -271,7 +271,7 @@ def _from_config(teacher: keras.Model, config: dict[str, Any]) -> keras.Model:
 
 def _of_same_classes(teacher: keras.Model, student: keras.Model) -> keras.Model:
     """A student that can be copied as its teacher can."""
-    return remember(student, Origin(custom_objects=origin_of(teacher).custom_objects))
+    return remember(student, Origin(custom_objects=where_from(teacher).custom_objects))
 
 
 def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ...]) -> None:
