@@ -109,10 +109,11 @@ def _load_file(source: Path, allow_unsafe: bool) -> keras.Model:
     except Exception as error:  # whatever an untrusted file makes Keras stumble over
         missing = missing_objects(json.loads(_config_text(source) or "null"), {})
         if missing:
+            given = ", ".join(f"{name!r}: {name}" for name in missing)
             raise TeacherError(
-                f"{source} cannot be loaded: it is made of {', '.join(missing)}, which Keras does not know. In a script, "
-                f"pass them: load_teacher(path, custom_objects={{{', '.join(f'{name!r}: {name}' for name in missing)}}}). "
-                "The shell has no option for them: its commands run no code but their own."
+                f"{source} cannot be loaded: it is made of {', '.join(missing)}, which Keras does not know. In a "
+                f"script, pass what is missing: load_teacher(path, custom_objects={{{given}}}). The shell has no "
+                "option for it: its commands run no code but their own."
             ) from error
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TeacherError(

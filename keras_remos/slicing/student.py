@@ -255,10 +255,10 @@ def _from_config(teacher: keras.Model, config: dict[str, Any]) -> keras.Model:
     except Exception as error:
         if missing:
             raise StudentError(
-                f"{type(teacher).__name__} {teacher.name!r} cannot be copied: it is made of {', '.join(missing)}, which "
-                "Keras no longer finds. Open its file with load_teacher(path, custom_objects={...}), which remembers; keep "
-                "the custom_object_scope that it was loaded in open around this call; or register it "
-                "(keras.saving.register_keras_serializable)."
+                f"{type(teacher).__name__} {teacher.name!r} cannot be copied: it is made of {', '.join(missing)}, "
+                "which Keras no longer finds. Open its file with load_teacher(path, custom_objects={...}), which "
+                "remembers; keep the custom_object_scope that it was loaded in open around this call; or register what "
+                "is missing (keras.saving.register_keras_serializable)."
             ) from error
         raise _uncopiable(teacher, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     if not kinds.is_built(student):

@@ -11,10 +11,11 @@ import text_toys
 from shell import run
 from text_toys import hub
 
-from keras_remos import describe_model, load_teacher
+from keras_remos import load_teacher
 from keras_remos.errors import TeacherError
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.hub import preset_names
+from keras_remos.models.layers import find_sliceable
 from keras_remos.slicing import student as students
 
 PRESET = "bert_tiny_en_uncased"
@@ -43,25 +44,43 @@ def with_version(cached: Path) -> str:
     return f"{HANDLE}/{cached.name}"
 
 
-def test_a_preset_by_name_and_by_handle(cached: Path) -> None:
+def test_a_preset_by_name_and_by_handle(cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = text_toys.bert()
     assert PRESET in preset_names()
-    for name in (PRESET, with_version(cached), Path(with_version(cached))):
+    for name in (PRESET, Path(with_version(cached))):
         teacher = load_teacher(name)
         assert fingerprint(teacher) == fingerprint(made)  # with its own head: it is a classifier
         assert teacher.preprocessor is not None
-    result = run("inspect", with_version(cached), "--json")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.tsv").write_text("text\tlabel\na fine film\t1\na dull story\t0\n")
+    result = run("profile", with_version(cached), "--data", "texts.tsv")
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["kind"] == "model"
+    assert (tmp_path / f"{PRESET}.profile.npz").is_file()  # the number of the version says nothing
 
 
-def test_a_preset_without_a_head_gets_one(cached: Path) -> None:
-    (cached / "task.json").unlink()
-    (cached / "image_converter.json").write_text("{}")  # a name that nobody asks for again
-    marker = cached.parent / ".complete" / cached.name / "task.json.complete"
-    marker.unlink()
-    with pytest.raises(TeacherError, match=f"{PRESET} is not in the cache, and there is no network"):
-        load_teacher(PRESET)
+def test_a_preset_without_a_head_gets_one(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(preset: str, path: str) -> str:
+        found = cached / path
+        if not found.is_file() or path.startswith("task."):
+            raise FileNotFoundError(path)
+        return str(found)
+
+    monkeypatch.setattr("keras_hub.src.utils.preset_utils.get_file", missing)
+    teacher = load_teacher(PRESET)
+    assert type(teacher) is type(text_toys.bert()) and teacher.num_classes == 2
+    assert fingerprint(teacher) == fingerprint(load_teacher(PRESET))
+    theirs, ours = fingerprint(text_toys.bert(), without=("logits",)), fingerprint(teacher, without=("logits",))
+    assert theirs[:-1] == ours[:-1]
+
+
+def test_presets_that_are_not_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(preset: str, path: str) -> str:
+        raise OSError("no route") from ConnectionRefusedError(preset)
+
+    monkeypatch.setattr("keras_hub.src.utils.preset_utils.get_file", refused)
+    for name in (PRESET, "hf://nobody/nothing"):
+        with pytest.raises(TeacherError, match=f"{name} is not in the cache, and there is no network.*no route"):
+            load_teacher(name)
 
 
 @pytest.mark.parametrize("where", ["config.json", "task.json"])
@@ -75,8 +94,9 @@ def test_presets_that_carry_code_are_refused(where: str, cached: Path) -> None:
 
 
 def test_presets_are_loaded_in_safe_mode(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from keras.src.saving.serialization_lib import in_safe_mode
+    from keras.src.saving.serialization_lib import SafeModeScope, in_safe_mode
 
+    keras.config.enable_unsafe_deserialization()
     seen = []
     original = keras.saving.deserialize_keras_object
 
@@ -85,9 +105,13 @@ def test_presets_are_loaded_in_safe_mode(cached: Path, monkeypatch: pytest.Monke
         return original(*args, **kwargs)
 
     monkeypatch.setattr(keras.saving, "deserialize_keras_object", spied)
-    load_teacher(PRESET)
-    load_teacher(cached)
-    assert seen and set(seen) == {True}
+    try:
+        load_teacher(PRESET)
+        load_teacher(cached)
+        assert in_safe_mode() is False
+    finally:
+        SafeModeScope(None).__enter__()
+    assert seen and False not in seen
 
 
 def test_names_of_presets_that_are_nearly_right() -> None:
@@ -101,13 +125,13 @@ def test_a_backbone_under_lora_says_what_is_in_the_way(tmp_path: Path) -> None:
     adapted = [layer for layer in model.backbone._flatten_layers() if getattr(layer, "lora_enabled", False)]
     for layer in adapted:
         layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape))
-    assert any("LoRA" in why and "merge" in why for _, why in describe_model(model).skipped)
+    assert any("LoRA" in why and "merge" in why for _, why in find_sliceable(model)[1])
     with pytest.raises(students.StudentError, match=r"under LoRA.*merge.*model\.save_weights.*model\.load_weights"):
         students.build(model, {})
     x = model.preprocessor(list(text_toys.sentences(4)[0]))
     expected = keras.ops.convert_to_numpy(model(x, training=False))
     model.save_weights(tmp_path / "merged.weights.h5")
     model.load_weights(tmp_path / "merged.weights.h5")
-    assert not any("LoRA" in why for _, why in describe_model(model).skipped)
+    assert not any("LoRA" in why for _, why in find_sliceable(model)[1])
     made = students.build(model, {})
     np.testing.assert_allclose(keras.ops.convert_to_numpy(made(x, training=False)), expected, atol=1e-5)
