@@ -98,9 +98,8 @@ def test_students_are_trained_and_files_of_attackers_opened(tmp_path: Path) -> N
     path = saved(tmp_path, activation=twice, kernel_initializer=Filled())
     teacher = load_teacher(path, custom_objects=OBJECTS)
     recipe = Recipe(epochs=1, batch_size=3, augment="none")
-    for method in ("remos", "retrain"):
-        trained = train(method, teacher, data(), recipe=recipe, verbose=False)
-        assert trained.student.get_layer("fc").activation is twice
+    trained = train("remos", teacher, data(), recipe=recipe, verbose=False)
+    assert trained.student.get_layer("fc").activation is twice
     prepared = Prepared(trained.student, PixelSpace("none"), record={"defect": "none"})
     prepared.save(tmp_path / "prepared.keras")
     with pytest.raises(TeacherError, match="made of twice, Filled, Scaled, which"):
