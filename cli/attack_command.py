@@ -75,7 +75,7 @@ DEFECTS = (
 @output_options
 @uses_keras
 def command(
-    teacher: Path,
+    teacher: str,
     opening: Opening,
     data: DataChoice,
     defect: str,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, classes_of, report_skipped
 from keras_remos_cli.options import (
+    TEACHER,
     head_option,
     json_option,
     recipe_given,
@@ -29,7 +30,7 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 @click.option("--control", type=click.Path(path_type=Path), help="A fine-tuned student. Default: trained in this run.")
 @click.option("--no-control", is_flag=True, help="Train no control, and give no ratios.")
 @click.option("--floor", is_flag=True, help="Train a student from scratch, too.")
-@click.option("--clean-teacher", type=click.Path(path_type=Path), help="TEACHER before it was poisoned: another floor.")
+@click.option("--clean-teacher", type=TEACHER, help="TEACHER before it was poisoned: another floor.")
 @allow_other_teacher
 @head_option
 @synonym_options
@@ -39,7 +40,7 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 @json_option
 @uses_keras
 def command(
-    teacher: Path,
+    teacher: str,
     students: tuple[Path, ...],
     opening: Opening,
     data: DataChoice,
@@ -49,7 +50,7 @@ def command(
     control: Path | None,
     no_control: bool,
     floor: bool,
-    clean_teacher: Path | None,
+    clean_teacher: str | None,
     allow_other_teacher: bool,
     head: str | None,
     synonyms: SynonymChoice,

@@ -24,13 +24,13 @@ class Opening:
     allow_unsafe_deserialization: bool
     sequence_length: int
 
-    def open(self, path: Path) -> keras.Model:
+    def open(self, path: str | Path) -> keras.Model:
         """The model; cuts texts to `sequence_length` tokens if it reads texts."""
         from keras_remos import load_teacher
 
         return self._cut(load_teacher(path, allow_unsafe_deserialization=self.allow_unsafe_deserialization))
 
-    def prepared(self, path: Path) -> Prepared:
+    def prepared(self, path: str | Path) -> Prepared:
         """A teacher as an attacker left it, with the trigger; texts are cut as in `open`."""
         from keras_remos.defects import Prepared
 
@@ -77,7 +77,9 @@ class DataChoice:
             raise click.UsageError("Missing option '--data'.")
         return self.open_other(model, self.data_path, class_names)
 
-    def open_trained(self, model: keras.Model, path: Path, class_names: Sequence[str] | None = None) -> MatchedDataset:
+    def open_trained(
+        self, model: keras.Model, path: str | Path, class_names: Sequence[str] | None = None
+    ) -> MatchedDataset:
         """The data set for a model of ours, whose file says how its inputs are scaled; the user's word comes first."""
         from keras_remos.saving import read_record
 
@@ -152,9 +154,17 @@ def classes_of(records: Mapping[Path, Mapping[str, Any]]) -> list[str] | None:
     return next(iter(found.values()), None)
 
 
-def beside(path: Path, ending: str) -> Path:
-    """The default name of what is made from a file: beside it, with another ending."""
-    return path.with_name(f"{path.stem}{ending}")
+def beside(teacher: str, ending: str) -> Path:
+    """The default name of what is made from a teacher.
+
+    It is beside its file, with another ending; in this folder, for a published model: after the last part of its name
+    that is more than the number of a version.
+    """
+    path = Path(teacher)
+    if path.exists():
+        return path.with_name(f"{path.stem}{ending}")
+    parts = [part for part in teacher.split("/") if part and not part.isdigit()]
+    return Path(f"{parts[-1]}{ending}")
 
 
 def report_skipped(matched: MatchedDataset) -> None:

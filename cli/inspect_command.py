@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from keras_remos_cli.options import json_option
+from keras_remos_cli.options import TEACHER, json_option
 from keras_remos_cli.running import emit, uses_keras
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("inspect")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=TEACHER)
 @click.option(
     "--allow-unsafe-deserialization",
     is_flag=True,
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     "--tokens",
     "teacher",
     metavar="TEACHER",
-    type=click.Path(path_type=Path),
+    type=TEACHER,
     help="Of a slice: also list the tokens whose rows it resets, in the words of that teacher's tokenizer.",
 )
 @json_option
 @uses_keras
-def command(path: Path, allow_unsafe_deserialization: bool, teacher: Path | None, as_json: bool) -> None:
+def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, as_json: bool) -> None:
     """Show a model (which layers can be sliced, which not and why), a profile or a slice."""
     from keras_remos import CoverageProfile, RelevantSlice, describe_model, load_teacher
     from keras_remos.saving import read_archive
 
-    if path.suffix == ".npz":
+    if Path(path).suffix == ".npz":
         header, _ = read_archive(path)
         kind = header["kind"]
         loaded = CoverageProfile.load(path) if kind == "profile" else RelevantSlice.load(path)

@@ -68,7 +68,10 @@ def _image_size(ctx: click.Context, param: click.Parameter, value: str | None) -
     return size
 
 
-teacher_argument = click.argument("teacher", type=click.Path(path_type=Path))
+# What names a published model is no path, and is not to be taken for one: `hf://` has two slashes.
+TEACHER = click.Path(path_type=str)
+
+teacher_argument = click.argument("teacher", type=TEACHER)
 
 opening_options = _as_one(
     Opening,

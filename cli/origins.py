@@ -42,7 +42,7 @@ class Origins:
         allow_other: Only say what differs.
     """
 
-    def __init__(self, expected: tuple[Path, Any] | None = None, *, allow_other: bool = False) -> None:
+    def __init__(self, expected: tuple[str | Path, Any] | None = None, *, allow_other: bool = False) -> None:
         self._first = None if expected is None else (expected[0], _plain(expected[1]))
         self._allow_other = allow_other
         self._clean: list[Any] = []

@@ -62,7 +62,7 @@ DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poison
 @output_options
 @uses_keras
 def command(
-    teacher: Path,
+    teacher: str,
     opening: Opening,
     data: DataChoice,
     defect: str | None,

@@ -36,7 +36,7 @@ def command() -> None:
 @output_options
 @uses_keras
 def count(
-    teacher: Path,
+    teacher: str,
     opening: Opening,
     data: DataChoice,
     output: Path | None,

@@ -28,7 +28,7 @@ from keras_remos_cli.running import command_line, emit, note, uses_keras
 @output_options
 @uses_keras
 def command(
-    teacher: Path,
+    teacher: str,
     opening: Opening,
     data: DataChoice,
     output: Path | None,
@@ -48,8 +48,9 @@ def command(
 ) -> None:
     """Make a student from the part of TEACHER that the data needs.
 
-    TEACHER is a .keras file, a KerasHub preset folder or a Hugging Face folder. The student is a plain .keras file:
-    compile it, fit it on your data as usual. The teacher is not modified.
+    TEACHER is a .keras file, a KerasHub preset folder, a Hugging Face folder, or the name of a published model:
+    keras.applications/ResNet50, bert_tiny_en_uncased, hf://OWNER/NAME. The student is a plain .keras file: compile it,
+    fit it on your data as usual. The teacher is not modified.
     """
     from keras_remos import CoverageProfile, RelevantSlicer, save_student
     from keras_remos.saving import check_writable

@@ -50,7 +50,7 @@ METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fin
 @output_options
 @uses_keras
 def command(
-    teacher: Path,
+    teacher: str,
     opening: Opening,
     data: DataChoice,
     method: str,

@@ -18,6 +18,8 @@ import numpy as np
 from keras_remos.errors import DataError
 from keras_remos.models.inputs import image_shape
 from keras_remos.models.layers import NORMALIZATIONS, holds_kernel, own_variables, visible, walk
+from keras_remos.models.origin import where_from
+from keras_remos.models.published import APPLICATIONS
 from keras_remos.models.taps import run_until
 
 SCALINGS = ("none", "0-1", "-1-1", "imagenet", "caffe")
@@ -163,10 +165,11 @@ def batch_norm_gap(model: keras.Model, x: np.ndarray) -> float:
 def choose_scaling(model: keras.Model, raw_batch: np.ndarray, *, data_format: str = "channels_last") -> tuple[str, str]:
     """Finds the input scaling that a model was trained with.
 
-    In this order: a clear winner by `batch_norm_gap`, as those statistics come from the training data; what goes
-    together with a scaling inside the model, be it of layers or of operators; the name of its family (which is only a
-    habit: a ResNet-50 converted from PyTorch has the name, and not the scaling, of the one in `keras.applications`); a
-    narrow winner by `batch_norm_gap`; "0-1".
+    What was loaded by its name from `keras.applications` is known. For the rest, in this order: a clear winner by
+    `batch_norm_gap`, as those statistics come from the training data; what goes together with a scaling inside the
+    model, be it of layers or of operators; the name of its family (which is only a habit: a ResNet-50 converted from
+    PyTorch has the name, and not the scaling, of the one in `keras.applications`); a narrow winner by
+    `batch_norm_gap`; "0-1".
 
     Args:
         model: The teacher.
@@ -190,10 +193,13 @@ def choose_scaling(model: keras.Model, raw_batch: np.ndarray, *, data_format: st
                 stacklevel=2,
             )
         return ("none", f"The data are scaled already (values from {low:.3g} to {high:.3g}).")
+    guessed, reason = guess_scaling(model, **how)
+    published = where_from(model).name or ""
+    if guessed is not None and published.startswith(APPLICATIONS):
+        return guessed, f"{published} was loaded by its name, and {reason}."
     gaps = scaling_gaps(model, raw_batch, data_format=data_format)
     ranked = sorted(gaps, key=gaps.__getitem__)
     clear = bool(ranked) and gaps[ranked[0]] <= _LARGEST_GAP and gaps[ranked[1]] >= _LEAST_MARGIN * gaps[ranked[0]]
-    guessed, reason = guess_scaling(model, **how)
     if not clear and guessed is not None:
         return guessed, f"{reason[0].upper()}{reason[1:]}."
     if not ranked:

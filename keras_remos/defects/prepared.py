@@ -79,14 +79,18 @@ class Prepared:
         save_model(self.teacher, path, record, members=members, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: PathLike) -> Prepared:
+    def load(cls, path: PathLike, *, custom_objects: Mapping[str, Any] | None = None) -> Prepared:
         """Reads what `save` wrote. Neither the model nor the trigger can run code.
+
+        Args:
+            path: The file.
+            custom_objects: See `load_teacher`.
 
         Raises:
             TeacherError: If the model cannot be opened safely.
             FileError: If it carries no record, or a damaged one.
         """
-        teacher = load_teacher(path)
+        teacher = load_teacher(path, custom_objects=custom_objects)
         record = read_record(path)
         if not record:
             raise FileError(f"{path} is a model without a record of an attack: prepare the attack with it first.")

@@ -8,6 +8,7 @@ from keras import layers as kl
 
 from keras_remos.errors import StudentError
 from keras_remos.models import layers as kinds
+from keras_remos.models.adapters import has_adapter
 
 Config = dict[str, Any]
 
@@ -36,7 +37,7 @@ def ends_plainly(model: keras.Model, head: str) -> bool:
         head: The path of the layer.
     """
     layer: Any = dict(kinds.walk(model)).get(head)
-    if type(layer) is not kl.Dense or layer.lora_enabled or layer.quantization_mode is not None:
+    if type(layer) is not kl.Dense or has_adapter(layer) or layer.quantization_mode is not None:
         return False
     if kinds.symbolic_outputs(model) is None:
         return kinds.activation_name(layer) == "softmax"

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import layers as kl
 
+from keras_remos.models.adapters import has_adapter
+
 Tensor = Any
 Side = Literal["input", "hidden", "output"]
 
@@ -30,7 +32,7 @@ class Kernel:
         input_axes: Axes of `view` that index input neurons.
         output_axes: Axes of `view` that index output neurons. An axis may be in both (a depthwise channel).
             An axis in neither is a tap: all taps of a pair of neurons share its coverage.
-        initializer: The Keras initializer that makes fresh values for the weight.
+        initializer: Makes fresh values for the weight: Keras' own, or a function of shape and type.
         reads: Where in the layer its input neurons are.
         writes: Where in the layer its output neurons are.
     """
@@ -40,17 +42,20 @@ class Kernel:
     view: tuple[int, ...]
     input_axes: tuple[int, ...]
     output_axes: tuple[int, ...]
-    initializer: keras.initializers.Initializer
+    initializer: keras.initializers.Initializer | Callable[..., Tensor]
     reads: Side = "input"
     writes: Side = "output"
 
     def fresh_values(self, seed: int) -> np.ndarray:
         """Values as the layer's own initializer draws them, with another seed: in the shape and type of the weight."""
-        # The layer's own initializer object carries the layer's seed: two layers with one seed would get equal values.
-        config = {**self.initializer.get_config()}
-        if "seed" in config:
-            config["seed"] = seed
-        drawn = type(self.initializer).from_config(config)(tuple(self.variable.shape))
+        initializer = self.initializer
+        if isinstance(initializer, keras.initializers.Initializer):
+            # The layer's own object carries the layer's seed: two layers with one seed would get equal values.
+            config = {**initializer.get_config()}
+            if "seed" in config:
+                config["seed"] = seed
+            initializer = type(initializer).from_config(config)
+        drawn = initializer(tuple(self.variable.shape), dtype=keras.config.floatx())
         return np.asarray(keras.ops.convert_to_numpy(drawn)).astype(self.variable.dtype)
 
 
@@ -83,7 +88,7 @@ class SliceableLayer:
 
 def describe(layer: keras.Layer, path: str = "") -> SliceableLayer | None:
     """What can be sliced in one layer, or `None`."""
-    if layer.quantization_mode is not None or getattr(layer, "lora_enabled", False) or not layer.built:
+    if layer.quantization_mode is not None or has_adapter(layer) or not layer.built:
         return None
     if layer._remat_mode is not None:
         return None

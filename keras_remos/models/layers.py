@@ -6,7 +6,7 @@ With `kernels`, this is the only file that looks into Keras layers: what of thei
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +15,10 @@ import numpy as np
 from keras import layers as kl
 from keras.src.backend.common.masking import get_keras_mask
 from keras.src.models.functional import Functional
+from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.utils.naming import to_snake_case
 
+from keras_remos.models.adapters import MERGE, has_adapter, spent_adapter
 from keras_remos.models.kernels import SliceableLayer, Tensor, describe
 
 ACTIVATIONS = (kl.Activation, kl.ReLU, kl.LeakyReLU, kl.ELU, kl.PReLU, kl.Softmax)
@@ -178,8 +180,9 @@ def unchanged_states(model: keras.Layer) -> Iterator[None]:
 
 
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """The weights that the layer itself holds, without those of the layers below it."""
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
+    """The weights that the layer itself holds and uses, without those of the layers below it."""
+    spent = {id(variable) for variable in spent_adapter(layer)}
+    return [v for v in (*layer._trainable_variables, *layer._non_trainable_variables) if id(v) not in spent]
 
 
 def set_trainable(model: keras.Layer, trainable: bool) -> None:
@@ -306,8 +309,8 @@ def _without_tied(
 
 
 def _why_not(layer: keras.Layer) -> str:
-    if getattr(layer, "lora_enabled", False):
-        return "LoRA is enabled: its kernel is computed; merge the adapter first"
+    if has_adapter(layer):
+        return f"under LoRA, its kernel is computed: {MERGE}"
     if layer.quantization_mode is not None:
         return f"quantized ({layer.quantization_mode}): slice the float model and quantize the student"
     if layer._remat_mode is not None:
@@ -335,6 +338,12 @@ def activation_name(layer: keras.Layer) -> str | None:
         return type(layer).__name__.lower()
     name = getattr(getattr(layer, "activation", None), "__name__", None)
     return None if name == "linear" else name
+
+
+def safe_mode(safe: bool) -> AbstractContextManager[None]:
+    """Whether Keras refuses, in a block, to make code of what a preset says: whatever the process allows elsewhere."""
+    # Keras refuses where nothing is said. KerasHub takes `True` for being inside an archive, and reads no vocabulary.
+    return SafeModeScope(None if safe else False)
 
 
 def keras_mask(tensor: Tensor) -> Tensor | None:

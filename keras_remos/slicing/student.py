@@ -15,8 +15,10 @@ from keras import ops
 
 from keras_remos.errors import StudentError
 from keras_remos.models import layers as kinds
+from keras_remos.models.adapters import MERGE, copy_strength, has_adapter, without_spent
 from keras_remos.models.ends import without_compilation
 from keras_remos.models.kernels import Kernel, SliceableLayer, Tensor
+from keras_remos.models.origin import Origin, missing_objects, remember, where_from
 from keras_remos.models.tokenizers import unknown_token
 from keras_remos.slicing import new_head
 from keras_remos.slicing.new_head import check_num_classes
@@ -157,7 +159,7 @@ def from_scratch(
         # Also where the architecture names a seed: another seed of ours has to give another student.
         mixed = int(np.random.default_rng([seed, number]).integers(2**31))
         kernel.variable.assign(kernel.fresh_values(mixed))
-    return _with_new_head(student, heads, replaced, num_classes, seed)
+    return _of_same_classes(teacher, _with_new_head(student, heads, replaced, num_classes, seed))
 
 
 @contextmanager
@@ -216,13 +218,14 @@ def _copy(teacher: keras.Model, heads: tuple[str, ...], num_classes: int | None,
     with _seeded(seed):
         student, replaced = _twin(teacher, heads, num_classes)
     _transfer(teacher, student, without=heads if replaced else ())
-    return _with_new_head(student, heads, replaced, num_classes, seed)
+    return _of_same_classes(teacher, _with_new_head(student, heads, replaced, num_classes, seed))
 
 
 def _twin(teacher: keras.Model, heads: tuple[str, ...], num_classes: int | None) -> tuple[keras.Model, bool]:
     """A model of the teacher's architecture, and whether its heads are made for other classes."""
     try:
-        config = keras.saving.serialize_keras_object(teacher)
+        with without_spent([layer for _, layer in kinds.weight_holders(teacher)]):
+            config = keras.saving.serialize_keras_object(teacher)
     except Exception as error:  # whatever a user's class raises
         raise _uncopiable(teacher, type(error).__name__) from error
     replaced = num_classes is not None and new_head.build_for(config, teacher, heads, num_classes)
@@ -243,11 +246,20 @@ def _from_config(teacher: keras.Model, config: dict[str, Any]) -> keras.Model:
     # The classes are those of the model in memory, not names that a file chose; safe mode guards files.
     classes = {type(layer).__name__: type(layer) for _, layer in [("", teacher), *kinds.walk(teacher)]}
     own = {name: kind for name, kind in classes.items() if not kind.__module__.startswith(("keras.", "keras_hub."))}
+    own |= where_from(teacher).custom_objects
+    missing = missing_objects(config, own)  # before Keras takes the configuration apart
     try:
         student = keras.saving.deserialize_keras_object(
             without_compilation(config), custom_objects=own, safe_mode=False
         )
     except Exception as error:
+        if missing:
+            raise StudentError(
+                f"{type(teacher).__name__} {teacher.name!r} cannot be copied: it is made of {', '.join(missing)}, "
+                "which Keras no longer finds. Open its file with load_teacher(path, custom_objects={...}), which "
+                "remembers; keep the custom_object_scope that it was loaded in open around this call; or register what "
+                "is missing (keras.saving.register_keras_serializable)."
+            ) from error
         raise _uncopiable(teacher, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     if not kinds.is_built(student):
         raise _uncopiable(teacher, "its copy is not built without data")
@@ -255,6 +267,11 @@ def _from_config(teacher: keras.Model, config: dict[str, Any]) -> keras.Model:
         # A tokenizer's configuration lacks its vocabulary; it learns nothing, so both models may use one.
         student.preprocessor = teacher.preprocessor
     return student
+
+
+def _of_same_classes(teacher: keras.Model, student: keras.Model) -> keras.Model:
+    """A student that can be copied as its teacher can."""
+    return remember(student, Origin(custom_objects=where_from(teacher).custom_objects))
 
 
 def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ...]) -> None:
@@ -266,11 +283,17 @@ def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ..
             continue
         old_variables, new_variables = kinds.own_variables(source), kinds.own_variables(target)
         pairs = list(zip(old_variables, new_variables, strict=False))
+        if has_adapter(source) and not has_adapter(target) and len(old_variables) != len(new_variables):
+            raise StudentError(
+                f"{type(teacher).__name__} {teacher.name!r} cannot be copied: layer {path!r} is under LoRA, which the "
+                f"model's configuration does not say. To copy it, {MERGE}."
+            )
         if len(old_variables) != len(new_variables) or any(tuple(old.shape) != tuple(new.shape) for old, new in pairs):
             raise _uncopiable(teacher, f"layer {path!r} has other shapes in the copy")
         for old, new in pairs:
             # A copy: JAX gives buffers away to compiled functions, and must not give away the teacher's.
             new.assign(np.array(ops.convert_to_numpy(old.value)))
+        copy_strength(source, target)
         if isinstance(target, keras.layers.Normalization):
             target.finalize_state()  # what it applies is derived from its weights
     copies = dict(kinds.walk(student))

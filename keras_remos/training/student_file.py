@@ -10,6 +10,7 @@ import keras
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.errors import DataError
 from keras_remos.models.fingerprint import fingerprint
+from keras_remos.models.origin import where_from
 from keras_remos.saving import PathLike, save_model
 from keras_remos.slicing.new_head import classes_of_head
 from keras_remos.training.trained import Trained
@@ -33,7 +34,8 @@ def save_student(
         class_names: The classes in the order in which the student numbers them (`dataset.class_names`). A test set that
             lacks some of them is numbered alike.
         space: How its inputs come from pixels (`open_for_model(...).space`).
-        teacher: The teacher that it comes from. Attacks made with other teachers are told apart by it.
+        teacher: The teacher that it comes from. Attacks made with other teachers are told apart by its weights; its
+            name, as `load_teacher` was given it, is for people.
         overwrite: Whether an existing file may be replaced.
         **more: More for the record: plain values for JSON.
 
@@ -62,6 +64,7 @@ def save_student(
         record["class_names"] = list(class_names)
     if teacher is not None:
         record["teacher"] = fingerprint(teacher)
+        record["teacher_name"] = where_from(teacher).name or teacher.name
     record |= more
     save_model(model, path, record, overwrite=overwrite)
     return record

@@ -1,0 +1,74 @@
+"""What `load_teacher` knows of a model beyond its weights: the name it was loaded by, and the classes it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import keras
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from.
+
+    Args:
+        name: What it was loaded by: a file's or a folder's name, or that of a published model. `None` if nobody said.
+        custom_objects: Classes and functions that it is made of and Keras does not know, by name.
+    """
+
+    name: str | None = None
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Where Keras looks for its own functions.
+_FUNCTIONS = (keras.activations, keras.initializers, keras.ops, keras.losses, keras.metrics, keras.regularizers)
+
+# By the model itself: what one model is made of is no other's business, and goes when it goes.
+_ORIGINS: WeakKeyDictionary[keras.Model, Origin] = WeakKeyDictionary()
+
+
+def where_from(model: keras.Model) -> Origin:
+    """What is known of where a model comes from."""
+    return _ORIGINS.get(model, Origin())
+
+
+def remember(model: keras.Model, origin: Origin) -> keras.Model:
+    """Keeps where a model comes from for as long as the model lives, and returns the model."""
+    _ORIGINS[model] = origin
+    return model
+
+
+def named(custom_objects: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Custom objects by every name that Keras may look for: the one that was given, and the one it writes itself."""
+    given = dict(custom_objects or {})
+    return {**{getattr(found, "__name__", name): found for name, found in given.items()}, **given}
+
+
+def missing_objects(config: Any, known: Mapping[str, Any]) -> list[str]:
+    """The classes and functions in a serialized model that Keras does not find, by name.
+
+    Args:
+        config: The model, serialized.
+        known: Custom objects, beside what is registered or in the scope of this call.
+    """
+    found: dict[str, None] = {}
+
+    def search(node: Any) -> None:
+        if isinstance(node, dict):
+            name = node.get("registered_name")
+            own = not str(node.get("module")).startswith(("keras.", "keras_hub."))
+            if node.get("class_name") == "function" and isinstance(node.get("config"), str):
+                name, own = node["config"], not any(hasattr(room, node["config"]) for room in _FUNCTIONS)
+            if name and own and keras.saving.get_registered_object(name, custom_objects=dict(known)) is None:
+                found[name] = None
+            for value in node.values():
+                search(value)
+        elif isinstance(node, (list, tuple)):
+            for value in node:
+                search(value)
+
+    search(config)
+    return list(found)
