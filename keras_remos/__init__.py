@@ -40,7 +40,7 @@ from keras_remos.errors import (  # noqa: E402
 from keras_remos.evaluation.attackers import Attacker  # noqa: E402
 from keras_remos.evaluation.audit import AuditReport, Controls, audit  # noqa: E402
 from keras_remos.evaluation.inheritance import InheritanceReport, measure  # noqa: E402
-from keras_remos.methods import METHODS, Hardening, Method, recipe_of, train, tune_recipe  # noqa: E402
+from keras_remos.methods import METHODS, Hardening, Method, recipe_of, train, tune_keep_ratio, tune_recipe  # noqa: E402
 from keras_remos.models.description import ModelDescription, describe_model  # noqa: E402
 from keras_remos.models.features import FeatureExtractor, find_features  # noqa: E402
 from keras_remos.models.input_gradients import value_and_grad, value_and_grad_at  # noqa: E402
@@ -115,6 +115,7 @@ __all__ = [
     "recipe_of",
     "save_student",
     "train",
+    "tune_keep_ratio",
     "tune_recipe",
     "value_and_grad",
     "value_and_grad_at",

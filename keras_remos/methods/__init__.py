@@ -9,6 +9,7 @@ from keras_remos.methods.delta import Delta, DeltaR
 from keras_remos.methods.fine_pruning import FinePruning
 from keras_remos.methods.finetune import FineTune
 from keras_remos.methods.hardening import Hardening
+from keras_remos.methods.keep_ratio import KeepRatio, tune_keep_ratio
 from keras_remos.methods.mag_prune import MagPrune
 from keras_remos.methods.method import Method
 from keras_remos.methods.remos import Remos
@@ -28,6 +29,7 @@ __all__ = [
     "FinePruning",
     "FineTune",
     "Hardening",
+    "KeepRatio",
     "MagPrune",
     "Method",
     "Recipe",
@@ -40,6 +42,7 @@ __all__ = [
     "find_method",
     "recipe_of",
     "train",
+    "tune_keep_ratio",
     "tune_recipe",
 ]
 

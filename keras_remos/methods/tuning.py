@@ -153,7 +153,10 @@ def tune_recipe(
             short = replace(tried, epochs=max(1, round(share * tried.epochs)))
             accuracy = None
             with contextlib.suppress(DivergedError):
-                accuracy, samples = _accuracy(method, teacher, train, validation, short, seed, verbose, options)
+                right = right_after_training(
+                    method, teacher, train, validation, short, seed=seed, verbose=verbose, **options
+                )
+                accuracy, samples = float(right.mean()), len(right)
             trials.append(Trial(changes, short.epochs, accuracy, whole=short.epochs == tried.epochs))
             accuracies.append(accuracy)
         if all(accuracy is None for accuracy in accuracies):
@@ -205,32 +208,37 @@ def _rank(accuracy: float | None, changes: Mapping[str, Any]) -> tuple[float, fl
     return (-1.0 if accuracy is None else accuracy), changes.get("learning_rate", 0.0)
 
 
-def _accuracy(
-    method: Method,
-    teacher: keras.Model,
-    train: Any,
-    validation: Any,
-    recipe: Recipe,
-    seed: int,
-    verbose: bool | str,
-    options: Mapping[str, Any],
-) -> tuple[float, int]:
-    """Validation accuracy after a training, and of how many samples it is."""
+def right_after_training(
+    method: Method, teacher: keras.Model, train: Any, validation: Any, recipe: Recipe, *, seed: int, **options: Any
+) -> np.ndarray:
+    """Trains a student, and asks it about the validation data.
+
+    Args:
+        method: By what.
+        teacher: See `Method.train`, as for what is not said here.
+        train: What it learns from.
+        validation: What it is asked about.
+        recipe: How it is trained.
+        seed: Of the training.
+        **options: More for `Method.train`.
+
+    Returns:
+        For each validation sample whether it got that right: booleans.
+    """
     with warnings.catch_warnings():
-        # That a rate teaches nothing is what is to be found out.
+        # That a recipe teaches nothing is what is to be found out.
         warnings.filterwarnings("ignore", "Training .* ended in a constant classifier")
-        trained = method.train(teacher, train, recipe=recipe, seed=seed, verbose=verbose, **options)
+        trained = method.train(teacher, train, recipe=recipe, seed=seed, **options)
     task = Task(
         teacher,
         validation,
         num_classes=trained.options["num_classes"],
         recipe=replace(recipe, augment="none"),
-        seed=seed,
         head=options.get("head"),
     )
-    right = total = 0
-    for x, y, _ in batches(task.plain_data()):
-        said = trained.student.predict_on_batch(x)
-        right += int(np.sum(np.argmax(said, axis=-1) == task.class_ids(y)))
-        total += len(said)
-    return right / total, total
+    return np.concatenate(
+        [
+            np.argmax(trained.student.predict_on_batch(x), axis=-1) == task.class_ids(y)
+            for x, y, _ in batches(task.plain_data())
+        ]
+    )

@@ -1,0 +1,115 @@
+"""The search for a share, by students whose accuracy at each share is known."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import toys
+from keras import layers as kl
+
+from keras_remos.errors import RemosError
+from keras_remos.methods import Recipe, tune_keep_ratio
+from keras_remos.methods.remos import Remos
+
+N = 2000
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(N, 4)).astype("float32"), np.arange(N) % 2
+TEACHER = toys.fill(keras.Sequential([keras.Input((4,)), kl.Dense(8, "relu"), kl.Dense(3)]))
+
+
+@contextmanager
+def students(accuracy: Callable[[float], float]) -> Iterator[list[Any]]:
+    """Students are as accurate as a function of the share that was kept says, each on the easiest samples."""
+    seen: list[Any] = []
+
+    def known(method: Any, teacher: Any, train: Any, validation: Any, recipe: Recipe, **options: Any) -> np.ndarray:
+        kept = method.relevant.options["keep_ratio"] if isinstance(method, Remos) else 1.0
+        seen.append((kept, recipe.epochs, len(train[0]), len(validation[0])))
+        samples = len(validation[0])
+        return np.arange(samples) < round(accuracy(kept) * samples)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_remos.methods.keep_ratio.right_after_training", known)
+        yield seen
+
+
+def search(accuracy: Callable[[float], float], **options: Any) -> Any:
+    with students(accuracy):
+        return tune_keep_ratio(TEACHER, (X, Y), recipe=Recipe(epochs=30), verbose=False, **options)
+
+
+def test_where_accuracy_falls_at_a_known_share_that_is_found() -> None:
+    found = search(lambda kept: 0.8 if kept >= 0.7 else 0.6)
+    assert found.keep_ratio == 0.7
+    assert [step.keep_ratio for step in found.steps] == [0.9, 0.8, 0.7, 0.6, 0.5]
+    assert found.fine_tuned == 0.8 and found.validation_samples == 400
+    assert [step.lost for step in found.steps] == pytest.approx([0, 0, 0, 0.2, 0.2])
+    # 80 of 400 differ: the error of a paired difference.
+    assert found.steps[3].error == pytest.approx(np.sqrt(0.2 * 0.8 / 400))
+    assert found.describe()["keep_ratio"] == 0.7
+    assert "<- chosen" in found.summary().splitlines()[3]
+
+
+@pytest.mark.filterwarnings("ignore:.*validation samples tell")
+def test_what_a_slice_may_cost() -> None:
+    falling = {1.0: 0.8, 0.9: 0.795, 0.8: 0.785, 0.7: 0.77}
+    shares = {"ratios": (0.7, 0.9, 0.8)}
+
+    def noisy(kept: float) -> float:
+        return falling[kept]
+
+    # One standard error of so few different answers is below what is lost: nothing is free.
+    assert search(noisy, tolerance=0.1, **shares).keep_ratio == 1.0
+    assert search(lambda kept: 0.8, tolerance=0.0, **shares).keep_ratio == 0.7
+    assert search(lambda kept: 0.9 if kept < 1 else 0.8, **shares).keep_ratio == 0.7
+
+
+def test_it_costs_what_it_may() -> None:
+    with students(lambda kept: 0.8) as seen:
+        tune_keep_ratio(TEACHER, (X, Y), recipe=Recipe(epochs=30), budget=4, verbose=False)
+    assert [kept for kept, *_ in seen] == [1.0, 0.9, 0.8, 0.7, 0.6, 0.5]
+    assert {(epochs, train, validation) for _, epochs, train, validation in seen} == {(20, 1600, 400)}
+    assert sum(epochs for _, epochs, *_ in seen) <= 4 * 30
+    with students(lambda kept: 0.8) as seen:
+        tune_keep_ratio(TEACHER, (X, Y), (X[:50], Y[:50]), ratios=(0.5,), recipe=Recipe(epochs=30), verbose=False)
+    assert seen == [(1.0, 30, N, 50), (0.5, 30, N, 50)]
+
+
+def test_too_few_samples_to_tell_are_named() -> None:
+    def differ(kept: float) -> float:
+        return 0.8 if kept in (1.0, 0.9) else 0.6
+
+    few = (X[:50], Y[:50])
+    with (
+        students(differ),
+        pytest.warns(UserWarning, match="50 validation samples .* about 1,60",
+    ):
+        tune_keep_ratio(TEACHER, (X, Y), few, recipe=Recipe(epochs=3), verbose=False)
+    with students(differ), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tune_keep_ratio(TEACHER, (X, Y), few, recipe=Recipe(epochs=3), tolerance=0.1, verbose=False)
+
+
+def test_real_students() -> None:
+    """Nothing is replaced: the path from a teacher to a share runs."""
+    y = np.arange(120) % 3
+    x = (RNG.normal(size=(120, 6)) * 0.3 + np.eye(3)[y] @ RNG.normal(size=(3, 6)) * 2).astype("float32")
+    teacher = toys.fill(keras.Sequential([keras.Input((6,)), kl.Dense(16, "relu"), kl.Dense(5)]))
+    recipe = Recipe(epochs=6, batch_size=16, learning_rate=0.1, augment="none")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*validation samples tell")
+        found = tune_keep_ratio(teacher, (x, y), ratios=(0.9, 0.5), recipe=recipe, verbose=False)
+    assert found.validation_samples == 24 and found.epochs == 6
+    assert found.keep_ratio in (0.5, 0.9, 1.0) and found.fine_tuned > 0.8
+
+
+@pytest.mark.parametrize(
+    "options", [{"ratios": ()}, {"ratios": (0.5, 1.5)}, {"ratios": (0,)}, {"budget": 0}, {"tolerance": -0.1}]
+)
+def test_what_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(RemosError):
+        tune_keep_ratio(TEACHER, (X, Y), verbose=False, **options)
