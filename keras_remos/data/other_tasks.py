@@ -1,5 +1,6 @@
 """Tasks other than telling one of several classes: named where their labels are met, with the way out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,12 @@ def _several(labels: Any) -> str | None:
     if isinstance(labels, np.ndarray) and labels.dtype == object and not labels.ndim:
         labels = labels.item()  # what NumPy makes of a dict
     names = [path for path, leaf in leaves(labels) if path and np.ndim(leaf)]
-    return f"{len(names)} labels a sample ({', '.join(names[:5])}), as for several outputs" if names else None
+    return several_outputs(names) if names else None
+
+
+def several_outputs(names: Sequence[str]) -> str:
+    """Several labels for each sample in words, by their names: for `other_task`."""
+    return f"{len(names)} labels a sample ({', '.join(names[:5])}), as for several outputs"
 
 
 def _task_of(y: np.ndarray) -> str | None:
