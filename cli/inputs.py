@@ -97,6 +97,8 @@ class DataChoice:
         matched = open_for_model(model, path, class_names=self._named() or class_names, **how)
         note(f"Data: {matched.dataset.description}.")
         names = matched.dataset.class_names
+        if matched.dataset.unread:
+            note("Its labels are of another task than telling one of several classes: they are left out.")
         if names:
             more = f", ... ({len(names)})" if len(names) > 6 else ""
             note(f"Classes are numbered {matched.dataset.numbering}.")

@@ -82,6 +82,8 @@ def command(
             class_names = matched.dataset.class_names
         if not keep_head and num_classes is None:
             num_classes = matched.dataset.num_classes
+            if matched.dataset.unread:
+                raise click.ClickException(f"{matched.dataset.unread} In the shell: --keep-head.")
             if num_classes is None:
                 note("The data has no labels: the student keeps the teacher's head. --num-classes gives it a new one.")
     chosen = slicer.slice(profile)

@@ -83,9 +83,8 @@ def command(
     chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))
     model = opening.open(teacher)
     matched = data.open(model)
+    matched.dataset.required_labels()
     num_classes = matched.dataset.num_classes
-    if num_classes is None:
-        raise click.ClickException("The data has no labels: a student needs them to be trained.")
     validation = None
     if validation_data is not None:
         is_same = data.data_path is not None and validation_data.resolve() == data.data_path.resolve()

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_remos.data.arrays import leaves
 from keras_remos.data.labels import batch_ids
+from keras_remos.data.other_tasks import other_task, several_outputs
 from keras_remos.errors import DataError
 
 
@@ -165,6 +166,8 @@ def _tf_data(data: Any, seen: _Seen) -> Any:
     tf = importlib.import_module("tensorflow")
     spec = data.element_spec
     found = list(leaves(spec[1])) if isinstance(spec, tuple) and len(spec) > 1 else []
+    if any(path for path, _ in found):
+        raise other_task(several_outputs([path for path, _ in found]))
     is_one = [path for path, _ in found] == [""] and isinstance(found[0][1], tf.TensorSpec)
     if not is_one or found[0][1].dtype == tf.string:
         raise DataError(f"Expected labels y, one dense tensor of class ids. Received: tf.data of {spec}.")

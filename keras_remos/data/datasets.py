@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import keras
 import numpy as np
 
+from keras_remos.data.other_tasks import OtherTaskError
 from keras_remos.data.texts import as_texts
 from keras_remos.errors import DataError
 from keras_remos.notebooks import html_table
@@ -45,6 +46,7 @@ class Dataset(keras.utils.PyDataset):
         num_samples: Samples listed, those that turn out unreadable included.
         description: What was read, in words.
         numbering: How classes are numbered, in words that follow "Classes are numbered"; empty without labels.
+        unread: Why there are no labels though the source has some: they are of another task. Empty otherwise.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Dataset(keras.utils.PyDataset):
         seed: int | None = 0,
         description: str = "",
         numbering: str = "",
+        unread: str = "",
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__()
@@ -68,6 +71,7 @@ class Dataset(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.description = description
         self.numbering = numbering
+        self.unread = unread
         self._reader = reader
         self.labels = labels
         self._seed = seed
@@ -118,6 +122,19 @@ class Dataset(keras.utils.PyDataset):
         """What was left out so far: `(path, reason)`. Unreadable files are found when they are read."""
         return sorted(self._reader.skipped.items())
 
+    def required_labels(self) -> np.ndarray:
+        """The class id of each sample in the order on disk.
+
+        Raises:
+            OtherTaskError: If the source's labels are of another task.
+            DataError: If it has none.
+        """
+        if self.labels is not None:
+            return self.labels
+        if self.unread:
+            raise OtherTaskError(self.unread)
+        raise DataError(f"{self.description}: there are no labels. Put images into one sub-folder a class, or add y.")
+
     def read_all(self) -> tuple[np.ndarray, np.ndarray]:
         """Reads the whole data set into memory, in its order.
 
@@ -128,10 +145,7 @@ class Dataset(keras.utils.PyDataset):
         Raises:
             DataError: If nothing can be read, there are no labels, or a sample has several inputs.
         """
-        if self.labels is None:
-            raise DataError(
-                f"{self.description}: there are no labels. Put images into one sub-folder a class, or add y."
-            )
+        self.required_labels()
         parts = [keras.utils.unpack_x_y_sample_weight(batch)[:2] for batch in self]
         inputs = [as_texts(x, allow_empty=True) if self.kind == "text" else x for x, _ in parts]
         if not isinstance(inputs[0], np.ndarray):
@@ -157,6 +171,7 @@ class Dataset(keras.utils.PyDataset):
             seed=self._seed,
             description=self.description,
             numbering=self.numbering,
+            unread=self.unread,
             transform=transform if before is None else lambda x: transform(before(x)),
         )
 

@@ -3,7 +3,8 @@
 import mimetypes
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from keras_remos.data.datasets import ArrayReader, Dataset, Split
 from keras_remos.data.images import IMAGE_SUFFIXES, ImageReader, is_image
 from keras_remos.data.labels import class_ids, flat_labels, how_numbered, in_order, number
 from keras_remos.data.npz import CLASS_NAME_KEYS, check_inputs, load_npz, to_levels
+from keras_remos.data.other_tasks import OtherTaskError
 from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table
 from keras_remos.errors import DataError
 
@@ -61,7 +63,7 @@ def open_dataset(
         seed: Seed of the order of the samples; `None` keeps the order on disk.
 
     Returns:
-        A `Dataset`.
+        A `Dataset`. Labels of another task than telling one of several classes are left out: see `unread`.
 
     Raises:
         DataError: If the data are missing, damaged, empty, of one class only, or do not fit `image_size`, `channels`
@@ -86,8 +88,11 @@ def open_dataset(
     if source.suffix.lower() in TABLE_SUFFIXES:
         table = read_table(source)
         image_column = _image_column(table, path_column, text_column, wants_images=image_size is not None)
-        labels, names = _table_labels(table, label_column, class_names)
-        options["numbering"] = how_numbered(names, class_names) if labels is not None else ""
+        labels: np.ndarray | None = None
+        names: list[str] = []
+        with _other_tasks(options):
+            labels, names = _table_labels(table, label_column, class_names)
+            options["numbering"] = how_numbered(names, class_names) if labels is not None else ""
         if image_column is not None:
             files = [table.path.parent / cell for cell in table.texts(image_column)]
             reader = ImageReader(files, image_size, channels, as_stored=as_stored)
@@ -97,6 +102,15 @@ def open_dataset(
         f"Expected a folder of images, or a .npz, .csv, .tsv or .jsonl file. Received: {source}. "
         "Put images into one sub-folder a class."
     )
+
+
+@contextmanager
+def _other_tasks(options: dict[str, Any]) -> Iterator[None]:
+    """Leaves out labels of another task: a slice needs none, and whoever needs them is told why there are none."""
+    try:
+        yield
+    except OtherTaskError as error:
+        options["unread"] = str(error)
 
 
 # --- folders of images ------------------------------------------------------------------------------------------------
@@ -202,17 +216,18 @@ def _open_npz(
     if label_key is not None:
         what = f"{label_key!r} of {path}"
         given = next((arrays[name] for name in CLASS_NAME_KEYS if name in arrays), None)
-        labels, names = class_ids(flat_labels(arrays[label_key], what), what, given, known)
-        if len(labels) != len(x):
-            raise DataError(
-                f"Expected a label for each sample in {path}. Received: {len(x)} samples, {len(labels)} labels."
-            )
-        options["numbering"] = how_numbered(names, known)
+        count = len(np.atleast_1d(arrays[label_key]))
+        if count != len(x):
+            raise DataError(f"Expected a label for each sample in {path}. Received: {len(x)} samples, {count} labels.")
+        with _other_tasks(options):
+            labels, names = class_ids(flat_labels(arrays[label_key], what), what, given, known)
+            options["numbering"] = how_numbered(names, known)
     if kind != "text" and not as_stored:
         options["transform"] = to_levels(x, f"{key!r} of {path}")
     dtype = np.float32 if kind == "image" or x.dtype.kind == "f" else None
     taken = key if label_key is None else f"{key} and {label_key}"
-    description = f"{taken} of {path}: {len(x)} samples" + (f" of {len(names)} classes" if names else ", no labels")
+    labelled = f" of {len(names)} classes" if names else "" if label_key else ", no labels"
+    description = f"{taken} of {path}: {len(x)} samples{labelled}"
     return Dataset(
         ArrayReader(x, dtype=dtype), labels, kind=kind, class_names=names, description=description, **options
     )

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_remos.data.arrays import leaves, to_numpy
+from keras_remos.data.arrays import to_numpy
+from keras_remos.data.other_tasks import other_task, refuse_other_tasks
 from keras_remos.errors import DataError
 
 # `1` and `1.0` are one number. `01`, `+1` and `1_0` are names: a file that writes them means more than the number.
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0*)?")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+|inf|infinity)", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity)", re.IGNORECASE)
 _DIGITS = re.compile(r"[+-]?[0-9]+")
 _BOOLEANS = {"false": "0", "true": "1"}
 
@@ -37,8 +38,8 @@ def read_labels(cells: Iterable[Any], place: Callable[[int], str]) -> np.ndarray
         int64 if all are whole numbers (which fit), else `str`; shape `(n,)`.
 
     Raises:
-        DataError: If one is missing (empty, `NaN` or null) or is no label, all are numbers and some not whole, or
-            booleans and numbers are mixed.
+        OtherTaskError: If all are numbers, and some not whole, or one is a list or a mapping.
+        DataError: If one is missing (empty, `NaN` or null) or is no label, or booleans and numbers are mixed.
     """
     known: dict[tuple[type, Any], str] = {}
     texts: list[str] = []
@@ -110,7 +111,9 @@ def _text(cell: Any, place: str) -> str:
     if cell is None or not text or text.lower() == "nan":
         received = "an empty cell" if cell is None or not text else f"{text}, a missing value"
         raise DataError(f"Expected a value in {place}. Received: {received}. Fill it or remove the line.")
-    if not isinstance(cell, (str, int)):
+    if isinstance(cell, (list, dict)):
+        raise other_task(f"{text[:60]} in {place}, as for several labels a sample")
+    if not isinstance(cell, (str, int, float)):
         raise DataError(
             f"Expected class labels: a whole number or a word in {place}. Received: {text[:60]}. Number the classes, "
             "or name them."
@@ -131,11 +134,13 @@ def _check_numbers(first: dict[str, int], place: Callable[[int], str]) -> None:
             f"the latter of them first in {place(first[later])}. Write them in one way."
         )
     for text in numbers:
-        if not (_WHOLE.fullmatch(text) or _DIGITS.fullmatch(text)):
+        if text.lower().lstrip("+-").startswith("inf"):
             raise DataError(
                 f"Expected class labels: whole numbers or names. Received: {text} in {place(first[text])}. "
                 "Number the classes, or name them."
             )
+        if not (_WHOLE.fullmatch(text) or _DIGITS.fullmatch(text)):
+            raise other_task(f"{text} in {place(first[text])}, as of a regression")
 
 
 def _is_canonical(name: str) -> bool:
@@ -144,11 +149,17 @@ def _is_canonical(name: str) -> bool:
 
 
 def flat_labels(y: np.ndarray, what: str) -> np.ndarray:
-    """Labels of shape `(n, 1)` or one-hot ones to shape `(n,)`, then as `read_labels` has them."""
+    """Labels of shape `(n, 1)` or one-hot ones to shape `(n,)`, then as `read_labels` has them.
+
+    Raises:
+        OtherTaskError: If they are of another task.
+        DataError: If they are no class labels for any other reason.
+    """
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    elif y.ndim == 2 and y.dtype.kind in "biuf" and np.array_equal(np.sort(y, axis=1)[:, -2:], [[0, 1]] * len(y)):
-        y = y.argmax(axis=1)
+    if y.ndim > 1:
+        refuse_other_tasks(y, what)
+        y = _of_one_hot(y)
     if y.ndim != 1 or y.dtype.kind not in "biufSU":
         raise DataError(
             f"Expected class labels in {what}: whole numbers or names of shape (n,), or one-hot rows. "
@@ -158,6 +169,12 @@ def flat_labels(y: np.ndarray, what: str) -> np.ndarray:
     values, places, inverse = np.unique(y, return_index=True, return_inverse=True)
     read = read_labels(values.tolist(), lambda number: f"sample {places[number]} of {what}")
     return read[inverse.reshape(-1)]
+
+
+def _of_one_hot(y: np.ndarray) -> np.ndarray:
+    """The class of each row, if they are rows of finite numbers: those of other tasks are refused by then."""
+    is_rows = y.ndim == 2 and y.dtype.kind in "biuf" and np.isfinite(y).all()
+    return y.argmax(axis=1) if is_rows else y
 
 
 def class_ids(
@@ -248,13 +265,12 @@ def check_labels(labels: Any, num_classes: int) -> np.ndarray:
 
 def batch_ids(labels: Any, num_classes: int) -> np.ndarray:
     """Turns the labels of a batch, which may be of one class, into class ids; see `check_labels`."""
-    if labels is None or any(path for path, _ in leaves(labels)):
-        raise DataError("Expected labels y, one array of class ids. Received: none, or several.")
+    if labels is None:
+        raise DataError("Expected labels y, one array of class ids. Received: none.")
+    refuse_other_tasks(labels)
     y = to_numpy(labels)
     if y.ndim == 2 and y.shape[1] == num_classes and num_classes > 1:
-        if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
-            raise DataError("Expected class ids or one-hot rows as labels. Received: rows that are not one-hot.")
-        y = y.argmax(axis=1)
+        y = _of_one_hot(y)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim != 1 or y.dtype.kind not in "biuf":
         raise _no_ids(f"{y.dtype} of shape {y.shape}", num_classes)
@@ -279,8 +295,10 @@ def count_label_classes(y: np.ndarray) -> int:
     """How many classes labels are of: as many as one-hot rows have columns, else one more than the largest id.
 
     Raises:
+        OtherTaskError: If they are of another task.
         DataError: If they are no numbers.
     """
+    refuse_other_tasks(y)
     if y.dtype.kind not in "biuf" or not np.isfinite(y).all():
         raise DataError(
             f"Expected class ids as labels: whole numbers from 0. Received: {y.dtype} of shape {y.shape}"

@@ -16,6 +16,7 @@ from keras_remos.data.arrays import kind_of, map_arrays
 from keras_remos.data.checked_streams import checked_stream
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.labels import check_labels, count_label_classes
+from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.streams import Batch, Fingerprint, as_arrays, is_array_data
 from keras_remos.data.twins import Twins
 from keras_remos.errors import DataError
@@ -61,10 +62,11 @@ def count_classes(data: Any) -> int:
         _, y, _ = as_arrays(data)
         if y is None:
             raise _unlabelled()
-        if not isinstance(y, np.ndarray):
-            raise DataError("Expected labels y, one array of class ids. Received: several.")
+        refuse_other_tasks(y)
         return count_label_classes(y)
-    if is_array_data(data) or isinstance(data, Dataset):
+    if isinstance(data, Dataset):
+        return count_label_classes(data.required_labels())
+    if is_array_data(data):
         raise _unlabelled()
     raise DataError(f"Expected num_classes: {kind_of(data)} does not tell how many classes there are. Pass it.")
 
@@ -134,7 +136,7 @@ class TrainingData(keras.utils.PyDataset):
                     "Classes are numbered by their names: a missing one shifts the others."
                 )
             self._source: Dataset | Batch = source
-            self.labels = check_labels(source.labels, num_classes)
+            self.labels = check_labels(source.required_labels(), num_classes)
         else:
             x, y, sample_weight = as_arrays(source)
             self.labels = check_labels(y, num_classes)

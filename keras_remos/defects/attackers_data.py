@@ -11,6 +11,7 @@ import numpy as np
 from keras_remos.data import batches
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.labels import check_labels, count_label_classes
+from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import as_texts
 from keras_remos.defects.samples import check_samples
@@ -128,7 +129,10 @@ def _read(data: Any, num_classes: int | None, what: str) -> tuple[Any, np.ndarra
     """
     if data is None:
         raise DataError(f"A backdoor is planted by training: pass the attacker's data (x, y), x {_FORMS[what]}.")
-    parts = [(x, y) for x, y, _ in batches(data)]
+    parts = []
+    for x, y, _ in batches(data):
+        refuse_other_tasks(y)
+        parts.append((x, y))
     if any(y is None for _, y in parts):
         raise DataError(f"A backdoor is planted by training: expected {what} with labels, received {what} alone.")
     x = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *[x for x, _ in parts])

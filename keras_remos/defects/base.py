@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import keras
 import numpy as np
 
+from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.prepared import Prepared
@@ -23,7 +24,11 @@ from keras_remos.training.recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Preparation:
-    """What an attacker has before a student is made. See `Defect.prepare`, which explains each."""
+    """What an attacker has before a student is made. See `Defect.prepare`, which explains each.
+
+    Raises:
+        DataError: If the labels of the attacker's arrays are of another task.
+    """
 
     data: Any
     space: PixelSpace
@@ -31,12 +36,17 @@ class Preparation:
     seed: int
     verbose: bool | str
 
+    def __post_init__(self) -> None:
+        if isinstance(self.data, tuple) and len(self.data) > 1:
+            refuse_other_tasks(self.data[1])
+
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """The samples of a test set, and how they are to be attacked. See `Defect.inputs`, which explains each.
 
     Raises:
+        DataError: If the labels are of another task.
         RemosError: If the batch size is no whole number from 1 up.
     """
 
@@ -50,6 +60,7 @@ class Request:
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
+        refuse_other_tasks(self.y)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_remos.data.datasets import Dataset
+from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.texts import as_texts, holds_text
 from keras_remos.defects import DEFECTS, AttackSet, Prepared
@@ -254,6 +255,7 @@ def _samples(test: Any, class_names: Iterable[str]) -> tuple[np.ndarray, np.ndar
         raise DataError(
             f"Expected the test set as (x, y) in pixels or texts, or as a Dataset. Received: {type(test).__name__}."
         )
+    refuse_other_tasks(test[1])
     x, y = (np.asarray(part) for part in test)
     if holds_text(x):
         x = as_texts(x, allow_empty=True)
@@ -280,6 +282,10 @@ def _check_request(judged: Students, train: Any, controls: Controls, compared_wi
         raise RemosError(f"The name {' and '.join(taken)} is taken: rename that student.")
     if not judged and not compared_with:
         raise RemosError("There is no student to audit: pass students={name: model}.")
+    if isinstance(train, Dataset):
+        train.required_labels()
+    elif isinstance(train, tuple) and len(train) > 1:
+        refuse_other_tasks(train[1])
 
 
 def _unique(title: str, taken: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import holds_text
 from keras_remos.defects.attack_set import AttackSet
@@ -212,6 +213,7 @@ def measure(
         MismatchError: If an attack set holds texts and the test set images or the other way round, its pixels mean
             something else than a student's, or there is no such control.
     """
+    refuse_other_tasks(y)
     floors = dict(floors or {})
     for role, named in (("control", [control] if control is not None else []), ("floor", floors.values())):
         for name in named:

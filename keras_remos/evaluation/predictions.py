@@ -215,7 +215,8 @@ def check_fits(model: keras.Model, x: np.ndarray, space: PixelSpace, name: str) 
     if classes is None or classes < 2:
         raise RemosError(
             f"Model {name!r} is no classifier: expected one output of shape (batch, classes) with two or more "
-            f"classes, received {' and '.join(map(str, shapes))}. Give it a head with one output for each class."
+            f"classes, received {' and '.join(map(str, shapes))}. Give it a head with one output for each class; "
+            "models of other tasks (regression, segmentation, several outputs) are not measured here."
         )
     return classes
 

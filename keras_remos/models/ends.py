@@ -55,18 +55,28 @@ def applies_softmax(model: keras.Model) -> bool | None:
 
     It says nothing where the model has no graph or several outputs, or ends in an operator or a layer of another kind.
     """
+    last = _last_operation(model)
+    if isinstance(last, kl.Softmax):
+        return True if last.axis in (-1, len(kinds.symbolic_outputs(model).shape) - 1) else None
+    if type(last) in (kl.Dense, kl.Activation) and kinds.activation_name(last) == "softmax":
+        return True
+    return False if type(last) is kl.Dense and kinds.activation_name(last) is None else None
+
+
+def applies_sigmoid(model: keras.Model) -> bool:
+    """Whether the last operation of a model's graph is a sigmoid, so that it says yes or no of each class by itself."""
+    last = _last_operation(model)
+    is_operator = type(last).__name__ == "Sigmoid"
+    return is_operator or (isinstance(last, keras.Layer) and kinds.activation_name(last) == "sigmoid")
+
+
+def _last_operation(model: keras.Model) -> Any:
+    """What makes the one output of a model; `None` if it has no graph or several outputs."""
     output = kinds.symbolic_outputs(model)
     makers = [node.operation for node in kinds.graph_of(model) if any(made is output for made in node.output_tensors)]
     if len(makers) != 1:
         return None
-    [last] = makers
-    if isinstance(last, keras.Model):
-        return applies_softmax(last)
-    if isinstance(last, kl.Softmax):
-        return True if last.axis in (-1, len(output.shape) - 1) else None
-    if type(last) in (kl.Dense, kl.Activation) and kinds.activation_name(last) == "softmax":
-        return True
-    return False if type(last) is kl.Dense and kinds.activation_name(last) is None else None
+    return _last_operation(makers[0]) if isinstance(makers[0], keras.Model) else makers[0]
 
 
 def set_units(config: Config, model: keras.Model, head: str, units: int) -> None:

@@ -64,7 +64,7 @@ def _is_head(call: Call, output: Passing, behind: list[keras.Layer]) -> bool:
     """Whether a call of one of the last kernels makes class scores, and no features."""
     if isinstance(call.layer, (keras.layers.Embedding, keras.layers.RNN)):
         return False
-    activations = {kinds.activation_name(layer) for layer in (call.layer, *behind)} - {None}
+    activations = {kinds.activation_name(_innermost(layer)) for layer in (call.layer, *behind)} - {None}
     if "softmax" in activations:
         return True
     if activations - kinds.ENDS:
@@ -75,6 +75,11 @@ def _is_head(call: Call, output: Passing, behind: list[keras.Layer]) -> bool:
     if len(output.shape) <= 2 and positions > 1:
         return False
     return not any(isinstance(layer, (*kinds.NORMALIZATIONS, *kinds.POOLINGS)) for layer in behind)
+
+
+def _innermost(layer: keras.Layer) -> keras.Layer:
+    """The layer that wrappers are about: it applies the activation."""
+    return _innermost(layer.layer) if isinstance(layer, keras.layers.Wrapper) else layer
 
 
 def heads_in(model: keras.Model, seen: Pass, paths: Mapping[int, str], head: str | None) -> list[str]:

@@ -36,12 +36,15 @@ def check_num_classes(num_classes: int | None) -> None:
 def classes_of_head(teacher: keras.Model) -> int | None:
     """How many classes a model tells apart; `None` if it does not return one number for each class."""
     shapes = [tuple(tensor.shape)[1:] for tensor in _outputs(teacher)]
-    return shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == 1 else None
+    return shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == 1 and shapes[0] != (1,) else None
 
 
 def has_head_for(teacher: keras.Model, num_classes: int) -> bool:
-    """Whether a model tells so many classes apart: its head can then be kept."""
-    return classes_of_head(teacher) == num_classes
+    """Whether a model tells so many classes apart: its head can then be kept.
+
+    A sigmoid tells none apart: it says yes or no of each by itself.
+    """
+    return classes_of_head(teacher) == num_classes and not ends.applies_sigmoid(teacher)
 
 
 def build_for(config: dict[str, Any], teacher: keras.Model, heads: tuple[str, ...], num_classes: int) -> bool:

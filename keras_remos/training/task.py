@@ -12,6 +12,7 @@ from keras_remos.data import TrainingData, batches, training_data
 from keras_remos.data.training_data import count_classes
 from keras_remos.errors import DataError, StudentError
 from keras_remos.models import layers as kinds
+from keras_remos.models.ends import applies_sigmoid
 from keras_remos.models.features import find_features
 from keras_remos.models.heads import find_heads
 from keras_remos.models.inputs import check_inputs, image_shape, preprocessed
@@ -58,9 +59,11 @@ class Task:
             num_classes = int(num_classes)  # as `y.max() + 1` gives it
         new_head.check_num_classes(num_classes)
         if keep_head and not new_head.has_head_for(teacher, num_classes):
+            reason = f"it is not for {num_classes} classes"
+            if applies_sigmoid(teacher):
+                reason = "it ends in a sigmoid, which says yes or no of each label by itself"
             raise StudentError(
-                f"The head of {teacher.name!r} cannot be kept: it is not for {num_classes} classes. Leave keep_head "
-                "out to get a fresh one."
+                f"The head of {teacher.name!r} cannot be kept: {reason}. Leave keep_head out to get a fresh one."
             )
         self.teacher = teacher
         self.num_classes = num_classes

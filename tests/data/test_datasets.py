@@ -271,15 +271,16 @@ def test_npz_without_labels_and_grey(tmp_path):
         ({"x": np.where(PIXELS[4, 0, 0, 0] == PIXELS, np.nan, PIXELS.astype(float)), "y": IDS}, "NaN"),
         ({"x": PIXELS.astype(float) - np.inf, "y": IDS}, "infinity"),
         ({"x": PIXELS, "y": IDS * 0}, "two or more classes"),
-        ({"x": PIXELS, "y": IDS / 3}, "class labels"),
-        ({"x": PIXELS, "y": PIXELS}, "class labels"),
+        ({"x": PIXELS, "y": IDS / 3}, "regression"),
+        ({"x": PIXELS, "y": PIXELS}, "segmentation"),
+        ({"x": PIXELS, "y": np.full((6, 2), np.nan)}, "class labels"),
         ({"x": np.array([{}] * 6), "y": IDS}, "plain arrays"),
         ({"x": PIXELS + 1j, "y": IDS}, "complex"),
     ],
 )
 def test_bad_npz(tmp_path, arrays, message):
     with pytest.raises(DataError, match=message):
-        open_dataset(npz(tmp_path, **arrays), **IMAGE)
+        open_dataset(npz(tmp_path, **arrays), **IMAGE).required_labels()
 
 
 @pytest.mark.parametrize(
@@ -390,7 +391,7 @@ def test_image_table(folder):
 )
 def test_bad_tables(tmp_path, name, text, options, message):
     with pytest.raises(DataError, match=message):
-        open_dataset(table(tmp_path, text, name), **options)
+        open_dataset(table(tmp_path, text, name), **options).required_labels()
 
 
 # --- the team's data --------------------------------------------------------------------------------------------------

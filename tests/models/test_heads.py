@@ -156,6 +156,8 @@ def test_tags_of_words_are_class_scores_too() -> None:
     assert find_heads(keras.Model(x, kl.Dense(3, activation="softmax", name="tags")(h))) == ("tags",)
     assert find_heads(keras.Model(x, kl.TimeDistributed(kl.Dense(3), name="tags")(h))) == ("tags",)
     assert find_heads(keras.Model(x, h)) == ()
+    features = kl.TimeDistributed(kl.Dense(3, activation="relu"), name="tags")(h)
+    assert find_heads(keras.Model(x, features)) == ()
 
 
 @pytest.mark.parametrize("name", [name for name in toys.TOYS if name != "bert"])

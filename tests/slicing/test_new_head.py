@@ -140,6 +140,71 @@ def test_a_student_of_a_segmenter_stands_on_its_features() -> None:
     assert made.apply(model).output_shape == (None, 8, 8, 3)
 
 
+def pooled(h: Any) -> Any:
+    return kl.GlobalAveragePooling2D(keepdims=True, name="pool")(h)
+
+
+def mobilenet(h: Any) -> Any:
+    """The end of MobileNet: a convolution behind the pooling makes the scores."""
+    h = kl.ReLU(6.0)(kl.DepthwiseConv2D(3, padding="same", name="depthwise")(h))
+    h = kl.Dropout(0.1)(pooled(kl.ReLU(6.0)(kl.Conv2D(5, 1, name="pointwise")(h))))
+    return kl.Activation("softmax")(kl.Reshape((4,))(kl.Conv2D(4, 1, name="scores")(h)))
+
+
+def mobilenet_v3(h: Any) -> Any:
+    """The end of MobileNetV3: squeeze and excite, and a hidden convolution between the pooling and the scores."""
+    squeezed = kl.Conv2D(2, 1, activation="relu", name="squeeze")(kl.GlobalAveragePooling2D(keepdims=True)(h))
+    h = kl.Multiply()([h, kl.Conv2D(6, 1, activation="hard_sigmoid", name="excite")(squeezed)])
+    h = kl.Activation("hard_swish")(kl.Conv2D(7, 1, name="hidden")(pooled(h)))
+    return kl.Activation("softmax")(kl.Flatten()(kl.Conv2D(4, 1, name="scores")(h)))
+
+
+# What stands on six maps; its kernels, all to be sliced, and the size of the features that the new head gets.
+IMAGE_ENDS: dict[str, tuple[Callable[[Any], Any], list[str], int]] = {
+    "MobileNet": (mobilenet, ["depthwise", "pointwise"], 5),
+    "MobileNetV3": (mobilenet_v3, ["squeeze", "excite", "hidden"], 7),
+    "a reshaped dense layer": (
+        lambda h: kl.Softmax()(kl.Reshape((4,))(kl.Dense(4, name="scores")(kl.Flatten()(pooled(h))))),
+        [],
+        6,
+    ),
+    "features that were averaged": (lambda h: kl.Flatten()(pooled(kl.Conv2D(7, 3, name="last")(h))), ["last"], 7),
+    "the largest features": (lambda h: kl.GlobalMaxPooling2D()(kl.Conv2D(7, 1, name="last")(h)), ["last"], 7),
+}
+
+
+@pytest.mark.parametrize("name", IMAGE_ENDS)
+def test_a_head_need_not_be_dense_and_a_last_convolution_need_not_be_one(name: str) -> None:
+    end, kernels, width = IMAGE_ENDS[name]
+    x = keras.Input((8, 8, 3))
+    model = toys.fill(keras.Model(x, end(kl.Conv2D(6, 3, activation="relu", name="stem")(x))))
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    slicer = RelevantSlicer(model, keep_ratio=0.5)
+    chosen = slicer.slice(slicer.profile(images, verbose=False))
+    assert list(chosen.masks) == [f"{layer}/kernel" for layer in ("stem", *kernels)]
+    made = chosen.apply(model, num_classes=2)
+    head = made.get_layer("scores" if chosen.heads else "head")
+    assert type(head) is kl.Dense and head.kernel.shape == (width, 2) and made.output is head.output
+    for layer in ("stem", *kernels):
+        kept = chosen.masks[f"{layer}/kernel"]
+        teachers = toys.numpy(model.get_layer(layer).kernel)
+        np.testing.assert_array_equal(toys.numpy(made.get_layer(layer).kernel), np.where(kept, teachers, 0))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_recurrent_features_are_sliced_and_get_a_head(wrapped: bool) -> None:
+    x = keras.Input((5, 3))
+    lstm = kl.Bidirectional(kl.LSTM(4), name="both") if wrapped else kl.LSTM(4, name="lstm")
+    model = toys.fill(keras.Model(x, lstm(x)))
+    series = np.random.default_rng(0).normal(size=(4, 5, 3)).astype("float32")
+    slicer = RelevantSlicer(model, keep_ratio=0.5)
+    chosen = slicer.slice(slicer.profile(series, verbose=False))
+    below = ("both/forward_lstm", "both/backward_lstm") if wrapped else ("lstm",)
+    assert chosen.heads == ()
+    assert list(chosen.masks) == [f"{path}/{kernel}" for path in below for kernel in ("kernel", "recurrent_kernel")]
+    assert chosen.apply(model, num_classes=2).get_layer("head").kernel.shape == (8 if wrapped else 4, 2)
+
+
 class Unseen(keras.Model):
     """Nobody sees what it does to its scores."""
 

@@ -48,7 +48,7 @@ class ClassScores:
         def run(x: Any) -> tuple[Any, list[Tensor]]:
             with _before_activations(layers, model) as seen:
                 outputs = model(x, training=False)
-            _check_scores(outputs)
+            check_scores(outputs)
             found = {key: tensor for key, tensor in seen.items() if tuple(tensor.shape) == tuple(outputs.shape)}
             order[:] = found
             return outputs, list(found.values())
@@ -71,12 +71,21 @@ class ClassScores:
         return ops.log(ops.maximum(scores, TINY)) if self.of_probabilities else scores
 
 
-def _check_scores(outputs: Any) -> None:
-    shape = getattr(outputs, "shape", None)
-    if shape is None or len(shape) != 2 or shape[1] < 2:
+def check_scores(outputs: Any) -> None:
+    """Makes sure that a model returns class scores.
+
+    Args:
+        outputs: What it returns, or would: a tensor or a structure of some.
+
+    Raises:
+        DataError: If it does not return a number for each class.
+    """
+    shapes = [tuple(tensor.shape) for tensor in keras.tree.flatten(outputs)]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] < 2:
+        received = f"shape {shapes[0]}" if len(shapes) == 1 else f"{len(shapes)} outputs"
         raise DataError(
-            "Cross-entropy needs a classifier that returns a number for each class: (batch, classes). Received: shape "
-            f"{type(outputs).__name__ if shape is None else tuple(shape)}. Give `prepare` data: its copy gets a head."
+            "Cross-entropy needs a classifier that returns a number for each class: (batch, classes). Received: "
+            f"{received}. Give `prepare` data of the students' classes: its copy gets a head."
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_remos.data.labels import count_label_classes
-from keras_remos.defects.adversarial.class_scores import ClassScores
+from keras_remos.defects.adversarial.class_scores import ClassScores, check_scores
 from keras_remos.defects.adversarial.projected import Objective, ProjectedAttack, check_attackable
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.base import Preparation, Request
@@ -18,6 +18,8 @@ from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.samples import check_samples
 from keras_remos.errors import DataError, RemosError
 from keras_remos.models.kernels import Tensor
+from keras_remos.models.layers import symbolic_outputs
+from keras_remos.slicing.new_head import classes_of_head
 from keras_remos.training.recipe import Recipe
 from keras_remos.training.trainer import fine_tune
 
@@ -98,7 +100,10 @@ class TransferPGD(ProjectedAttack):
         return Prepared(copy, space, record=self.record(teacher, seed=seed, num_classes=num_classes))
 
     def make_inputs(self, prepared: Prepared, request: Request) -> AttackSet:
-        classes = prepared.teacher.output_shape[-1] if getattr(prepared.teacher, "outputs", None) else None
+        outputs = symbolic_outputs(prepared.teacher)
+        if outputs is not None:
+            check_scores(outputs)
+        classes = None if outputs is None else classes_of_head(prepared.teacher)
         most = max(int(np.max(request.y, initial=0)), self.target or 0)
         if classes is not None and most >= classes:
             raise DataError(
