@@ -246,12 +246,17 @@ def check_labels(labels: Any, num_classes: int) -> np.ndarray:
     return y
 
 
+def is_one_hot(y: np.ndarray, num_classes: int) -> bool:
+    """Whether labels have the shape of one-hot rows."""
+    return y.ndim == 2 and y.shape[1] == num_classes and num_classes > 1
+
+
 def batch_ids(labels: Any, num_classes: int) -> np.ndarray:
     """Turns the labels of a batch, which may be of one class, into class ids; see `check_labels`."""
     if labels is None or any(path for path, _ in leaves(labels)):
         raise DataError("Expected labels y, one array of class ids. Received: none, or several.")
     y = to_numpy(labels)
-    if y.ndim == 2 and y.shape[1] == num_classes and num_classes > 1:
+    if is_one_hot(y, num_classes):
         if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
             raise DataError("Expected class ids or one-hot rows as labels. Received: rows that are not one-hot.")
         y = y.argmax(axis=1)

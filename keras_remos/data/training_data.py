@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos.data.arrays import kind_of, map_arrays
+from keras_remos.data.arrays import kind_of, map_arrays, to_numpy
 from keras_remos.data.checked_streams import checked_stream
 from keras_remos.data.datasets import Dataset
-from keras_remos.data.labels import check_labels, count_label_classes
+from keras_remos.data.labels import check_labels, count_label_classes, is_one_hot
 from keras_remos.data.streams import Batch, Fingerprint, as_arrays, is_array_data
 from keras_remos.errors import DataError
 
@@ -99,6 +99,10 @@ class TrainingData(keras.utils.PyDataset):
         data_format: Of the images.
         transform: Applied to the inputs of each batch before they are augmented.
 
+    Attributes:
+        labels: Class ids, shape `(n,)`, in the source's own order.
+        one_hot: Whether they were one-hot rows.
+
     Raises:
         DataError: See `training_data`.
     """
@@ -130,9 +134,11 @@ class TrainingData(keras.utils.PyDataset):
                 )
             self._source: Dataset | Batch = source
             self.labels = check_labels(source.labels, num_classes)
+            self.one_hot = False
         else:
             x, y, sample_weight = as_arrays(source)
             self.labels = check_labels(y, num_classes)
+            self.one_hot = is_one_hot(to_numpy(y), num_classes)
             self._source = x, self.labels, sample_weight
         self.num_samples = len(self.labels)
         self._drawn: _Epoch | None = None

@@ -86,6 +86,11 @@ class Recipe:
                 stacklevel=3,
             )
 
+    @property
+    def follows_schedule(self) -> bool:
+        """Whether the learning rate is another from step to step, and so cannot be set from outside."""
+        return self.schedule != "constant" or self.warmup > 0
+
     def changes(self, base: Recipe) -> dict[str, Any]:
         """In what the recipe differs from another, as arguments for `dataclasses.replace`."""
         ours, theirs = vars(self), vars(base)
@@ -136,7 +141,7 @@ def optimizer(recipe: Recipe, *, steps: int, head: Iterable[keras.Variable] = ()
         steps: How many steps will be made.
         head: The weights of the head.
     """
-    rate = _Schedule(recipe, steps)
+    rate = _Schedule(recipe, steps) if recipe.follows_schedule else recipe.learning_rate
     if recipe.optimizer == "adamw":
         return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     # Keras' SGD takes weight decay off beside the gradient; in the gradient it would be added up by the momentum.
