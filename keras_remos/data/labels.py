@@ -267,7 +267,7 @@ def batch_ids(labels: Any, num_classes: int) -> np.ndarray:
         raise _no_ids(f"{y[~np.isfinite(y) | (y != np.floor(y))][0]}", num_classes)
     if len(y) and not 0 <= y.min() <= y.max() < num_classes:
         raise DataError(
-            f"Expected labels from 0 to {num_classes - 1}, as num_classes={num_classes} says. Received: "
+            f"Expected labels from 0 to {num_classes - 1}, as `num_classes={num_classes}` says. Received: "
             f"{int(y.min())} to {int(y.max())}. Count the classes again, or number them from 0."
         )
     return y.astype(np.int32)

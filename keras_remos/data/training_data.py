@@ -65,7 +65,7 @@ def count_classes(data: Any) -> int:
         return count_label_classes(y)
     if is_array_data(data) or isinstance(data, Dataset):
         raise _unlabelled()
-    raise DataError(f"Expected num_classes: {kind_of(data)} does not tell how many classes there are. Pass it.")
+    raise DataError(f"Expected `num_classes`: {kind_of(data)} does not tell how many classes there are. Pass it.")
 
 
 def _unlabelled() -> DataError:
@@ -128,7 +128,7 @@ class TrainingData(keras.utils.PyDataset):
         if isinstance(source, Dataset):
             if source.num_classes not in (None, num_classes):
                 raise DataError(
-                    f"Expected a data set of {num_classes} classes, as num_classes says. Received: "
+                    f"Expected a data set of {num_classes} classes, as `num_classes` says. Received: "
                     f"{source.description}, with {source.num_classes} ({', '.join(source.class_names[:5])}, ...). "
                     "Classes are numbered by their names: a missing one shifts the others."
                 )

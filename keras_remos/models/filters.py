@@ -32,7 +32,7 @@ def as_filter(filters: Filters | None, model: keras.Model) -> LayerFilter | None
         patterns = [re.compile(pattern) for pattern in ([filters] if isinstance(filters, str) else filters)]
     except (re.error, TypeError) as error:
         raise RemosError(
-            f"filters must be a regular expression, several, or a callable of path and layer; received {filters!r} "
+            f"`filters` must be a regular expression, several, or a callable of path and layer; received {filters!r} "
             f"({error})."
         ) from None
     paths = [path for path, _ in weight_holders(model)]

@@ -73,10 +73,7 @@ def load_teacher(
 
 def _refuse_unless(allowed: bool, message: str) -> None:
     if not allowed:
-        raise TeacherError(
-            f"{message} To open it all the same, at your own risk: allow_unsafe_deserialization "
-            "(--allow-unsafe-deserialization)."
-        )
+        raise TeacherError(f"{message} To open it all the same, at your own risk: `allow_unsafe_deserialization`.")
 
 
 def _refuse_foreign(source: Path, magic: bytes) -> None:
@@ -150,8 +147,8 @@ def _load_file(source: Path, custom_objects: dict[str, Any], allow_unsafe: bool)
     except Exception as error:  # whatever an untrusted file makes Keras stumble over
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TeacherError(
-            f"{source} cannot be loaded: {reason} If it uses classes of its own, pass them as custom_objects; "
-            "if it was saved by another Keras, update Keras."
+            f"{source} cannot be loaded: {reason} If it uses classes of its own, open it in Python, with "
+            "`custom_objects`; if it was saved by another Keras, update Keras."
         ) from error
     if not isinstance(model, keras.Model):
         raise TeacherError(f"{source} holds a {type(model).__name__}, expected a model.")

@@ -60,7 +60,7 @@ class Task:
         new_head.check_num_classes(num_classes)
         if keep_head and not new_head.has_head_for(teacher, num_classes):
             raise StudentError(
-                f"The head of {teacher.name!r} cannot be kept: it is not for {num_classes} classes. Leave keep_head "
+                f"The head of {teacher.name!r} cannot be kept: it is not for {num_classes} classes. Leave `keep_head` "
                 "out to get a fresh one."
             )
         self.teacher = teacher
@@ -178,7 +178,7 @@ class Task:
         if self.recipe.schedule == "cosine" or self.recipe.warmup:
             raise DataError(
                 "Expected data whose number of batches is known, as the learning rate follows it. Received: "
-                f"{type(self.data).__name__} without a length. Pass arrays, or a Recipe with schedule='constant' and "
-                "warmup=0."
+                f"{type(self.data).__name__} without a length. Pass arrays, or a Recipe with `schedule='constant'` and "
+                "`warmup=0`."
             )
         return 1

@@ -336,12 +336,12 @@ def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback], recipe: Reci
         if isinstance(callback, known.BackupAndRestore):
             raise RemosError(
                 f"{name} would bring back the weights, and neither the optimizer nor the history. Leave it out, and "
-                "pass a folder as checkpoint: a run that was killed goes on from there."
+                "pass a folder as `checkpoint`: a run that was killed goes on from there."
             )
         if isinstance(callback, (known.ReduceLROnPlateau, known.LearningRateScheduler)) and recipe.follows_schedule:
             raise RemosError(
                 f"{name} sets the learning rate, which follows the recipe's schedule. Leave it out, or pass a Recipe "
-                "with schedule='constant' and warmup=0."
+                "with `schedule='constant'` and `warmup=0`."
             )
 
 

@@ -69,9 +69,9 @@ def test_the_learning_rate_may_be_set_where_it_is_constant() -> None:
 @pytest.mark.parametrize(
     ("callback", "way_out"),
     [
-        (keras.callbacks.ReduceLROnPlateau("val_loss"), "schedule='constant' and warmup=0"),
-        (keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate), "schedule='constant' and warmup=0"),
-        (keras.callbacks.BackupAndRestore("backup"), "a folder as checkpoint"),
+        (keras.callbacks.ReduceLROnPlateau("val_loss"), "`schedule='constant'` and `warmup=0`"),
+        (keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate), "`schedule='constant'` and `warmup=0`"),
+        (keras.callbacks.BackupAndRestore("backup"), "a folder as `checkpoint`"),
     ],
 )
 def test_what_cannot_do_its_work_is_refused_by_name_before_any(callback: Any, way_out: str) -> None:

@@ -62,9 +62,9 @@ class TransferPGD(ProjectedAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target is not None and (not isinstance(self.target, int) or self.target < 0):
-            raise RemosError(f"target must be a class of at least 0, or None, received {self.target!r}.")
+            raise RemosError(f"`target` must be a class of at least 0, or None, received {self.target!r}.")
         if not isinstance(self.epochs, int) or self.epochs < 1:
-            raise RemosError(f"epochs must be a whole number of at least 1, received {self.epochs!r}.")
+            raise RemosError(f"`epochs` must be a whole number of at least 1, received {self.epochs!r}.")
 
     @property
     def target_class(self) -> int | None:
