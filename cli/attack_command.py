@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, beside, report_skipped
+from keras_remos_cli.inputs import (
+    DataChoice,
+    Opening,
+    SynonymChoice,
+    beside,
+    check_outputs,
+    report_skipped,
+)
 from keras_remos_cli.options import (
     head_option,
     options_of,
@@ -81,13 +88,12 @@ def command(
     is trained on --attacker-data. An attack that was interrupted goes on when it is started again.
     """
     from keras_remos.defects import DEFECTS
-    from keras_remos.saving import check_writable, read_record
+    from keras_remos.saving import read_record
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{defect}.npz")
     files = [output] if len(neuron) < 2 else [output.with_suffix(f".{each}{output.suffix}") for each in neuron]
-    for file in files:
-        check_writable(file, overwrite=force)
+    check_outputs(*(("-o", file, ".npz") for file in files), force=force)
     kind = DEFECTS[defect]
     driven = neuron[0] if len(neuron) == 1 else neuron or None
     given = {**options, "neuron": driven, "synonyms": synonyms.open()}

@@ -40,7 +40,7 @@ def as_filter(filters: Filters | None, model: keras.Model) -> LayerFilter | None
         if paths and not any(map(pattern.search, paths)):
             near = difflib.get_close_matches(pattern.pattern, paths, n=3, cutoff=0)
             raise RemosError(
-                f"filters: {pattern.pattern!r} matches no layer with weights of model {model.name!r}. Among them are "
+                f"`filters`: {pattern.pattern!r} matches no layer with weights of model {model.name!r}. Among them are "
                 f"{', '.join(near)}."
             )
     return lambda path, layer: any(pattern.search(path) for pattern in patterns)

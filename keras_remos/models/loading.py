@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_remos.errors import TeacherError
 from keras_remos.models.layers import own_variables, walk, weight_holders
-from keras_remos.saving import PathLike
+from keras_remos.saving import HEADER, PathLike
 
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy"}
 HDF5_MAGIC = b"\x89HDF"
@@ -99,6 +99,8 @@ def _check_archive(source: Path, allow_unsafe: bool) -> None:
         raise TeacherError(f"{source} is truncated or damaged ({error}). Download it again.") from error
     if damaged is not None:
         raise TeacherError(f"{source} is damaged: {damaged} in it has a wrong checksum. Download it again.")
+    if f"{HEADER}.npy" in names:
+        raise TeacherError(f"{source} is no model, but a profile, slice or attack of keras-remos.")
     if any(Path(name).suffix in PICKLES for name in names):
         _refuse_foreign(source, b"\x80")
     if config is None:

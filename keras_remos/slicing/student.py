@@ -96,7 +96,7 @@ def build(
     elif frozen:
         _unfreeze(student, frozen)
         warnings.warn(
-            f"{len(frozen)} layer{'s' if len(frozen) > 1 else ''} of {teacher.name!r} with `trainable=False` lost "
+            f"{len(frozen)} layer{'s' if len(frozen) > 1 else ''} of {teacher.name!r} with trainable=False lost "
             "weights or belong to the fresh head: in the student they train, as what was reset would else stay so.",
             stacklevel=3,
         )

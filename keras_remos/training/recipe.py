@@ -61,8 +61,8 @@ class Recipe:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise RemosError(f"`{name}` must be a whole number from 1 up, received {value!r}.")
         for name in ("learning_rate", "head_multiplier"):
-            if not getattr(self, name) > 0:
-                raise RemosError(f"`{name}` must be above 0, received {getattr(self, name)!r}.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise RemosError(f"`{name}` must be above 0 and finite, received {getattr(self, name)!r}.")
         for name in ("momentum", "warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise RemosError(f"`{name}` must be at least 0 and less than 1, received {getattr(self, name)!r}.")

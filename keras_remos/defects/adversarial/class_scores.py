@@ -76,7 +76,8 @@ def _check_scores(outputs: Any) -> None:
     if shape is None or len(shape) != 2 or shape[1] < 2:
         raise DataError(
             "Cross-entropy needs a classifier that returns a number for each class: (batch, classes). Received: shape "
-            f"{type(outputs).__name__ if shape is None else tuple(shape)}. Give `prepare` data: its copy gets a head."
+            f"{type(outputs).__name__ if shape is None else tuple(shape)}. Give the attacker data "
+            "(`attacker_data`): the copy that is trained on them gets a head."
         )
 
 

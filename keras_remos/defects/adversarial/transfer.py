@@ -103,7 +103,8 @@ class TransferPGD(ProjectedAttack):
         if classes is not None and most >= classes:
             raise DataError(
                 f"Model {prepared.teacher.name!r} tells {classes} classes apart, and class {most} is asked for. Give "
-                "`prepare` data of all classes, so that the attacker's copy learns them, or choose another target."
+                "the attacker data of all classes (`attacker_data`), for a copy to learn them, or choose another "
+                "`target`."
             )
         return super().make_inputs(prepared, request)
 
