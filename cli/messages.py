@@ -23,7 +23,7 @@ def in_shell_words(message: str) -> str:
         option = options.get(_CALLED_OTHERWISE.get(name, name))
         if option is None:
             return found[0]
-        if isinstance(option, click.Argument):
+        if not isinstance(option, click.Option):
             return option.human_readable_name
         flag = _longest(option)
         return flag if value is None or option.is_flag else f"{flag} {value.strip(chr(39) + chr(34))}"

@@ -106,9 +106,9 @@ def read_table(path: Path) -> Table:
     A `.csv` file is read with quotes as RFC 4180 has them. A `.tsv` file is read with quotes, as pandas and
     spreadsheets write them, if every cell that has one is wrapped in quotes (with those inside doubled) and all rows
     then have as many cells. Else, and where lines that fit by themselves would become one, it is split at tabs and
-    lines and nothing else, and quotes are part of the text, as in the GLUE files. A `.jsonl` file has one object a line. Blank lines are skipped, and
-    columns at the end that have no name and nothing in them. A `.csv` file whose first line has semicolons and no comma
-    is split at semicolons.
+    lines and nothing else, and quotes are part of the text, as in the GLUE files. A `.jsonl` file has one object a
+    line. Blank lines are skipped, and columns at the end that have no name and nothing in them. A `.csv` file whose
+    first line has semicolons and no comma is split at semicolons.
 
     Args:
         path: A `.csv`, `.tsv` or `.jsonl` file in UTF-8, the first two with column names in the first line.
