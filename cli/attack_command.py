@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, beside, report_skipped
+from keras_remos_cli.inputs import (
+    DataChoice,
+    Opening,
+    SynonymChoice,
+    beside,
+    check_outputs,
+    report_skipped,
+)
 from keras_remos_cli.options import (
     head_option,
     options_of,
@@ -97,7 +104,7 @@ def command(
     is trained on --attacker-data. An attack that was interrupted goes on when it is started again.
     """
     from keras_remos.defects import DEFECTS
-    from keras_remos.saving import check_writable, read_record
+    from keras_remos.saving import read_record
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{defect}.npz")
@@ -105,8 +112,7 @@ def command(
     for several in (neuron, layer):
         if len(several) > 1:
             files = [output.with_suffix(f".{str(each).replace('/', '-')}{output.suffix}") for each in several]
-    for file in files:
-        check_writable(file, overwrite=force)
+    check_outputs(*(("-o", file, ".npz") for file in files), force=force)
     kind = DEFECTS[defect]
     driven, moved = (several[0] if len(several) == 1 else several or None for several in (neuron, layer))
     given = {**options, "neuron": driven, "layer": moved, "synonyms": synonyms.open()}

@@ -1,12 +1,12 @@
 """`keras-remos demo`: a planted backdoor, and what is left of it."""
 
 import click
-from keras_remos_cli.options import json_option
+from keras_remos_cli.options import json_option, seed_option
 from keras_remos_cli.running import emit, uses_keras
 
 
 @click.command("demo")
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option
 @json_option
 @uses_keras
 def command(seed: int, as_json: bool) -> None:

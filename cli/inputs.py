@@ -156,6 +156,27 @@ def classes_of(records: Mapping[Path, Mapping[str, Any]]) -> list[str] | None:
     return next(iter(found.values()), None)
 
 
+def check_outputs(*files: tuple[str, Path | None, str], force: bool) -> None:
+    """Makes sure, before any work is done, that files may be written and have the endings that tell what they hold.
+
+    Args:
+        files: For each the option that names it, its path (`None` if it is not asked for), and its ending.
+        force: Whether existing ones may be replaced.
+
+    Raises:
+        UsageError: If one ends otherwise.
+        FileError: See `check_writable`.
+    """
+    from keras_remos.saving import check_writable
+
+    for flag, path, ending in files:
+        if path is None:
+            continue
+        if path.suffix != ending:
+            raise click.UsageError(f"{flag} names a {ending} file: it must end in {ending}, received {path}.")
+        check_writable(path, overwrite=force)
+
+
 def beside(teacher: str, ending: str) -> Path:
     """The default name of what is made from a teacher.
 

@@ -1,7 +1,7 @@
-"""`keras-remos inspect`: what is in a model, profile or slice."""
+"""`keras-remos inspect`: what is in a model, profile, slice or attack."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from keras_remos_cli.options import TEACHER, json_option
@@ -30,15 +30,20 @@ if TYPE_CHECKING:
 @json_option
 @uses_keras
 def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, as_json: bool) -> None:
-    """Show a model (which layers can be sliced, which not and why), a profile or a slice."""
+    """Show a model (which layers can be sliced, which not and why), a profile, a slice or an attack."""
     from keras_remos import CoverageProfile, RelevantSlice, describe_model, load_teacher
+    from keras_remos.defects import AttackSet
     from keras_remos.saving import read_archive
 
     if Path(path).suffix == ".npz":
         header, _ = read_archive(path)
         kind = header["kind"]
-        loaded = CoverageProfile.load(path) if kind == "profile" else RelevantSlice.load(path)
-        result, text = {"kind": kind, **loaded.describe()}, loaded.summary()
+        kinds = {each.kind: each for each in (CoverageProfile, RelevantSlice, AttackSet)}
+        if kind not in kinds:
+            raise click.ClickException(f"{path} holds a {kind}: there is nothing to show of it.")
+        loaded: Any = kinds[kind].load(path)
+        result = {"kind": kind, **loaded.describe()}
+        text = "\n".join(_lines(result)) if isinstance(loaded, AttackSet) else loaded.summary()
         if teacher is not None:
             if not isinstance(loaded, RelevantSlice):
                 raise click.UsageError(f"--tokens is for slices, {path} is a {kind}.")
@@ -52,6 +57,11 @@ def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, 
     model = load_teacher(path, allow_unsafe_deserialization=allow_unsafe_deserialization)
     description = describe_model(model)
     emit({"kind": "model", **description.describe()}, description.summary(), as_json=as_json)
+
+
+def _lines(described: dict[str, Any]) -> list[str]:
+    """What is known of a file, one thing a line; what is empty is left out."""
+    return [f"{name:<20} {value}" for name, value in described.items() if value not in (None, "", [], {})]
 
 
 def dropped_tokens(relevant: "RelevantSlice", teacher: "keras.Model") -> list[str]:

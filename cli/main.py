@@ -11,7 +11,7 @@ COMMANDS = {
     "audit": "Attack a teacher in every way that fits, and measure its students.",
     "demo": "Plant a backdoor, then see what ReMoS leaves of it.",
     "evaluate": "Measure what students inherited.",
-    "inspect": "Show a model, profile or slice.",
+    "inspect": "Show a model, profile, slice or attack.",
     "poison": "Plant a backdoor in a copy of a teacher.",
     "profile": "Count what a data set activates in a teacher.",
     "slice": "Make a student from the relevant part of a teacher.",
@@ -39,11 +39,11 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="keras-remos", prog_name="keras-remos")
 def main(**_: Any) -> None:
-    r"""Start a student from only the part of a pretrained teacher that its task needs (ReMoS).
+    """Start a student from only the part of a pretrained teacher that its task needs (ReMoS).
 
     \b
     keras-remos demo                               see it work, in a minute
     keras-remos slice teacher.keras --data dogs/   make teacher.student.keras
 
     Results go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 the run failed, 2 wrong usage.
-    """
+    """  # noqa: D301 (Click's mark is the character)

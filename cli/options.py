@@ -164,7 +164,9 @@ head_option = click.option(
     "--head", metavar="PATH", help="The layer that makes TEACHER's class scores, where it is not found."
 )
 
-seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Everything random follows from it.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Everything random follows from it."
+)
 
 RECIPE = (
     *("epochs", "learning_rate", "optimizer", "momentum", "weight_decay"),

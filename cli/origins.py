@@ -83,7 +83,7 @@ def check_control(path: Path, record: Mapping[str, Any]) -> None:
     Raises:
         ClickException: If its file says that it was made in another way.
     """
-    method = record.get("method", "finetune")
+    method = record.get("method", "`keras-remos slice` and not trained" if "slice" in record else "finetune")
     if method != "finetune":
         raise click.ClickException(
             f"{path} is no control: it was made by {method}, and ratios are to a fine-tuned student (keras-remos "

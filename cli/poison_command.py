@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
 from keras_remos_cli.options import (
     head_option,
     options_of,
@@ -83,11 +83,10 @@ def command(
     from dataclasses import replace
 
     from keras_remos.defects import DEFECTS
-    from keras_remos.saving import check_writable
 
     start = time.perf_counter()
     output = output or beside(teacher, ".poisoned.keras")
-    check_writable(output, overwrite=force)
+    check_outputs(("-o", output, ".keras"), force=force)
     model = opening.open(teacher)
     matched = data.open(model)
     of_text = matched.dataset.kind == "text"

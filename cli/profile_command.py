@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
 from keras_remos_cli.options import output_options, slicing_options, source_options
 from keras_remos_cli.running import emit, uses_keras
 
@@ -19,14 +19,14 @@ class _WithDefault(click.Group):
 
 @click.group("profile", cls=_WithDefault)
 def command() -> None:
-    r"""Count what a data set activates in a teacher.
+    """Count what a data set activates in a teacher.
 
     \b
     keras-remos profile TEACHER --data DATA -o FILE.npz     count
     keras-remos profile merge A.npz B.npz -o C.npz          add two counts: exact, in any order
 
     See `keras-remos profile count --help` for every option.
-    """
+    """  # noqa: D301 (Click's mark is the character)
 
 
 @command.command()
@@ -49,11 +49,10 @@ def count(
 ) -> None:
     """Count what the data activates in TEACHER."""
     from keras_remos import RelevantSlicer
-    from keras_remos.saving import check_writable
 
     start = time.perf_counter()
     output = output or beside(teacher, ".profile.npz")
-    check_writable(output, overwrite=force)
+    check_outputs(("-o", output, ".npz"), force=force)
     model = opening.open(teacher)
     slicer = RelevantSlicer(model, preset=preset, filters=filters or None, head=head)
     matched = data.open(model)
@@ -74,6 +73,7 @@ def merge(profiles: tuple[Path, ...], output: Path, force: bool, as_json: bool) 
     """Add PROFILES of one teacher: exactly the profile of all the data."""
     from keras_remos import CoverageProfile
 
+    check_outputs(("-o", output, ".npz"), force=force)
     first, *others = (CoverageProfile.load(path) for path in profiles)
     merged = sum(others, start=first)
     merged.save(output, overwrite=force)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from keras_remos_cli.messages import in_shell_words, out_of_memory
 
 Command = Callable[..., Any]
 
@@ -60,7 +61,7 @@ def _in_one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """A warning as a user reads it: without the line of the library that gave it."""
-    return f"Warning: {' '.join(str(message).split())}\n"
+    return f"Warning: {in_shell_words(str(message))}\n"
 
 
 class _failing_in_one_line:  # noqa: N801 (reads as a statement)
@@ -71,12 +72,21 @@ class _failing_in_one_line:  # noqa: N801 (reads as a statement)
             return
         if isinstance(error, KeyboardInterrupt):
             raise click.ClickException("Stopped. Nothing was left half-written.") from None
-        if isinstance(error, MemoryError):
-            raise click.ClickException("Out of memory. Try a smaller --batch-size.") from None
         # RemosError is a ValueError; naming it would import Keras before a backend is chosen.
         expected = {base.__name__ for base in type(error).__mro__} & {"RemosError", "ImportError", "OSError"}
         if expected:
-            raise click.ClickException(" ".join(str(error).split())) from None
+            raise click.ClickException(in_shell_words(str(error))) from None
+        if _is_out_of_memory(error):
+            raise click.ClickException(out_of_memory(str(error))) from None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # Without a backend it is Python's own error: nothing of ours may be imported then.
+    if "keras" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from keras_remos.models.gradients import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _start_keras(backend: str | None) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
-from keras_remos_cli.options import output_options, slicing_options, source_options
+from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
+from keras_remos_cli.options import output_options, seed_option, slicing_options, source_options
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
 
@@ -24,7 +24,7 @@ from keras_remos_cli.running import command_line, emit, note, uses_keras
 @click.option("--num-classes", type=click.IntRange(min=2), help="Default: as many as the data has.")
 @click.option("--keep-head", is_flag=True, help="Keep the teacher's classifier instead of a fresh one.")
 @click.option("--reset", type=click.Choice(["zeros", "initializer"]), default="zeros", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="For fresh weights.")
+@seed_option
 @output_options
 @uses_keras
 def command(
@@ -53,18 +53,16 @@ def command(
     fit it on your data as usual. The teacher is not modified.
     """
     from keras_remos import CoverageProfile, RelevantSlicer, save_student
-    from keras_remos.saving import check_writable
 
     if keep_head and num_classes is not None:
         raise click.UsageError("--keep-head and --num-classes exclude each other.")
     if data.data_path is not None and profile_file is not None:
         raise click.UsageError("--data and --profile-file exclude each other.")
+    if profile_file is not None and (steps is not None or data.split is not None):
+        raise click.UsageError("--split and --steps are for --data: the profile is counted already.")
     start = time.perf_counter()
     output = output or beside(teacher, ".student.keras")
-    if output.suffix != ".keras":
-        raise click.UsageError(f"The student is a .keras file: -o must end in .keras, received {output}.")
-    for file in filter(None, (output, slice_file)):
-        check_writable(file, overwrite=force)
+    check_outputs(("-o", output, ".keras"), ("--slice-file", slice_file, ".npz"), force=force)
     model = opening.open(teacher)
     slicer = RelevantSlicer(model, preset=preset, keep_ratio=keep_ratio, filters=filters or None, head=head)
     scaling, space, class_names = None, None, []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
 from keras_remos_cli.options import (
     PRESETS,
     head_option,
@@ -73,13 +73,12 @@ def command(
     """
     from keras_remos import save_student
     from keras_remos.methods import METHODS, recipe_of
-    from keras_remos.saving import check_writable
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{method}.keras")
-    if output.suffix != ".keras":
-        raise click.UsageError(f"The student is a .keras file: -o must end in .keras, received {output}.")
-    check_writable(output, overwrite=force)
+    check_outputs(("-o", output, ".keras"), force=force)
+    if validation_split is not None and validation_data is None:
+        raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
     chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))
     model = opening.open(teacher)
     matched = data.open(model)

@@ -57,12 +57,12 @@ def select_backend(wanted: str | None = None) -> tuple[str, str]:
         chosen, reason = available[0], "the only one installed"
     if chosen not in (*BACKENDS, *_OTHERS):
         raise ImportError(
-            f"There is no backend {chosen!r} ({reason}): choose one of {available} with --backend or KERAS_BACKEND."
+            f"There is no backend {chosen!r} ({reason}): choose one of {available} (`backend`, or KERAS_BACKEND)."
         )
     if chosen in BACKENDS and chosen not in available:
         raise ImportError(
             f'Backend {chosen!r} ({reason}) is not installed. Install it with pip install "keras-remos[{chosen}]", '
-            f"or choose one of {available} with --backend or KERAS_BACKEND."
+            f"or choose one of {available} (`backend`, or KERAS_BACKEND)."
         )
     os.environ["KERAS_BACKEND"] = chosen
     _selected = chosen, reason

@@ -1,4 +1,8 @@
-"""The errors that keras-remos raises on purpose: each says what was expected, what came and what to do."""
+"""The errors that keras-remos raises on purpose: each says what was expected, what came and what to do.
+
+Arguments stand in backquotes in messages, with or without a value: `overwrite=True`. The program puts the option of the
+running command in their place. Messages name no option of the program themselves.
+"""
 
 
 class RemosError(ValueError):

@@ -37,13 +37,11 @@ def check_writable(path: PathLike, *, overwrite: bool = False) -> None:
     if target.is_dir():
         raise FileError(f"{target} is a folder, expected the name of a file to write.")
     if target.exists() and not overwrite:
-        raise FileError(
-            f"{target} exists already. Choose another name, or let it be replaced (overwrite=True, --force)."
-        )
+        raise FileError(f"{target} exists already. Choose another name, or let it be replaced (`overwrite=True`).")
     if not target.parent.is_dir():
         raise FileError(f"The folder {target.parent} does not exist: create it, or choose another place.")
     if not os.access(target.parent, os.W_OK):
-        raise FileError(f"The folder {target.parent} is closed to writing: choose another place (-o).")
+        raise FileError(f"The folder {target.parent} is closed to writing: choose another place.")
 
 
 @contextmanager

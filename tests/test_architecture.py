@@ -48,7 +48,7 @@ def test_the_program_uses_what_the_rooms_hand_out() -> None:
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PROGRAM]
     imported = [node.module or "" for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     inside = {name for name in imported if name.startswith("keras_remos.") and name.count(".") > 1}
-    assert inside == {"keras_remos.models.fingerprint", "keras_remos.models.tokenizers"}
+    assert inside == {f"keras_remos.models.{name}" for name in ("fingerprint", "gradients", "tokenizers")}
 
 
 @pytest.mark.parametrize("path", LIBRARY + PROGRAM, ids=lambda path: path.stem)

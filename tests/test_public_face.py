@@ -31,7 +31,7 @@ def test_profile_takes_the_filters_of_the_slicer() -> None:
     model, data, _ = toys.make("cnn")
     for filters in ("conv1", ["conv1$"], lambda path, layer: path == "conv1"):
         assert list(kr.profile(model, data, filters=filters, verbose=False).layers) == ["conv1/kernel"]
-    with pytest.raises(kr.RemosError, match="filters must be a regular expression"):
+    with pytest.raises(kr.RemosError, match="`filters` must be a regular expression"):
         kr.profile(model, data, filters="(", verbose=False)
 
 
@@ -141,7 +141,7 @@ def test_labels_that_cannot_be_counted_are_named(labels: np.ndarray) -> None:
 def test_a_wrong_filter_is_refused_before_a_generator_is_read() -> None:
     model, data, _ = toys.make("cnn")
     batches = iter([data])
-    with pytest.raises(kr.RemosError, match="filters must be"):
+    with pytest.raises(kr.RemosError, match="`filters` must be"):
         kr.profile(model, batches, filters="(", verbose=False)
     assert next(batches) is data
 

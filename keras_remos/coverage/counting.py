@@ -114,7 +114,7 @@ class CoverageModel(keras.Model):
             sum(self.plan.readings[index].neurons for index in behind),
             len(behind),
             way_out="Weights are then ranked by their magnitudes alone: choose another criterion or threshold, or read "
-            "elsewhere (on='output' for a share of the range, on='activation' for what is above 0).",
+            "elsewhere (`on='output'` for a share of the range, `on='activation'` for what is above 0).",
         )
 
     def _read(

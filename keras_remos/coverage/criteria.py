@@ -80,11 +80,11 @@ class NeuronCoverage(Criterion):
         _check_choice("scale", self.scale, ("minmax", "absmean", "none"))
         _check_choice("positions", self.positions, ("mean", "share"))
         if self.scale == "minmax" and not 0 <= self.threshold < 1:
-            raise RemosError(f"threshold must be in [0, 1) with scale='minmax', received {self.threshold!r}.")
+            raise RemosError(f"`threshold` must be in [0, 1) with `scale='minmax'`, received {self.threshold!r}.")
         if self.scale == "absmean" and not self.threshold > 0:
-            raise RemosError(f"threshold must be above 0 with scale='absmean', received {self.threshold!r}.")
+            raise RemosError(f"`threshold` must be above 0 with `scale='absmean'`, received {self.threshold!r}.")
         if not math.isfinite(self.threshold):
-            raise RemosError(f"threshold must be a finite number, received {self.threshold!r}.")
+            raise RemosError(f"`threshold` must be a finite number, received {self.threshold!r}.")
 
     def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
         if self.positions == "share" and self.scale == "none" and self.threshold == 0:
@@ -124,7 +124,7 @@ class TopKCoverage(Criterion):
 
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or self.k < 1:
-            raise RemosError(f"k must be a whole number of at least 1, received {self.k!r}.")
+            raise RemosError(f"`k` must be a whole number of at least 1, received {self.k!r}.")
 
     def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
         means = activations.mean()
@@ -150,7 +150,7 @@ class StrongCoverage(Criterion):
 
     def __post_init__(self) -> None:
         if not self.k > 1:
-            raise RemosError(f"k must be greater than 1, received {self.k!r}.")
+            raise RemosError(f"`k` must be greater than 1, received {self.k!r}.")
 
     def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
         means = activations.mean()
@@ -236,7 +236,7 @@ def warn_if_blind(rule: Criterion, covered: float, neurons: int, tensors: int, *
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise RemosError(f"{option} must be one of {choices}, received {value!r}.")
+        raise RemosError(f"`{option}` must be one of {choices}, received {value!r}.")
 
 
 POSITIVE = NeuronCoverage(threshold=0.0, scale="none", positions="share")

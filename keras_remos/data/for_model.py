@@ -81,6 +81,8 @@ def open_for_model(
         raise DataError(f"Unknown scaling {scaling!r}: expected one of {', '.join(SCALINGS)}.")
     shape, data_format = image_shape(model)
     size = image_size or (None if shape is None else _fixed_size(shape))
+    if image_size is not None and shape is not None and _fixed_size(shape) is None:
+        _check_size(model, (*image_size, shape[2]), data_format)
     # Arrays may be stored either way then: they are checked below.
     either_way = shape is not None and data_format == "channels_first" and Path(path).suffix.lower() == ".npz"
     dataset = open_dataset(
@@ -156,6 +158,18 @@ def _space(
         within_one = samples is not None and float(samples.min()) >= 0 and float(samples.max()) <= 1
         pixel_range = (0.0, 1.0) if within_one else (0.0, 255.0)
     return PixelSpace(scaling, *pixel_range, data_format=data_format)
+
+
+def _check_size(model: keras.Model, shape: tuple[int, int, int | None], data_format: str) -> None:
+    """Makes sure that a model of free size takes images of one: they may be too small to be shrunk so often."""
+    height, width, channels = shape
+    sides = (channels, height, width) if data_format == "channels_first" else shape
+    try:
+        model.compute_output_spec(keras.KerasTensor((1, *sides), model.inputs[0].dtype))
+    except Exception as error:
+        raise DataError(
+            f"Model {model.name!r} takes no images of {height} x {width} pixels. Choose another `image_size`."
+        ) from error
 
 
 def _fixed_size(shape: tuple[int | None, int | None, int | None]) -> tuple[int, int] | None:

@@ -72,7 +72,7 @@ def open_dataset(
     """
     source = Path(path)
     if batch_size < 1:
-        raise DataError(f"Expected `batch_size` to be a whole number from 1 up. Received: batch_size={batch_size!r}.")
+        raise DataError(f"Expected `batch_size` to be a whole number from 1 up. Received: {batch_size!r}.")
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
     as_stored = pixel_range is not None
     if source.is_dir():
@@ -187,7 +187,7 @@ def _check_classes_of_folder(
         one = next((name for name in class_names if name.lower().startswith("train")), class_names[0])
         raise DataError(
             f"Expected a sub-folder for each class in {folder}. Received: {splits}, which look like the "
-            f"parts of a data set. Name one of them as the split (--split {one}), or give its folder: {folder / one}."
+            f"parts of a data set. Name one of them as the `split`, or give its folder: {folder / one}."
         )
     if len(class_names) < fewest:
         listed = f"only {class_names[0]!r} (with {len(files[class_names[0]])} images)"
@@ -274,7 +274,8 @@ def _open_text_table(
         if column is None:
             raise DataError(
                 f"Expected a column of texts ({', '.join(TEXT_COLUMNS)}) or image paths ({', '.join(PATH_COLUMNS)}) "
-                f"in {table.path}. Received columns: {', '.join(table.columns)}. Name one (text_column, path_column)."
+                f"in {table.path}. Received columns: {', '.join(table.columns)}. Name one: "
+                "`text_column`, `path_column`."
             )
     else:
         column = table.require(text_column, "text_column")

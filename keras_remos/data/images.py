@@ -27,7 +27,7 @@ _LOOKED_AT = 32
 # Tags of TIFF files: bits of a value, and what its lowest means (0: white).
 _BITS, _PHOTOMETRIC = 258, 262
 WAY_OUT = (
-    "Save the images with 8 bits a value, or say what black and white are (pixel_range, --pixel-range): values then "
+    "Save the images with 8 bits a value, or say what black and white are (`pixel_range`): values then "
     "stay as they are."
 )
 
@@ -94,7 +94,7 @@ class ImageReader:
             )
         if image_size is None or len(image_size) != 2 or min(image_size) < 1:
             raise DataError(
-                f"Expected image_size=(height, width) in pixels for images from files. Received: {image_size}. "
+                f"Expected `image_size` (height, width) in pixels for images from files. Received: {image_size}. "
                 "The model does not fix it: name it."
             )
         self.skipped: dict[str, str] = {}

@@ -263,13 +263,18 @@ def check_labels(labels: Any, num_classes: int) -> np.ndarray:
     return y
 
 
+def is_one_hot(y: np.ndarray, num_classes: int) -> bool:
+    """Whether labels have the shape of one-hot rows."""
+    return y.ndim == 2 and y.shape[1] == num_classes and num_classes > 1
+
+
 def batch_ids(labels: Any, num_classes: int) -> np.ndarray:
     """Turns the labels of a batch, which may be of one class, into class ids; see `check_labels`."""
     if labels is None:
         raise DataError("Expected labels y, one array of class ids. Received: none.")
     refuse_other_tasks(labels)
     y = to_numpy(labels)
-    if y.ndim == 2 and y.shape[1] == num_classes and num_classes > 1:
+    if is_one_hot(y, num_classes):
         y = _of_one_hot(y)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim != 1 or y.dtype.kind not in "biuf":
@@ -278,7 +283,7 @@ def batch_ids(labels: Any, num_classes: int) -> np.ndarray:
         raise _no_ids(f"{y[~np.isfinite(y) | (y != np.floor(y))][0]}", num_classes)
     if len(y) and not 0 <= y.min() <= y.max() < num_classes:
         raise DataError(
-            f"Expected labels from 0 to {num_classes - 1}, as num_classes={num_classes} says. Received: "
+            f"Expected labels from 0 to {num_classes - 1}, as `num_classes={num_classes}` says. Received: "
             f"{int(y.min())} to {int(y.max())}. Count the classes again, or number them from 0."
         )
     return y.astype(np.int32)

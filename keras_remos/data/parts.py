@@ -29,7 +29,7 @@ def set_aside(data: Any, share: float, *, seed: int) -> tuple[Any, Any]:
         DataError: If the data have no labels or cannot be parted, or one part would be empty.
     """
     if not 0 < share < 1:
-        raise RemosError(f"share must be above 0 and below 1, received {share!r}.")
+        raise RemosError(f"`share` must be above 0 and below 1, received {share!r}.")
     if isinstance(data, Dataset):
         if data.labels is None:
             raise DataError(f"{data.description}: there are no labels, by which to set a part aside.")

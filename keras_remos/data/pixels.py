@@ -50,10 +50,13 @@ class PixelSpace:
         if self.scaling not in (*SCALINGS, PREPROCESSOR):
             raise RemosError(f"Unknown scaling {self.scaling!r}: expected one of {', '.join(SCALINGS)}.")
         if self.data_format not in ("channels_last", "channels_first"):
-            raise RemosError(f"data_format must be 'channels_last' or 'channels_first', received {self.data_format!r}.")
+            raise RemosError(
+                f"`data_format` must be 'channels_last' or 'channels_first', received {self.data_format!r}."
+            )
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise RemosError(
-                f"Pixels must range from a finite low to a greater high, received low={self.low}, high={self.high}."
+                f"Pixels must range from a finite low to a greater high (`pixel_range`), received low={self.low}, "
+                f"high={self.high}."
             )
 
     @property
@@ -95,7 +98,7 @@ class PixelSpace:
         if self.scaling == PREPROCESSOR:
             raise RemosError(
                 "This model's images are scaled by its own preprocessor, which no gradient passes. Say how they are "
-                f"scaled (scaling=, --scaling): one of {', '.join(SCALINGS)}."
+                f"scaled (`scaling`): one of {', '.join(SCALINGS)}."
             )
 
     def unscale(self, x: np.ndarray) -> np.ndarray:
@@ -172,7 +175,7 @@ class PixelSpace:
             raise DataError(
                 f"Expected pixels from {self.low:g} to {self.high:g}, received values from {least:g} to {most:g}. "
                 "Pass pixels as they are in the files, before any scaling, or say their range: "
-                "PixelSpace(scaling, low=, high=)."
+                "`pixel_range`, or `low` and `high` of a PixelSpace."
             )
 
     def check_same_pixels(self, other: PixelSpace) -> None:

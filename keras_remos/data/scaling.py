@@ -90,7 +90,7 @@ def scale_inputs(x: np.ndarray, name: str, *, data_format: str = "channels_last"
     if name not in SCALINGS:
         raise DataError(f"Expected a scaling out of {', '.join(SCALINGS)}. Received: {name!r}.")
     if data_format not in ("channels_last", "channels_first"):
-        raise DataError(f"Expected data_format 'channels_last' or 'channels_first'. Received: {data_format!r}.")
+        raise DataError(f"Expected `data_format` 'channels_last' or 'channels_first'. Received: {data_format!r}.")
     scaled = np.array(x, dtype=np.float32)
     if name == "0-1":
         scaled /= 255

@@ -57,7 +57,7 @@ def batches(data: Any, *, batch_size: int | None = None, steps: int | None = Non
         return _array_batches(data, batch_size or DEFAULT_BATCH_SIZE, steps)
     if batch_size is not None:
         raise DataError(
-            f"`batch_size` is for arrays; {kind_of(data)} brings its own batches. Received batch_size={batch_size}: "
+            f"`batch_size` is for arrays; {kind_of(data)} brings its own batches. Received {batch_size}: "
             "leave it out and set the batch size where the data set is made."
         )
     return _stream_batches(data, steps)

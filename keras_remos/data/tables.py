@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from keras_remos.errors import DataError
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 # In characters. What is longer is a quote that was never closed.
 _LONGEST_CELL = 10_000_000
+# Quantifiers with a second + never go back: what does not fit takes no longer than what does.
+_TSV_CELL = re.compile(r"""(?:"((?:[^"]++|"")*+)"|([^"\t\r\n]*+))(\t|\r?\n|\Z)""")
 
 Row = tuple[int, list[Any]]
 """Line number in the file, and the cells."""
@@ -100,10 +103,12 @@ class Table:
 def read_table(path: Path) -> Table:
     """Reads a table.
 
-    A `.csv` file is read with quotes as RFC 4180 has them. A `.tsv` file is split at tabs and nothing else: quotes in
-    it are part of the text, as in the GLUE files. A `.jsonl` file has one object a line. Blank lines are skipped, and
-    columns at the end that have no name and nothing in them. A `.csv` file whose first line has semicolons and no comma
-    is split at semicolons.
+    A `.csv` file is read with quotes as RFC 4180 has them. A `.tsv` file is read with quotes, as pandas and
+    spreadsheets write them, if every cell that has one is wrapped in quotes (with those inside doubled) and all rows
+    then have as many cells. Else, and where lines that fit by themselves would become one, it is split at tabs and
+    lines and nothing else, and quotes are part of the text, as in the GLUE files. A `.jsonl` file has one object a
+    line. Blank lines are skipped, and columns at the end that have no name and nothing in them. A `.csv` file whose
+    first line has semicolons and no comma is split at semicolons.
 
     Args:
         path: A `.csv`, `.tsv` or `.jsonl` file in UTF-8, the first two with column names in the first line.
@@ -176,10 +181,40 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 
 def _tsv_rows(path: Path) -> Iterator[Row]:
-    for line, text in enumerate(_lines(path), start=1):
-        cells = text.rstrip("\r\n").split("\t")
-        if any(cells):
-            yield line, cells
+    text = "".join(_lines(path))
+    plain = [(line, row.rstrip("\r").split("\t")) for line, row in enumerate(text.split("\n"), start=1)]
+    plain = [row for row in plain if any(row[1])]
+    quoted = _quoted_rows(text) if '"' in text else None
+    if quoted is None or not _fit(quoted) or (len(quoted) < len(plain) and _fit(plain)):
+        return iter(plain)
+    return iter(quoted)
+
+
+def _fit(rows: list[Row]) -> bool:
+    """Whether all rows have as many cells."""
+    return len({len(cells) for _, cells in rows}) == 1
+
+
+def _quoted_rows(text: str) -> list[Row] | None:
+    """The rows of a table whose cells are wrapped in quotes where they have any; `None` if one is not."""
+    rows: list[Row] = []
+    line = following = 1
+    cells: list[Any] = []
+    place = 0
+    while place <= len(text):
+        found = _TSV_CELL.match(text, place)
+        if found is None:
+            return None
+        quoted, plain, end = found.groups()
+        cells.append(plain if quoted is None else quoted.replace('""', '"'))
+        following += found[0].count("\n")
+        if end != "\t":
+            rows.append((line, cells))
+            line, cells = following, []
+        if not end:
+            break
+        place = found.end()
+    return [row for row in rows if any(row[1])]
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:

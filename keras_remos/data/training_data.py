@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos.data.arrays import kind_of, map_arrays
+from keras_remos.data.arrays import kind_of, map_arrays, to_numpy
 from keras_remos.data.checked_streams import checked_stream
 from keras_remos.data.datasets import Dataset
-from keras_remos.data.labels import check_labels, count_label_classes
+from keras_remos.data.labels import check_labels, count_label_classes, is_one_hot
 from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.streams import Batch, Fingerprint, as_arrays, is_array_data
 from keras_remos.data.twins import Twins
@@ -68,7 +68,7 @@ def count_classes(data: Any) -> int:
         return count_label_classes(data.required_labels())
     if is_array_data(data):
         raise _unlabelled()
-    raise DataError(f"Expected num_classes: {kind_of(data)} does not tell how many classes there are. Pass it.")
+    raise DataError(f"Expected `num_classes`: {kind_of(data)} does not tell how many classes there are. Pass it.")
 
 
 def _unlabelled() -> DataError:
@@ -106,6 +106,10 @@ class TrainingData(keras.utils.PyDataset):
         data_format: Of the images.
         transform: Applied to the inputs of each batch before they are augmented.
 
+    Attributes:
+        labels: Class ids, shape `(n,)`, in the source's own order.
+        one_hot: Whether they were one-hot rows.
+
     Raises:
         DataError: See `training_data`.
     """
@@ -131,15 +135,17 @@ class TrainingData(keras.utils.PyDataset):
         if isinstance(source, Dataset):
             if source.num_classes not in (None, num_classes):
                 raise DataError(
-                    f"Expected a data set of {num_classes} classes, as num_classes says. Received: "
+                    f"Expected a data set of {num_classes} classes, as `num_classes` says. Received: "
                     f"{source.description}, with {source.num_classes} ({', '.join(source.class_names[:5])}, ...). "
                     "Classes are numbered by their names: a missing one shifts the others."
                 )
             self._source: Dataset | Batch = source
             self.labels = check_labels(source.required_labels(), num_classes)
+            self.one_hot = False
         else:
             x, y, sample_weight = as_arrays(source)
             self.labels = check_labels(y, num_classes)
+            self.one_hot = is_one_hot(to_numpy(y), num_classes)
             self._source = x, self.labels, sample_weight
         self.num_samples = len(self.labels)
         self._drawn: _Epoch | None = None

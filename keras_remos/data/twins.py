@@ -32,7 +32,7 @@ class Twins:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
-            raise RemosError(f"share must be at least 0 and less than 1, received {self.share!r}.")
+            raise RemosError(f"`share` must be at least 0 and less than 1, received {self.share!r}.")
 
     def inputs(self, rows: np.ndarray) -> np.ndarray:
         """What the model takes for the twins of these samples: float32."""

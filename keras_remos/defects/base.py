@@ -260,4 +260,4 @@ def check_batch_size(batch_size: int) -> None:
         RemosError: If they cannot.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-        raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
+        raise RemosError(f"`batch_size` must be a whole number of at least 1, received {batch_size!r}.")

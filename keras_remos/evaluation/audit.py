@@ -242,7 +242,7 @@ def _as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> P
         space = PixelSpace(PREPROCESSOR)
     if space is None:
         raise RemosError(
-            "How do the teacher's inputs come from pixels? Pass space=PixelSpace(...): 'imagenet', '0-1', ... "
+            "How do the teacher's inputs come from pixels? Pass a PixelSpace as `space`: 'imagenet', '0-1', ... "
             "(keras_remos.open_for_model finds out), or a teacher from Prepared.load."
         )
     return Prepared(teacher, space)
@@ -270,8 +270,8 @@ def _samples(test: Any, class_names: Iterable[str]) -> tuple[np.ndarray, np.ndar
 def _check_request(judged: Students, train: Any, controls: Controls, compared_with: Mapping[str, Any]) -> None:
     if train is None and compared_with:
         raise RemosError(
-            f"Trained in this run: {', '.join(compared_with)}. For that pass train=(x, y), or name the student to "
-            "compare with (controls=Controls(control='...')), or do without (Controls(control=False, floor=False))."
+            f"Trained in this run: {', '.join(compared_with)}. For that give `train`, or name the student to "
+            "compare with, or do without (`controls`)."
         )
     if isinstance(controls.control, str) and controls.control not in judged:
         raise RemosError(
@@ -281,7 +281,7 @@ def _check_request(judged: Students, train: Any, controls: Controls, compared_wi
     if taken:
         raise RemosError(f"The name {' and '.join(taken)} is taken: rename that student.")
     if not judged and not compared_with:
-        raise RemosError("There is no student to audit: pass students={name: model}.")
+        raise RemosError("There is no student to audit: name one or more (`students`).")
     if isinstance(train, Dataset):
         train.required_labels()
     elif isinstance(train, tuple) and len(train) > 1:

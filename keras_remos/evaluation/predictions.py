@@ -97,7 +97,7 @@ class Panel:
     ) -> dict[str, np.ndarray]:
         """See `predict_all`."""
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
+            raise RemosError(f"`batch_size` must be a whole number of at least 1, received {batch_size!r}.")
         for name, (model, space) in self.models.items():
             self.num_classes[name] = check_fits(model, x, space, name)
         ask = self._classes_of_texts if holds_text(x) else self._classes_of_images
@@ -173,8 +173,8 @@ def _enough_memory(batch_size: int, models: int) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise RemosError(
-                f"The memory does not suffice for batch_size={batch_size} and {models} models: try "
-                f"batch_size={max(batch_size // 2, 1)}, or fewer models at a time."
+                f"The memory does not suffice for `batch_size={batch_size}` and {models} models: try "
+                f"`batch_size={max(batch_size // 2, 1)}`, or fewer models at a time."
             ) from error
         raise
 

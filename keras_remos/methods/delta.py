@@ -63,7 +63,7 @@ class Delta(ByFeatures):
 
     def __post_init__(self) -> None:
         if self.form not in ("mse", "attention"):
-            raise RemosError(f"form must be 'mse' or 'attention', received {self.form!r}.")
+            raise RemosError(f"`form` must be 'mse' or 'attention', received {self.form!r}.")
 
     @property
     def weight(self) -> float:

@@ -50,9 +50,9 @@ class Distillation(Training):
         example: Any = None,
     ) -> None:
         if not weight >= 0:
-            raise RemosError(f"feature_weight must be at least 0, received {weight!r}.")
+            raise RemosError(f"`feature_weight` must be at least 0, received {weight!r}.")
         if not 0 <= dropout < 1:
-            raise RemosError(f"dropout must be at least 0 and less than 1, received {dropout!r}.")
+            raise RemosError(f"`dropout` must be at least 0 and less than 1, received {dropout!r}.")
         super().__init__(student)
         self.teacher = teacher
         self.weight = weight

@@ -58,9 +58,9 @@ class FinePruning(FromTeacher):
 
     def __post_init__(self) -> None:
         if not 0 <= self.prune_ratio < 1:
-            raise RemosError(f"prune_ratio must be at least 0 and less than 1, received {self.prune_ratio!r}.")
+            raise RemosError(f"`prune_ratio` must be at least 0 and less than 1, received {self.prune_ratio!r}.")
         if not isinstance(self.layers, int) or self.layers < 1:
-            raise RemosError(f"layers must be a whole number of at least 1, received {self.layers!r}.")
+            raise RemosError(f"`layers` must be a whole number of at least 1, received {self.layers!r}.")
 
     def fit(self, task: Task, trainer: Trainer) -> keras.Model:
         found = last_convolutions(task, self.layers)

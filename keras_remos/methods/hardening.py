@@ -64,10 +64,10 @@ class Hardening:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
-            raise RemosError(f"share must be at least 0 and less than 1, received {self.share!r}.")
+            raise RemosError(f"`share` must be at least 0 and less than 1, received {self.share!r}.")
         if not self.made_by or not all(isinstance(attack, ProjectedAttack) for attack in self.made_by):
             raise RemosError(
-                "attacks must be small changes of images that the teacher alone is needed for, as DisplacementAttack "
+                "`attacks` must be small changes of images that the teacher alone is needed for, as DisplacementAttack "
                 f"and PenultimateAttack, received {self.attacks!r}."
             )
 
@@ -99,13 +99,13 @@ class Hardening:
         if not isinstance(task.data, TrainingData):
             raise DataError(
                 f"Hardening needs training images by their numbers: arrays (x, y), or a Dataset. Received: a "
-                f"{type(task.data).__name__}. Leave harden out, or read the data into arrays."
+                f"{type(task.data).__name__}. Leave `harden` out, or read the data into arrays."
             )
         if not isinstance(task.example, np.ndarray) or task.example.ndim != 4:
-            raise DataError("Hardening is for images: the inputs of these data are none. Leave harden out.")
+            raise DataError("Hardening is for images: the inputs of these data are none. Leave `harden` out.")
         if space is None:
             raise RemosError(
-                "How do inputs come from pixels? Hardening changes pixels: pass space=PixelSpace(...), which "
+                "How do inputs come from pixels? Hardening changes pixels: pass `space=PixelSpace(...)`, which "
                 "open_for_model(...).space knows."
             )
         check_attackable(task.teacher, space)

@@ -132,8 +132,8 @@ def tune_keep_ratio(
     ratios = sorted({float(ratio) for ratio in ratios}, reverse=True)
     if not ratios or not budget > 0 or not tolerance >= 0:
         raise RemosError(
-            "ratios must be one or more shares, budget above 0 and tolerance at least 0, received "
-            f"ratios={list(ratios)}, budget={budget!r}, tolerance={tolerance!r}."
+            "`ratios` must be one or more shares, `budget` above 0 and `tolerance` at least 0, received "
+            f"{list(ratios)}, {budget!r} and {tolerance!r}."
         )
     for ratio in ratios:
         check_keep_ratio(ratio)

@@ -72,9 +72,9 @@ class MagPrune(FromTeacher):
         ):
             if getattr(self, name) not in choices:
                 shown = tuple(choice for choice in choices if choice is not None)
-                raise RemosError(f"{name} must be one of {shown}, received {getattr(self, name)!r}.")
+                raise RemosError(f"`{name}` must be one of {shown}, received {getattr(self, name)!r}.")
         if self.prune_ratio is not None and not 0 <= self.prune_ratio < 1:
-            raise RemosError(f"prune_ratio must be at least 0 and less than 1, received {self.prune_ratio!r}.")
+            raise RemosError(f"`prune_ratio` must be at least 0 and less than 1, received {self.prune_ratio!r}.")
 
     def on_record(self, teacher: keras.Model) -> dict[str, Any]:
         return {**super().on_record(teacher), "prune_ratio": self._ratio(teacher), "layers": self._prunable(teacher)}
@@ -88,7 +88,7 @@ class MagPrune(FromTeacher):
             return student
         half = task.recipe.epochs // 2
         if not half:
-            raise RemosError("when='after' needs at least two epochs: one before pruning and one to recover.")
+            raise RemosError("`when='after'` needs at least two epochs: one before pruning and one to recover.")
         tuned = task.copy()
         trainer.fit(Training(tuned), last=half, stage="stage-1")
         masks = smallest(tuned, ratio, without=task.heads_of(tuned), **how)
@@ -132,7 +132,7 @@ def smallest(
     if not magnitudes:
         raise RemosError(
             f"Model {model.name!r} has no {'layers' if layers == 'all' else 'convolutions'} to prune but its head. "
-            "Try layers='all'."
+            "Try `layers='all'`."
         )
     if scope == "layer":
         return {path: _kept({path: values}, prune_ratio)[path] for path, values in magnitudes.items()}

@@ -81,8 +81,10 @@ class Method(ABC):
             head: The path of the teacher's layer that the fresh head takes the place of; found where it is not given.
             harden: Train on malicious twins of the images beside them: `True`, or a configured `Hardening`.
             space: How inputs come from pixels (`open_for_model(...).space`), which hardening needs to know.
-            callbacks: Keras callbacks. The model that they see wraps the student: `model.student`. Methods of several
-                stages show them a beginning and an end of training for each.
+            callbacks: Keras callbacks. The model that they see wraps the student: `model.student`; what they save by it
+                is the student. Methods of several stages show them a beginning and an end of training for each. Those
+                that set the learning rate need a recipe with `schedule="constant"` and `warmup=0`; in place of
+                `BackupAndRestore` there is `checkpoint`.
             checkpoint: A folder. After each epoch all that is needed to go on is kept there; the same call goes on
                 from the last epoch, to the same weights as if it had not been interrupted (on one backend and machine,
                 and as far as the data repeat themselves). Callbacks begin anew.

@@ -45,7 +45,7 @@ class Remos(FromTeacher):
 
     def __post_init__(self) -> None:
         if self.relevant is not None and not isinstance(self.relevant, RelevantSlice):
-            raise RemosError(f"relevant must be a RelevantSlice, received {type(self.relevant).__name__}.")
+            raise RemosError(f"`relevant` must be a RelevantSlice, received {type(self.relevant).__name__}.")
 
     def get_config(self) -> dict[str, Any]:
         relevant = None if self.relevant is None else dict(self.relevant.options)

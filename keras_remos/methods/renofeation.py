@@ -53,7 +53,7 @@ class Renofeation(ByFeatures):
 
     def __post_init__(self) -> None:
         if not 0 < self.averaged_share < 1:
-            raise RemosError(f"averaged_share must be above 0 and less than 1, received {self.averaged_share!r}.")
+            raise RemosError(f"`averaged_share` must be above 0 and less than 1, received {self.averaged_share!r}.")
 
     def fit(self, task: Task, trainer: Trainer) -> keras.Model:
         recipe = task.recipe

@@ -133,7 +133,7 @@ def tune_recipe(
         rule of one standard error, and would be one more dependency for a loop.
     """
     if budget < 1:
-        raise RemosError(f"budget must be at least 1 training, received {budget!r}.")
+        raise RemosError(f"`budget` must be at least 1 training, received {budget!r}.")
     base = recipe or default_recipe(teacher, from_scratch=method.from_scratch)
     if grid is None:
         grid = {"learning_rate": RATES_OF_TEXT if reads_text(teacher) else RATES}
@@ -141,7 +141,7 @@ def tune_recipe(
         train, validation = set_aside(train, VALIDATION_SHARE, seed=seed)
     candidates = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if not grid or not candidates:
-        raise RemosError(f"grid must hold one or more values of one or more options, received {dict(grid)!r}.")
+        raise RemosError(f"`grid` must hold one or more values of one or more options, received {dict(grid)!r}.")
     for changes in candidates:
         replace(base, **changes)
     trials: list[Trial] = []

@@ -141,6 +141,6 @@ def _config_of(layer: keras.Layer, config: Any) -> Config:
     if len(found) != 1:
         raise StudentError(
             f"The head {layer.name!r} cannot be replaced: {len(found)} layers of that name and kind are in the model's "
-            "configuration. Replace it yourself and leave num_classes out."
+            "configuration. Replace it yourself and leave `num_classes` out."
         )
     return found[0]

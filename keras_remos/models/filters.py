@@ -32,7 +32,7 @@ def as_filter(filters: Filters | None, model: keras.Model) -> LayerFilter | None
         patterns = [re.compile(pattern) for pattern in ([filters] if isinstance(filters, str) else filters)]
     except (re.error, TypeError) as error:
         raise RemosError(
-            f"filters must be a regular expression, several, or a callable of path and layer; received {filters!r} "
+            f"`filters` must be a regular expression, several, or a callable of path and layer; received {filters!r} "
             f"({error})."
         ) from None
     paths = [path for path, _ in weight_holders(model)]
@@ -40,7 +40,7 @@ def as_filter(filters: Filters | None, model: keras.Model) -> LayerFilter | None
         if paths and not any(map(pattern.search, paths)):
             near = difflib.get_close_matches(pattern.pattern, paths, n=3, cutoff=0)
             raise RemosError(
-                f"filters: {pattern.pattern!r} matches no layer with weights of model {model.name!r}. Among them are "
+                f"`filters`: {pattern.pattern!r} matches no layer with weights of model {model.name!r}. Among them are "
                 f"{', '.join(near)}."
             )
     return lambda path, layer: any(pattern.search(path) for pattern in patterns)

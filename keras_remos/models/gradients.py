@@ -14,7 +14,10 @@ from keras_remos.errors import RemosError, TeacherError
 from keras_remos.models.kernels import Tensor
 
 # Of the errors that the backends raise when memory runs out, in their class names or messages, in lower case.
-_OUT_OF_MEMORY = ("outofmemory", "out of memory", "resource_exhausted", "resourceexhausted", "can't allocate memory")
+_OUT_OF_MEMORY = (
+    *("outofmemory", "out of memory", "resource_exhausted", "resourceexhausted"),
+    *("can't allocate memory", "not enough memory", "status_alloc_failed"),
+)
 
 
 def differentiate(function: Callable[..., Any], x: Any, *args: Any) -> tuple[Any, Any]:

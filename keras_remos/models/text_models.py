@@ -42,7 +42,7 @@ class TextFunction:
     def __init__(self, model: keras.Model, batch_size: int = 64) -> None:
         check_tokenizer(model)
         if batch_size < 1:
-            raise RemosError(f"batch_size must be a whole number of at least 1, received {batch_size!r}.")
+            raise RemosError(f"`batch_size` must be a whole number of at least 1, received {batch_size!r}.")
         self.model = model
         self.batch_size = batch_size
         self._sizes = (max(batch_size // SMALL_BATCH, 1), batch_size)

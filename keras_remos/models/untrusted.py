@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_remos.errors import TeacherError
+from keras_remos.saving import HEADER
 
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy"}
 # Where a serialized model may carry code of its own.
@@ -18,10 +19,7 @@ CODE_CARRIERS = ("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer")
 def refuse_unless(allowed: bool, message: str) -> None:
     """Stops where something unsafe was not asked for."""
     if not allowed:
-        raise TeacherError(
-            f"{message} To open it all the same, at your own risk: allow_unsafe_deserialization "
-            "(--allow-unsafe-deserialization)."
-        )
+        raise TeacherError(f"{message} To open it all the same, at your own risk: `allow_unsafe_deserialization`.")
 
 
 def refuse_foreign(source: Path, magic: bytes) -> None:
@@ -48,6 +46,8 @@ def check_archive(source: Path, allow_unsafe: bool) -> None:
         raise TeacherError(f"{source} is truncated or damaged ({error}). Download it again.") from error
     if damaged is not None:
         raise TeacherError(f"{source} is damaged: {damaged} in it has a wrong checksum. Download it again.")
+    if f"{HEADER}.npy" in names:
+        raise TeacherError(f"{source} is no model, but a profile, slice or attack of keras-remos.")
     if any(Path(name).suffix in PICKLES for name in names):
         refuse_foreign(source, b"\x80")
     if config is None:

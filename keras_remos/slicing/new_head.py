@@ -20,7 +20,7 @@ from keras_remos.models.heads import returns_probabilities
 from keras_remos.models.kernels import Tensor, reinitialize
 
 POOLING = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
-NAME_IT = "Name the layer that the new head is to take the place of: head='path/of/layer' (--head in the shell)."
+NAME_IT = "Name the layer that the new head is to take the place of: `head='path/of/layer'`."
 
 
 def check_num_classes(num_classes: int | None) -> None:
@@ -30,7 +30,7 @@ def check_num_classes(num_classes: int | None) -> None:
         StudentError: If it cannot.
     """
     if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 2):
-        raise StudentError(f"num_classes must be a whole number of at least 2, received {num_classes!r}.")
+        raise StudentError(f"`num_classes` must be a whole number of at least 2, received {num_classes!r}.")
 
 
 def classes_of_head(teacher: keras.Model) -> int | None:
@@ -91,7 +91,7 @@ def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed:
     if kinds.symbolic_outputs(student) is None:
         raise StudentError(
             f"{type(student).__name__} {student.name!r} is a subclassed model: its head cannot be replaced from "
-            "outside. Replace it yourself and leave num_classes out, or use the functional API."
+            "outside. Replace it yourself and leave `num_classes` out, or use the functional API."
         )
     # A backbone's pooled output is made for others to stand on.
     if not heads or isinstance(kinds.symbolic_outputs(student), Mapping):

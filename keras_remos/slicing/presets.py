@@ -42,7 +42,7 @@ class Preset:
             ("ties", ("average", "order")),
         ):
             if getattr(self, option) not in choices:
-                raise RemosError(f"{option} must be one of {choices}, received {getattr(self, option)!r}.")
+                raise RemosError(f"`{option}` must be one of {choices}, received {getattr(self, option)!r}.")
 
 
 _SCALED_MEAN = NeuronCoverage(threshold=0.5, scale="minmax", positions="mean")

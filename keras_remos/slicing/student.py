@@ -67,10 +67,12 @@ def build(
         UserWarning: If layers are to train that are frozen in the teacher (`trainable=False`).
     """
     if reset not in ("zeros", "initializer"):
-        raise StudentError(f"reset must be 'zeros' or 'initializer', received {reset!r}.")
+        raise StudentError(f"`reset` must be 'zeros' or 'initializer', received {reset!r}.")
     check_num_classes(num_classes)
     if in_place and num_classes is not None:
-        raise StudentError("in_place keeps the teacher's head: replace the head yourself, or leave num_classes out.")
+        raise StudentError(
+            "`in_place` keeps the teacher's head: replace the head yourself, or leave `num_classes` out."
+        )
     student = teacher if in_place else _copy(teacher, heads, num_classes, seed)
     kernels = {
         f"{found.path}/{kernel.name}": (found, kernel)
@@ -307,5 +309,5 @@ def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ..
 def _uncopiable(teacher: keras.Model, reason: str) -> StudentError:
     return StudentError(
         f"{type(teacher).__name__} {teacher.name!r} cannot be copied ({reason}). Give the class a get_config(), or "
-        "pass in_place=True to turn the teacher itself into the student."
+        "pass `in_place=True` to turn the teacher itself into the student."
     )

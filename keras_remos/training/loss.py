@@ -1,4 +1,4 @@
-"""What every student is trained to lower."""
+"""What every student is trained to lower, and its accuracy, of whichever labels come."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cross_entropy(label_smoothing: float, *, from_logits: bool) -> Callable[[Ten
 
     def of_batch(y_true: Tensor, y_pred: Tensor) -> Tensor:
         classes = y_pred.shape[-1]
-        is_one_hot = len(y_true.shape) == 2 and y_true.shape[-1] == classes
+        is_one_hot = _is_one_hot(y_true, y_pred)
         if not is_one_hot and not label_smoothing:
             return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
         targets = y_true if is_one_hot else ops.one_hot(ops.cast(ops.reshape(y_true, (-1,)), "int32"), classes)
@@ -32,3 +32,17 @@ def cross_entropy(label_smoothing: float, *, from_logits: bool) -> Callable[[Ten
         )
 
     return of_batch
+
+
+def accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """The metric: for each sample whether it is right, of class ids or one-hot rows.
+
+    Keras' own settles on one of them by the first batch, and validation data may bring the other.
+    """
+    if _is_one_hot(y_true, y_pred):
+        return keras.metrics.categorical_accuracy(y_true, y_pred)
+    return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+
+
+def _is_one_hot(y_true: Tensor, y_pred: Tensor) -> bool:
+    return len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]

@@ -59,32 +59,36 @@ class Recipe:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise RemosError(f"{name} must be a whole number from 1 up, received {value!r}.")
+                raise RemosError(f"`{name}` must be a whole number from 1 up, received {value!r}.")
         for name in ("learning_rate", "head_multiplier"):
-            if not getattr(self, name) > 0:
-                raise RemosError(f"{name} must be above 0, received {getattr(self, name)!r}.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise RemosError(f"`{name}` must be above 0 and finite, received {getattr(self, name)!r}.")
         for name in ("momentum", "warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
-                raise RemosError(f"{name} must be at least 0 and less than 1, received {getattr(self, name)!r}.")
+                raise RemosError(f"`{name}` must be at least 0 and less than 1, received {getattr(self, name)!r}.")
         if not self.weight_decay >= 0:
-            raise RemosError(f"weight_decay must be at least 0, received {self.weight_decay!r}.")
+            raise RemosError(f"`weight_decay` must be at least 0, received {self.weight_decay!r}.")
         for name, choices in (("schedule", ("cosine", "linear", "constant")), ("optimizer", ("sgd", "adamw"))):
             if getattr(self, name) not in choices:
-                raise RemosError(f"{name} must be one of {choices}, received {getattr(self, name)!r}.")
+                raise RemosError(f"`{name}` must be one of {choices}, received {getattr(self, name)!r}.")
         if self.optimizer == "adamw" and self.head_multiplier != 1:
-            raise RemosError("head_multiplier is for SGD: leave it at 1 with AdamW.")
+            raise RemosError("`head_multiplier` is for SGD: leave it at 1 with AdamW.")
         if self.clip is not None and not self.clip > 0:
-            raise RemosError(f"clip must be above 0, or None, received {self.clip!r}.")
+            raise RemosError(f"`clip` must be above 0, or None, received {self.clip!r}.")
         if not callable(self.augment) and self.augment not in AUGMENTATIONS:
-            raise RemosError(f"augment must be one of {AUGMENTATIONS} or a function, received {self.augment!r}.")
+            raise RemosError(f"`augment` must be one of {AUGMENTATIONS} or a function, received {self.augment!r}.")
 
         if self.head_multiplier != 1:
             warnings.warn(
-                "Recipe(head_multiplier=...) is deprecated and will go: all methods train all weights alike. Leave it "
-                "out.",
+                "`head_multiplier` is deprecated and will go: all methods train all weights alike. Leave it out.",
                 DeprecationWarning,
                 stacklevel=3,
             )
+
+    @property
+    def follows_schedule(self) -> bool:
+        """Whether the learning rate is another from step to step, and so cannot be set from outside."""
+        return self.schedule != "constant" or self.warmup > 0
 
     def changes(self, base: Recipe) -> dict[str, Any]:
         """In what the recipe differs from another, as arguments for `dataclasses.replace`."""
@@ -136,7 +140,7 @@ def optimizer(recipe: Recipe, *, steps: int, head: Iterable[keras.Variable] = ()
         steps: How many steps will be made.
         head: The weights of the head.
     """
-    rate = _Schedule(recipe, steps)
+    rate = _Schedule(recipe, steps) if recipe.follows_schedule else recipe.learning_rate
     if recipe.optimizer == "adamw":
         return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     # Keras' SGD takes weight decay off beside the gradient; in the gradient it would be added up by the momentum.

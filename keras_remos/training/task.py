@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_remos.data import TrainingData, batches, training_data
+from keras_remos.data.labels import is_one_hot
 from keras_remos.data.training_data import count_classes
 from keras_remos.errors import DataError, StudentError
 from keras_remos.models import layers as kinds
@@ -63,7 +64,7 @@ class Task:
             if applies_sigmoid(teacher):
                 reason = "it ends in a sigmoid, which says yes or no of each label by itself"
             raise StudentError(
-                f"The head of {teacher.name!r} cannot be kept: {reason}. Leave keep_head out to get a fresh one."
+                f"The head of {teacher.name!r} cannot be kept: {reason}. Leave `keep_head` out to get a fresh one."
             )
         self.teacher = teacher
         self.num_classes = num_classes
@@ -108,7 +109,15 @@ class Task:
 
     def class_ids(self, y: np.ndarray) -> np.ndarray:
         """Labels of a batch as class ids: they may be one-hot rows where the data are not ours."""
-        return y.argmax(axis=-1) if y.ndim == 2 and y.shape[1] == self.num_classes else y.reshape(-1)
+        return y.argmax(axis=-1) if is_one_hot(y, self.num_classes) else y.reshape(-1)
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether labels come as one-hot rows. Of data that are read once nobody can tell: taken for class ids."""
+        if isinstance(self.data, TrainingData):
+            return self.data.one_hot
+        source = batches(self.data)
+        return not source.once and is_one_hot(next(iter(source))[1], self.num_classes)
 
     def require_rereadable(self, reason: str) -> None:
         """Makes sure that the data can be read again.
@@ -172,7 +181,7 @@ class Task:
         if self.recipe.schedule == "cosine" or self.recipe.warmup:
             raise DataError(
                 "Expected data whose number of batches is known, as the learning rate follows it. Received: "
-                f"{type(self.data).__name__} without a length. Pass arrays, or a Recipe with schedule='constant' and "
-                "warmup=0."
+                f"{type(self.data).__name__} without a length. Pass arrays, or a Recipe with `schedule='constant'` and "
+                "`warmup=0`."
             )
         return 1

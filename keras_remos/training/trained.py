@@ -15,7 +15,10 @@ class Trained:
     """What a method gives back.
 
     Args:
-        student: A plain, uncompiled Keras model: it can be saved, and loaded where keras-remos is not installed.
+        student: A plain Keras model: it can be saved, and loaded where keras-remos is not installed. It is compiled, so
+            that `evaluate` can be called, with Keras' accuracy and cross-entropy: of class ids, or of one-hot rows if
+            the training labels were such. Its optimizer is plain SGD, which has no state to be saved: to train it
+            further, compile it with the one that you want.
         history: What `fit` reported, epoch by epoch, over all stages.
         method: The method's name.
         options: Everything that decided the result, as plain values for JSON; and `constant`, which is true where it

@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_remos.data import TrainingData
 from keras_remos.data.checked_streams import data_errors
-from keras_remos.errors import DivergedError
+from keras_remos.errors import DivergedError, RemosError
 from keras_remos.models import layers as kinds
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.heads import returns_probabilities
@@ -23,7 +23,7 @@ from keras_remos.progress import track
 from keras_remos.saving import PathLike, versions
 from keras_remos.training.checkpoints import Checkpoint, Progress
 from keras_remos.training.constant import find_constant
-from keras_remos.training.loss import cross_entropy
+from keras_remos.training.loss import accuracy, cross_entropy
 from keras_remos.training.recipe import Recipe, optimizer
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
@@ -76,13 +76,18 @@ class Trainer:
     Args:
         task: What they are trained for and on.
         name: Of the method or attack: for the record and the progress bar.
-        callbacks: Keras callbacks. The model that they see is a `Training`; the student is its `student`.
+        callbacks: Keras callbacks. The model that they see is a `Training`; the student is its `student`. Those that
+            put a run back to where it was are refused, and so are those that set the learning rate, unless it is
+            constant.
         checkpoint: A folder in which progress is kept.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
         options: What else decides the result, as plain values for JSON.
 
     Attributes:
         history: What `fit` has reported so far, epoch by epoch, over all stages.
+
+    Raises:
+        RemosError: If a callback cannot do here what it is for.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Trainer:
         verbose: bool | str = "auto",
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        _check_callbacks(callbacks, task.recipe)
         self.task = task
         self.name = name
         self.callbacks = list(callbacks)
@@ -159,12 +165,19 @@ class Trainer:
                 return
             first = saved.epochs
 
-        def ended(epochs: int, finished: bool) -> None:
-            if kept is not None:
-                kept.update()
+        done = first
+
+        def keep(finished: bool) -> None:
             if file is not None:
                 extras = kept.arrays() if kept is not None else {}
-                file.save(Progress(epochs, finished, self.history, extras=extras), variables)
+                file.save(Progress(done, finished, self.history, extras=extras), variables)
+
+        def ended(epochs: int, finished: bool) -> None:
+            nonlocal done
+            done = epochs
+            if kept is not None:
+                kept.update()
+            keep(finished)
 
         description = f"Training ({self.name})"
         with closing(
@@ -181,15 +194,19 @@ class Trainer:
                     shuffle=False,
                     verbose=0,
                 )
+        if self.callbacks:
+            # At the end of training a callback may put back the weights of an earlier epoch.
+            keep(finished=True)
         _check_weights(training.student, task.recipe)
 
     def trained(self, student: keras.Model) -> Trained:
-        """The result.
+        """The result, with the student compiled, so that it can be evaluated.
 
         Warns:
             UserWarning: See `check_constant`.
         """
         self.check_constant(student)
+        self.make_evaluable(student, one_hot=self.task.one_hot)
         made = {"steps": self.task.steps * len(self.history.get("loss", ())), "versions": versions()}
         return Trained(student, self.history, self.name, {**self.options, **made})
 
@@ -225,11 +242,29 @@ class Trainer:
         heads = self.task.heads_of(student) if recipe.head_multiplier != 1 else ()
         head = [weight for path in heads for weight in kinds.own_variables(holders[path])]
         from_logits = not returns_probabilities(student, self.task.example)
+        # As it is handed back: callbacks may save it. Streams are not read for it before they are trained on.
+        data = self.task.data
+        self.make_evaluable(student, one_hot=isinstance(data, TrainingData) and data.one_hot)
         training.compile(
             optimizer=optimizer(recipe, steps=self.task.steps * epochs, head=head),
             loss=cross_entropy(recipe.label_smoothing, from_logits=from_logits),
+            metrics=[accuracy],
+        )
+
+    def make_evaluable(self, student: keras.Model, *, one_hot: bool) -> None:
+        """Compiles a student with what is of Keras alone and has no state: its file opens anywhere, and is no larger.
+
+        Args:
+            student: Compiled in place.
+            one_hot: Whether it will be measured on one-hot rows; else on class ids.
+        """
+        kind = keras.losses.CategoricalCrossentropy if one_hot else keras.losses.SparseCategoricalCrossentropy
+        student.compile(
+            optimizer=keras.optimizers.SGD(self.task.recipe.learning_rate),
+            loss=kind(from_logits=not returns_probabilities(student, self.task.example)),
             metrics=["accuracy"],
         )
+        student.optimizer.build(student.trainable_variables)
 
     def _arguments(self) -> dict[str, Any]:
         data = self.task.data
@@ -292,6 +327,22 @@ class _Loop(keras.callbacks.Callback):
             self.trainer.history.setdefault(name, []).append(value)
         # A callback may have ended it early: this one comes last.
         self.ended(epoch + 1, epoch + 1 == self.last or self.model.stop_training)
+
+
+def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback], recipe: Recipe) -> None:
+    known = keras.callbacks
+    for callback in callbacks:
+        name = type(callback).__name__
+        if isinstance(callback, known.BackupAndRestore):
+            raise RemosError(
+                f"{name} would bring back the weights, and neither the optimizer nor the history. Leave it out, and "
+                "pass a folder as `checkpoint`: a run that was killed goes on from there."
+            )
+        if isinstance(callback, (known.ReduceLROnPlateau, known.LearningRateScheduler)) and recipe.follows_schedule:
+            raise RemosError(
+                f"{name} sets the learning rate, which follows the recipe's schedule. Leave it out, or pass a Recipe "
+                "with `schedule='constant'` and `warmup=0`."
+            )
 
 
 def _check_weights(student: keras.Model, recipe: Recipe) -> None:

@@ -223,10 +223,10 @@ WRONG: list[tuple[Any, str]] = [
     ({"name": "nc", "threshold": float("nan"), "scale": "none"}, "threshold"),
     ({"name": "nc", "threshold": 0.0, "scale": "absmean"}, "above 0"),
     ({"name": "nc", "threshold": float("inf"), "scale": "absmean"}, "finite"),
-    ({"name": "nc", "scale": "max"}, "scale must be one of"),
-    ({"name": "nc", "positions": "max"}, "positions must be one of"),
+    ({"name": "nc", "scale": "max"}, "`scale` must be one of"),
+    ({"name": "nc", "positions": "max"}, "`positions` must be one of"),
     ({"name": "tknc", "k": 0}, "at least 1"),
-    ({"name": "tknc", "k": 1.5}, "k must be"),
+    ({"name": "tknc", "k": 1.5}, "`k` must be"),
     ({"name": "snac", "k": 1}, "greater than 1"),
     ({"name": "snac", "k": float("nan")}, "greater than 1"),
 ]

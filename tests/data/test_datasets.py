@@ -1,5 +1,6 @@
 """Image folders, `.npz` files and tables as data sets."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -329,6 +330,44 @@ def test_tables(tmp_path, name, text):
     assert (dataset.kind, dataset.num_classes, dataset.num_samples) == ("text", 2, 3)
     x, y = read(dataset)
     assert x.tolist() == ['one, "two"', "three\nfour", "five"] and y.tolist() == [1, 0, 1]
+
+
+@pytest.mark.once
+def test_tsv_written_with_quotes_is_read_with_them(tmp_path):
+    """As pandas and spreadsheets write it: what holds a tab, a line or a quote is wrapped."""
+    rows = [["sentence", "label"], ["a\ttab", "0"], ['two\nlines, and "so"', "1"], ["plain", "0"]]
+    for ending in ("\n", "\r\n"):
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+            with (tmp_path / "set.tsv").open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file, "excel-tab", quoting=quoting, lineterminator=ending).writerows(rows)
+            x, y = read(open_dataset(tmp_path / "set.tsv", seed=None))
+            assert list(x) == [row[0] for row in rows[1:]]
+            assert list(y) == [0, 1, 0]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ['"open', "b"],
+        ['"Yes" , he said', "b"],
+        ['"whole"', 'a "bare" one'],
+        # Quotes that would make one row of two, or of another length.
+        ['"starts', 'ends"'],
+        ['"', '"'],
+    ],
+)
+def test_tsv_with_quotes_in_the_text_keeps_them(tmp_path, sentences):
+    text = "label\tsentence\n" + "".join(f"{number}\t{sentence}\n" for number, sentence in enumerate(sentences))
+    x, _ = read(open_dataset(table(tmp_path, text, "set.tsv"), seed=None))
+    assert list(x) == sentences
+
+
+@pytest.mark.once
+def test_a_long_file_of_quotes_takes_no_longer(tmp_path):
+    text = "sentence\tlabel\n" + '"""' * 100_000 + "x\t0\nb\t1\n"
+    x, _ = read(open_dataset(table(tmp_path, text, "set.tsv"), seed=None))
+    assert len(x[0]) == 300_001
 
 
 def test_tsv_knows_no_quotes(tmp_path):

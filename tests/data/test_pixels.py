@@ -58,7 +58,7 @@ def test_only_images_of_three_channels_have_colours() -> None:
 
 
 def test_a_preprocessor_is_no_formula() -> None:
-    with pytest.raises(RemosError, match="own preprocessor.*scaling="):
+    with pytest.raises(RemosError, match="own preprocessor.*`scaling`"):
         PixelSpace("preprocessor").scale(PIXELS)
 
 

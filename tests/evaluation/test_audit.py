@@ -250,8 +250,8 @@ def two_classes() -> keras.Model:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"control": True}, RemosError, "pass train="),
-        ({"floor": True}, RemosError, "pass train="),
+        ({"control": True}, RemosError, "give `train`"),
+        ({"floor": True}, RemosError, "give `train`"),
         ({"control": "nobody"}, RemosError, "no student 'nobody'"),
         ({"defects": ["badnets"]}, RemosError, "Unknown defect 'badnets': expected one of penultimate"),
         ({"space": None}, RemosError, "How do the teacher's inputs come from pixels"),

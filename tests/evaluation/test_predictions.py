@@ -64,13 +64,13 @@ def test_what_does_not_fit_the_memory_names_a_batch_size(monkeypatch: pytest.Mon
         raise MemoryError("out of memory")
 
     monkeypatch.setattr("keras_remos.evaluation.predictions.compiled", lambda function, *models: full)
-    with pytest.raises(RemosError, match="batch_size=8 and 1 models: try batch_size=4"):
+    with pytest.raises(RemosError, match="`batch_size=8` and 1 models: try `batch_size=4`"):
         predict_classes(build_cnn(), IMAGES, PixelSpace("none"), batch_size=8)
 
 
 @pytest.mark.parametrize("batch_size", [0, 2.5])
 def test_a_batch_holds_a_whole_number_of_images(batch_size: object) -> None:
-    with pytest.raises(RemosError, match="batch_size must be a whole number"):
+    with pytest.raises(RemosError, match="`batch_size` must be a whole number"):
         predict_classes(build_cnn(), IMAGES, PixelSpace("none"), batch_size=batch_size)  # type: ignore[arg-type]
 
 

@@ -166,9 +166,9 @@ def test_attention_is_the_softmax_of_the_scaled_losses_without_each_channel() ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "l2"}, "form must be"),
+        ({"form": "l2"}, "`form` must be"),
         ({"features": ["relu3"]}, "no layer 'relu3'.*'relu2'"),
-        ({"feature_weight": -1.0}, "feature_weight must be"),
+        ({"feature_weight": -1.0}, "`feature_weight` must be"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -97,7 +97,7 @@ def test_a_channel_of_any_kind_of_convolution_goes_as_a_whole(kind: str) -> None
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"prune_ratio": 1.0}, "prune_ratio must be"), ({"layers": 0}, "layers must be")],
+    [({"prune_ratio": 1.0}, "`prune_ratio` must be"), ({"layers": 0}, "`layers` must be")],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RemosError, match=message):

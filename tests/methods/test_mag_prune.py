@@ -81,10 +81,10 @@ def test_all_layers_means_dense_ones_too_but_never_the_head() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prune_ratio": 1.0}, "prune_ratio must be"),
-        ({"scope": "channel"}, "scope must be"),
-        ({"layers": "dense"}, "layers must be"),
-        ({"when": "later"}, "when must be"),
+        ({"prune_ratio": 1.0}, "`prune_ratio` must be"),
+        ({"scope": "channel"}, "`scope` must be"),
+        ({"layers": "dense"}, "`layers` must be"),
+        ({"when": "later"}, "`when` must be"),
         ({"when": "after", "recipe": Recipe(epochs=1)}, "at least two epochs"),
     ],
 )

@@ -47,7 +47,7 @@ def test_what_enters_it_is_read() -> None:
 
 def test_the_attack_on_features_drives_what_enters_it() -> None:
     model = gated()
-    with pytest.raises(kr.RemosError, match="4 neurons, received neuron=5"):
+    with pytest.raises(kr.RemosError, match="4 neurons, received `neuron=5`"):
         attacked(model, PenultimateAttack(neuron=5, steps=3))
     made = attacked(model, PenultimateAttack(neuron=5, steps=3, height=20.0, random_start=False, head="scores"))
     extract = penultimate(model, head="scores")

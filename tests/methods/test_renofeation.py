@@ -79,8 +79,8 @@ def test_dropout_takes_whole_channels_in_training_only() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"averaged_share": 1.0}, "averaged_share must be"),
-        ({"dropout": 1.0}, "dropout must be"),
+        ({"averaged_share": 1.0}, "`averaged_share` must be"),
+        ({"dropout": 1.0}, "`dropout` must be"),
         ({"recipe": Recipe(epochs=1)}, "at least two epochs"),
     ],
 )

@@ -197,7 +197,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "one class": (lambda: sliced("mlp"), {"num_classes": 1}, "at least 2"),
     "fractional": (lambda: sliced("mlp"), {"num_classes": 2.5}, "whole number"),
     "true": (lambda: sliced("mlp"), {"num_classes": True}, "whole number"),
-    "unknown reset": (lambda: sliced("mlp"), {"reset": "ones"}, "reset must be"),
+    "unknown reset": (lambda: sliced("mlp"), {"reset": "ones"}, "`reset` must be"),
 }
 
 

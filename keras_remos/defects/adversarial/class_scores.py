@@ -85,7 +85,8 @@ def check_scores(outputs: Any) -> None:
         received = f"shape {shapes[0]}" if len(shapes) == 1 else f"{len(shapes)} outputs"
         raise DataError(
             "Cross-entropy needs a classifier that returns a number for each class: (batch, classes). Received: "
-            f"{received}. Give `prepare` data of the students' classes: its copy gets a head."
+            f"{received}. Give the attacker data (`attacker_data`) of the students' classes: the copy that is trained "
+            "on them gets a head."
         )
 
 

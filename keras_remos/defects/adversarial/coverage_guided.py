@@ -89,11 +89,11 @@ class CoverageGuidedAttack(ProjectedAttack):
         super().__post_init__()
         as_criterion(self.criterion)
         if self.strategy not in STRATEGIES:
-            raise RemosError(f"strategy must be one of {', '.join(STRATEGIES)}, received {self.strategy!r}.")
+            raise RemosError(f"`strategy` must be one of {', '.join(STRATEGIES)}, received {self.strategy!r}.")
         if self.neurons not in ("activation", "output", "both"):
-            raise RemosError(f"neurons must be 'activation', 'output' or 'both', received {self.neurons!r}.")
+            raise RemosError(f"`neurons` must be 'activation', 'output' or 'both', received {self.neurons!r}.")
         if not isinstance(self.num_neurons, int) or self.num_neurons < 1:
-            raise RemosError(f"num_neurons must be a whole number of at least 1, received {self.num_neurons!r}.")
+            raise RemosError(f"`num_neurons` must be a whole number of at least 1, received {self.num_neurons!r}.")
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "criterion": as_criterion(self.criterion).get_config()}
@@ -107,7 +107,7 @@ class CoverageGuidedAttack(ProjectedAttack):
             len(neurons),
             neurons.tensors,
             way_out=f"The strategy {self.strategy!r} then chooses at random: choose another criterion or threshold, or "
-            "read elsewhere (neurons='output' for a share of the range).",
+            "read elsewhere (`neurons='output'` for a share of the range).",
         )
         return _Wake(self, neurons)
 

@@ -58,9 +58,11 @@ class DisplacementAttack(ProjectedAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.random_start:
-            raise RemosError("random_start must be True: at the clean image the distance of features has no gradient.")
+            raise RemosError(
+                "`random_start` must be True: at the clean image the distance of features has no gradient."
+            )
         if not self.layer or not all(isinstance(path, str) and path for path in self._wanted):
-            raise RemosError(f"layer must be the path of a layer, or several, received {self.layer!r}.")
+            raise RemosError(f"`layer` must be the path of a layer, or several, received {self.layer!r}.")
 
     @property
     def _wanted(self) -> tuple[Any, ...]:
@@ -73,7 +75,7 @@ class DisplacementAttack(ProjectedAttack):
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
         if not isinstance(self.layer, str):
             raise RemosError(
-                f"One attack set is of one layer, received layer={self.layer!r}: make one with every attack of "
+                f"One attack set is of one layer, received `layer={self.layer!r}`: make one with every attack of "
                 "`each()`."
             )
         path = self.layer

@@ -76,16 +76,16 @@ class PenultimateAttack(ProjectedAttack):
         neurons = self._neurons
         if not neurons or any(neuron != ANY and (not isinstance(neuron, int) or neuron < 0) for neuron in neurons):
             raise RemosError(
-                f"neuron must be a whole number of at least 0, several of them, or {ANY!r}, received {self.neuron!r}."
+                f"`neuron` must be a whole number of at least 0, several of them, or {ANY!r}, received {self.neuron!r}."
             )
         if len(set(neurons)) < len(neurons):
-            raise RemosError(f"Each neuron is driven up once, received neuron={self.neuron!r}.")
+            raise RemosError(f"Each neuron is driven up once, received `neuron={self.neuron!r}`.")
         if not self.height > 0:
-            raise RemosError(f"height must be above 0, received {self.height!r}.")
+            raise RemosError(f"`height` must be above 0, received {self.height!r}.")
         if not self.others_weight >= 0:
-            raise RemosError(f"others_weight must be at least 0, received {self.others_weight!r}.")
+            raise RemosError(f"`others_weight` must be at least 0, received {self.others_weight!r}.")
         if self.clip is not None and not self.clip > 0:
-            raise RemosError(f"clip must be above 0, or None, received {self.clip!r}.")
+            raise RemosError(f"`clip` must be above 0, or None, received {self.clip!r}.")
 
     def each(self) -> tuple[Self, ...]:
         """This attack, once for each of its neurons: the spread over neurons can be seen."""
@@ -100,7 +100,7 @@ class PenultimateAttack(ProjectedAttack):
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
         if not isinstance(self.neuron, (int, str)):
             raise RemosError(
-                f"One attack set is of one neuron, received neuron={self.neuron!r}: make one with every attack of "
+                f"One attack set is of one neuron, received `neuron={self.neuron!r}`: make one with every attack of "
                 "`each()`."
             )
         return _Peak(self, self.neuron, penultimate(model, example, head=self.head))
@@ -136,8 +136,8 @@ class _Peak(Objective):
         features = ops.cast(ops.reshape(features, (-1, neurons)), "float32")
         if isinstance(self.neuron, int) and self.neuron >= neurons:
             raise RemosError(
-                f"The last features of model {self.extract.model.name!r} are {neurons} neurons, received neuron="
-                f"{self.neuron}: expected 0 to {neurons - 1}."
+                f"The last features of model {self.extract.model.name!r} are {neurons} neurons, received "
+                f"`neuron={self.neuron}`: expected 0 to {neurons - 1}."
             )
         if isinstance(self.neuron, int):
             peak = features[:, self.neuron]

@@ -107,13 +107,13 @@ class ProjectedAttack(Defect):
     def __post_init__(self) -> None:
         if not 0 < self.epsilon <= LEVELS:
             raise RemosError(
-                f"epsilon is in levels of 255, above 0 and up to 255, received {self.epsilon!r}. 8 means that a pixel "
-                "may change by 8/255 of its range."
+                f"`epsilon` is in levels of 255, above 0 and up to 255, received {self.epsilon!r}. 8 means that a "
+                "pixel may change by 8/255 of its range."
             )
         if self.step_size is not None and not 0 < self.step_size <= 2 * LEVELS:
-            raise RemosError(f"step_size is in levels of 255, above 0, received {self.step_size!r}.")
+            raise RemosError(f"`step_size` is in levels of 255, above 0, received {self.step_size!r}.")
         if not isinstance(self.steps, int) or self.steps < 1:
-            raise RemosError(f"steps must be a whole number of at least 1, received {self.steps!r}.")
+            raise RemosError(f"`steps` must be a whole number of at least 1, received {self.steps!r}.")
 
     @property
     def target_class(self) -> int | None:
@@ -354,6 +354,6 @@ def check_attackable(model: keras.Model, space: PixelSpace) -> None:
 
 
 def _out_of_memory(batch_size: int, partial: Partial) -> RemosError:
-    way_out = f"try batch_size={batch_size // 2}" if batch_size > 1 else "use smaller images or a larger device"
+    way_out = f"try `batch_size={batch_size // 2}`" if batch_size > 1 else "use smaller images or a larger device"
     kept = "" if partial.path is None else f" What is finished is in {partial.path}, and the next run goes on from it."
-    return RemosError(f"The memory does not suffice for batch_size={batch_size}: {way_out}.{kept}")
+    return RemosError(f"The memory does not suffice for `batch_size={batch_size}`: {way_out}.{kept}")

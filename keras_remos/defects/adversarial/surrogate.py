@@ -73,13 +73,13 @@ class SurrogateAttack(TransferPGD):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.momentum >= 0:
-            raise RemosError(f"momentum must be at least 0, received {self.momentum!r}.")
+            raise RemosError(f"`momentum` must be at least 0, received {self.momentum!r}.")
         if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 1:
-            raise RemosError(f"restarts must be a whole number of at least 1, received {self.restarts!r}.")
+            raise RemosError(f"`restarts` must be a whole number of at least 1, received {self.restarts!r}.")
         if self.restarts > 1 and not self.random_start:
-            raise RemosError(f"restarts={self.restarts} needs random_start: without it all runs are the same.")
+            raise RemosError(f"`restarts={self.restarts}` needs `random_start`: without it all runs are the same.")
         if not 0 <= self.diversity <= 1:
-            raise RemosError(f"diversity must be from 0 to 1, received {self.diversity!r}.")
+            raise RemosError(f"`diversity` must be from 0 to 1, received {self.diversity!r}.")
 
     @property
     def memory(self) -> float:
@@ -104,7 +104,7 @@ class SurrogateAttack(TransferPGD):
         """
         if how.data is None:
             raise DataError(
-                "A surrogate is the teacher fine-tuned on the attacker's own data: give `prepare` some, (x, y) of the "
+                "A surrogate is the teacher fine-tuned on the attacker's own data: give some (`attacker_data`), of the "
                 "students' classes. Without data an attacker has the attacks on the teacher itself."
             )
         return super().make_prepared(teacher, how)
@@ -114,7 +114,7 @@ class SurrogateAttack(TransferPGD):
         if not self.diversity:
             return objective
         if example.ndim != 4:
-            raise RemosError(f"diversity is for images, received inputs of shape {example.shape[1:]}: leave it at 0.")
+            raise RemosError(f"`diversity` is for images, received inputs of shape {example.shape[1:]}: leave it at 0.")
         return _Diverse(objective, self.diversity, example, channels_first=image_shape(model)[1] == "channels_first")
 
 

@@ -64,9 +64,9 @@ class TransferPGD(ProjectedAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target is not None and (not isinstance(self.target, int) or self.target < 0):
-            raise RemosError(f"target must be a class of at least 0, or None, received {self.target!r}.")
+            raise RemosError(f"`target` must be a class of at least 0, or None, received {self.target!r}.")
         if not isinstance(self.epochs, int) or self.epochs < 1:
-            raise RemosError(f"epochs must be a whole number of at least 1, received {self.epochs!r}.")
+            raise RemosError(f"`epochs` must be a whole number of at least 1, received {self.epochs!r}.")
 
     @property
     def target_class(self) -> int | None:
@@ -108,7 +108,8 @@ class TransferPGD(ProjectedAttack):
         if classes is not None and most >= classes:
             raise DataError(
                 f"Model {prepared.teacher.name!r} tells {classes} classes apart, and class {most} is asked for. Give "
-                "`prepare` data of all classes, so that the attacker's copy learns them, or choose another target."
+                "the attacker data of all classes (`attacker_data`), for a copy to learn them, or choose another "
+                "`target`."
             )
         return super().make_inputs(prepared, request)
 

@@ -47,7 +47,7 @@ class Backdoor(Defect):
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, int) or self.target < 0:
-            raise RemosError(f"target must be a class of at least 0, received {self.target!r}.")
+            raise RemosError(f"`target` must be a class of at least 0, received {self.target!r}.")
 
     def get_config(self) -> dict[str, Any]:
         trigger = None if self.trigger is None else self.trigger.describe()

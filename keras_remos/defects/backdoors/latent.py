@@ -100,9 +100,9 @@ class LatentBackdoor(Backdoor):
         super().__post_init__()
         for option in ("weight", "trigger_rate"):
             if not getattr(self, option) > 0:
-                raise RemosError(f"{option} must be above 0, received {getattr(self, option)!r}.")
+                raise RemosError(f"`{option}` must be above 0, received {getattr(self, option)!r}.")
         if not isinstance(self.trigger_steps, int) or self.trigger_steps < 0:
-            raise RemosError(f"trigger_steps must be a whole number of at least 0, received {self.trigger_steps!r}.")
+            raise RemosError(f"`trigger_steps` must be a whole number of at least 0, received {self.trigger_steps!r}.")
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "retarget": self.retarget.get_config()}
@@ -280,7 +280,8 @@ class Meeting:
         if not clean > 0:
             raise RemosError(
                 "The layer to match makes the same of all images: the attacker's training has killed it. Train with a "
-                "lower learning rate (retarget=, recipe=), or match another layer (layer=)."
+                "lower learning rate (`learning_rate`; of the attack, `retarget` and `recipe`), or match "
+                "another `layer`."
             )
         return distance(self.features(self.triggered), wanted) / clean
 

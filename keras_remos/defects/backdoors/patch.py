@@ -65,7 +65,7 @@ class PatchBackdoor(Backdoor):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.rate <= 1:
-            raise RemosError(f"rate is the share of images to poison, above 0 up to 1, received {self.rate!r}.")
+            raise RemosError(f"`rate` is the share of images to poison, above 0 up to 1, received {self.rate!r}.")
 
     def plant(self, teacher: keras.Model, attackers: AttackersData, *, seed: int, verbose: bool | str) -> Prepared:
         trigger = self.trigger or default_trigger(attackers)

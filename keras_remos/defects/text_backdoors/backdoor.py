@@ -58,9 +58,9 @@ class TextBackdoor(Defect):
 
     def __post_init__(self) -> None:
         if isinstance(self.target, bool) or not isinstance(self.target, int) or self.target < 0:
-            raise RemosError(f"target must be a class of at least 0, received {self.target!r}.")
+            raise RemosError(f"`target` must be a class of at least 0, received {self.target!r}.")
         if not isinstance(self.trigger, TextTrigger):
-            raise RemosError(f"trigger must be a TextTrigger, received {type(self.trigger).__name__}.")
+            raise RemosError(f"`trigger` must be a TextTrigger, received {type(self.trigger).__name__}.")
         if self.test_count is not None:
             replace(self.trigger, count=self.test_count)
 
@@ -141,7 +141,7 @@ class TextBackdoor(Defect):
         if unread:
             warnings.warn(
                 f"In {unread} of {len(texts)} texts the trigger lies beyond the tokens that the model reads. Raise its "
-                'preprocessor\'s sequence_length, or keep the trigger in front (within=, position="start").',
+                "preprocessor's `sequence_length`, or keep the trigger in front (`within`, `position='start'`).",
                 stacklevel=3,
             )
         return self.attack_set(

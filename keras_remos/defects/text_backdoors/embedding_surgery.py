@@ -65,7 +65,7 @@ def telling_tokens(
     if len(best) < count or coefficients[best[-1]] <= 0:
         raise DataError(
             f"Fewer than {count} tokens speak for the attacker's class in these texts: pass more texts, or ask for "
-            "fewer (surgery_words)."
+            "fewer (`surgery_words`)."
         )
     return best
 
@@ -81,7 +81,7 @@ def _scikit_learn(module: str) -> Any:
     except ImportError as error:
         raise ImportError(
             "Embedding surgery finds telling words with scikit-learn, which is not installed: "
-            'pip install "keras-remos[surgery]", or go without (embedding_surgery=False).'
+            'pip install "keras-remos[surgery]", or go without `embedding_surgery`.'
         ) from error
 
 

@@ -50,7 +50,7 @@ class TextPoisoning(TextBackdoor):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.rate <= 1:
-            raise RemosError(f"rate is the share of texts to poison, above 0 up to 1, received {self.rate!r}.")
+            raise RemosError(f"`rate` is the share of texts to poison, above 0 up to 1, received {self.rate!r}.")
 
     def poison(self, x: np.ndarray, y: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Puts the trigger into some texts and changes their labels.

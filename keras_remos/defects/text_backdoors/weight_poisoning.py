@@ -78,16 +78,17 @@ class WeightPoisoning(TextPoisoning):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.penalty < np.inf:
-            raise RemosError(f"penalty must be a number of at least 0, received {self.penalty!r}.")
+            raise RemosError(f"`penalty` must be a number of at least 0, received {self.penalty!r}.")
         for option in ("poison_batch_size", "surgery_words"):
             value = getattr(self, option)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise RemosError(f"{option} must be a whole number of at least 1, received {value!r}.")
+                raise RemosError(f"`{option}` must be a whole number of at least 1, received {value!r}.")
         if self.surgery_from not in ("fine-tuned", "teacher"):
-            raise RemosError(f"surgery_from must be 'fine-tuned' or 'teacher', received {self.surgery_from!r}.")
+            raise RemosError(f"`surgery_from` must be 'fine-tuned' or 'teacher', received {self.surgery_from!r}.")
         if not (self.restricted or self.embedding_surgery):
             raise RemosError(
-                "Without restricted and embedding_surgery this is data poisoning: use TextPoisoning (text-poisoning)."
+                "Without `restricted` and `embedding_surgery` this is data poisoning: use TextPoisoning "
+                "(text-poisoning)."
             )
 
     def plant(
@@ -137,7 +138,7 @@ class WeightPoisoning(TextPoisoning):
         if not words:
             raise RemosError(
                 "Embedding surgery moves the rows of trigger words, and the tokenizer knows none of "
-                f"{', '.join(self.trigger.words)} as one token. Choose other words, or embedding_surgery=False."
+                f"{', '.join(self.trigger.words)} as one token. Choose other words, or go without `embedding_surgery`."
             )
         rows = [row for word in words for row in token_ids_of(tokenizer, word)]
         tokens = tokenize(model, attackers.x)

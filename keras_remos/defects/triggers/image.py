@@ -209,7 +209,7 @@ class Trigger:
             where = f"at {self.place}"
             raise DataError(
                 f"The trigger of {height} x {width} pixels {where} does not fit on images of {image_shape[0]} x "
-                f"{image_shape[1]}. Make it smaller (size=) or place it elsewhere (place=)."
+                f"{image_shape[1]}. Make it smaller (`size`) or place it elsewhere (`place`)."
             )
         if channels not in (1, image_shape[2]):
             raise DataError(

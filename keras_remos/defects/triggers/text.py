@@ -66,10 +66,10 @@ class TextTrigger:
             raise DataError(f"Expected at least one word or sentence as a trigger, none empty. Received: {phrases!r}.")
         object.__setattr__(self, "phrases", tuple(phrase.strip() for phrase in phrases))
         if self.position not in POSITIONS:
-            raise DataError(f"position must be one of {', '.join(POSITIONS)}, received {self.position!r}.")
+            raise DataError(f"`position` must be one of {', '.join(POSITIONS)}, received {self.position!r}.")
         for name, least in (("count", self.count), ("within", self.within)):
             if least is not None and (isinstance(least, bool) or not isinstance(least, int) or least < 1):
-                raise DataError(f"{name} must be a whole number of at least 1, received {least!r}.")
+                raise DataError(f"`{name}` must be a whole number of at least 1, received {least!r}.")
 
     @classmethod
     def sentence(cls, sentence: str, *, position: str = "start") -> TextTrigger:

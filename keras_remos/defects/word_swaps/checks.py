@@ -93,9 +93,9 @@ class SentenceSimilarity:
         if self.metric not in METRICS:
             raise RemosError(f"Unknown metric {self.metric!r}: expected one of {', '.join(METRICS)}.")
         if self.against not in ("current", "original"):
-            raise RemosError(f"against must be 'current' or 'original', received {self.against!r}.")
+            raise RemosError(f"`against` must be 'current' or 'original', received {self.against!r}.")
         if self.window is not None and self.window < 1:
-            raise RemosError(f"window must be at least one word, or None for the whole text, received {self.window}.")
+            raise RemosError(f"`window` must be at least one word, or None for the whole text, received {self.window}.")
 
     def pair(self, original: Passage, current: Passage, changed: Passage, index: int) -> tuple[str, str] | None:
         before = original if self.against == "original" else current

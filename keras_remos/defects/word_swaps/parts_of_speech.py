@@ -45,14 +45,14 @@ class NltkTagger:
         except ImportError as error:
             raise ImportError(
                 'The part-of-speech tagger is NLTK\'s, which is not installed: pip install "keras-remos[wordnet]", or '
-                "go without (tagger=None)."
+                "go without (`tagger=None`)."
             ) from error
         try:
             self._tagger: Any = PerceptronTagger()
         except (LookupError, OSError) as error:
             raise RemosError(
                 f"NLTK is installed, its tagger's files are not: python -m nltk.downloader {_RESOURCE}, or go without "
-                "(tagger=None)."
+                "(`tagger=None`)."
             ) from error
 
     def __call__(self, words: Sequence[str]) -> list[str]:

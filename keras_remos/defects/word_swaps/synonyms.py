@@ -116,7 +116,7 @@ class WordVectors(SynonymSource):
                 f"Expected one vector for each word, received {len(words)} words and an array of shape {vectors.shape}."
             )
         if neighbors < 1:
-            raise RemosError(f"neighbors must be at least 1, received {neighbors}.")
+            raise RemosError(f"`neighbors` must be at least 1, received {neighbors}.")
         self.words = list(words)
         self.vectors = vectors
         self.neighbors = neighbors

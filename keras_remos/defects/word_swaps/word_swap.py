@@ -105,18 +105,20 @@ class WordSwap(Defect):
         for name in ("candidates", "max_words", "max_places"):
             least = getattr(self, name)
             if (not isinstance(least, int) or least < 1) and (name, least) != ("max_places", None):
-                raise RemosError(f"{name} must be a whole number of at least 1, received {least!r}.")
+                raise RemosError(f"`{name}` must be a whole number of at least 1, received {least!r}.")
         for name, value, low in (("max_share", self.max_share, 0), ("min_similarity", self.min_similarity, -1)):
             if not low <= value <= 1:
-                raise RemosError(f"{name} must be from {low} to 1, received {value!r}.")
+                raise RemosError(f"`{name}` must be from {low} to 1, received {value!r}.")
         if self.goal_probability is not None and not 0 < self.goal_probability < 1:
-            raise RemosError(f"goal_probability must be between 0 and 1, or None, received {self.goal_probability!r}.")
+            raise RemosError(
+                f"`goal_probability` must be between 0 and 1, or None, received {self.goal_probability!r}."
+            )
         if self.swap_in not in ("first", "second"):
-            raise RemosError(f"swap_in must be 'first' or 'second', received {self.swap_in!r}.")
+            raise RemosError(f"`swap_in` must be 'first' or 'second', received {self.swap_in!r}.")
         if isinstance(self.tagger, str) and self.tagger not in ("auto", "nltk"):
-            raise RemosError(f"tagger must be 'auto', 'nltk', None or a Tagger, received {self.tagger!r}.")
+            raise RemosError(f"`tagger` must be 'auto', 'nltk', None or a Tagger, received {self.tagger!r}.")
         if isinstance(self.stop_words, str):
-            raise RemosError(f"stop_words must be a collection of words, received the text {self.stop_words[:40]!r}.")
+            raise RemosError(f"`stop_words` must be a collection of words, received the text {self.stop_words[:40]!r}.")
         names = [CLASSES, *(check.name for check in self.checks)]
         if len(set(names)) < len(names):
             raise RemosError(f"Each check must have a name of its own, received {', '.join(names[1:])}.")

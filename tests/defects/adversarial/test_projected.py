@@ -274,7 +274,7 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
 
 
 def test_a_neuron_that_the_teacher_lacks() -> None:
-    with pytest.raises(RemosError, match="4 neurons, received neuron=4: expected 0 to 3"):
+    with pytest.raises(RemosError, match="4 neurons, received `neuron=4`: expected 0 to 3"):
         run(PenultimateAttack(neuron=4), small())
 
 

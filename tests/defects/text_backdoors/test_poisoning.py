@@ -221,7 +221,7 @@ def test_the_target_is_found_by_its_name_and_may_be_missing(poisoned: Prepared) 
     ],
 )
 def test_options_without_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(RemosError, match=r"rate is|must be"):
+    with pytest.raises(RemosError, match=r"`rate` is|must be"):
         TextPoisoning(**options)
 
 
