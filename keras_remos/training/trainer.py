@@ -153,11 +153,13 @@ class Trainer:
         last = task.recipe.epochs if last is None else last
         self.compile(training, recipe or task.recipe, epochs=last - first)
         training.optimizer.build(training.trainable_variables)
-        variables = [*training.student.weights, *training.optimizer.variables]
+        # A rate that can be set comes last: files from before it could be end with the others.
+        rate = training.optimizer.learning_rate
+        variables = sorted([*training.student.weights, *training.optimizer.variables], key=lambda each: each is rate)
         file = None if self.checkpoint is None else Checkpoint(self.checkpoint, stage, self._arguments())
         saved = None if file is None else file.load()
         if saved is not None:
-            saved.restore(variables)
+            saved.restore(variables[: len(saved.values)])
             self.history = {name: list(values) for name, values in saved.history.items()}
             if kept is not None:
                 kept.restore(saved.extras)
