@@ -102,7 +102,7 @@ def test_a_merged_head_is_replaced(tmp_path: Path) -> None:
 
 
 def without_lora_in_its_config() -> Any:
-    @keras.saving.register_keras_serializable("tests")
+    @keras.saving.register_keras_serializable("adapters")
     class Block(kl.Layer):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)

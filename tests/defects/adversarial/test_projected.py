@@ -246,7 +246,7 @@ def test_finished_batches_are_written_from_time_to_time(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_too_little_memory_says_what_to_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     monkeypatch.setattr(Interrupted, "around", Fails(RuntimeError("RESOURCE_EXHAUSTED: Out of memory")))
-    hint = "try batch_size=2" if batch_size == 4 else "smaller images"
+    hint = "try `batch_size=2`" if batch_size == 4 else "smaller images"
     with pytest.raises(RemosError, match=f"{hint}.*part.npz"):
         run(Interrupted(steps=1), small(), batch_size=batch_size, resume=tmp_path / "part.npz")
 

@@ -124,7 +124,7 @@ def test_without_data_there_is_no_surrogate() -> None:
 def test_diversity_is_for_images() -> None:
     model = toys.fill(keras.Sequential([keras.Input((12,)), kl.Dense(3)]))
     attack = SurrogateAttack(diversity=0.5)
-    with pytest.raises(RemosError, match="diversity is for images"):
+    with pytest.raises(RemosError, match="`diversity` is for images"):
         attack.inputs(TransferPGD().prepare(model, space=SPACE), RNG.integers(0, 256, (6, 12)), LABELS)
 
 

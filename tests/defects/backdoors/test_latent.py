@@ -186,9 +186,9 @@ X, Y = images(8, seed=0)
     [
         ({"target": 3}, (X, Y), "no target class 3"),
         ({"target": 0}, (X[Y != 0], Y[Y != 0]), "images of the target class 0 and of others. Received: 0 and"),
-        ({"weight": 0}, (X, Y), "weight must be above 0"),
-        ({"trigger_rate": -1}, (X, Y), "trigger_rate must be above 0"),
-        ({"trigger_steps": 1.5}, (X, Y), "trigger_steps must be a whole number"),
+        ({"weight": 0}, (X, Y), "`weight` must be above 0"),
+        ({"trigger_rate": -1}, (X, Y), "`trigger_rate` must be above 0"),
+        ({"trigger_steps": 1.5}, (X, Y), "`trigger_steps` must be a whole number"),
         ({"layer": "convv"}, (X, Y), "no layer 'convv': did you mean"),
         ({"trigger": Trigger.from_color(0, size=9)}, (X, Y), "does not fit on images of 8 x 8"),
         ({}, None, "pass the attacker's data"),
