@@ -9,10 +9,10 @@ from keras_remos.methods.delta import Delta, DeltaR
 from keras_remos.methods.fine_pruning import FinePruning
 from keras_remos.methods.finetune import FineTune
 from keras_remos.methods.hardening import Hardening
-from keras_remos.methods.keep_ratio import KeepRatio, tune_keep_ratio
+from keras_remos.methods.keep_ratio import KeepRatio
 from keras_remos.methods.mag_prune import MagPrune
 from keras_remos.methods.method import Method
-from keras_remos.methods.remos import Remos
+from keras_remos.methods.remos import Remos, tune_keep_ratio
 from keras_remos.methods.renofeation import Renofeation
 from keras_remos.methods.retrain import Retrain
 from keras_remos.methods.tuning import Tuning, tune_recipe
@@ -92,8 +92,8 @@ def train(method: str, teacher: keras.Model, train: Any, validation: Any = None,
         teacher: See `Method.train`, as for all that follows.
         train: What the student learns from.
         validation: The same, or `None`.
-        options: Those of `Method.train` (`num_classes`, `recipe`, `seed`, `head`, `harden`, `space`, `callbacks`,
-            `checkpoint`, `verbose`) and the method's own. An unknown one is a `TypeError`.
+        options: Those of `Method.train` (`num_classes`, `recipe`, `seed`, `head`, `harden`, `space`, `tune`,
+            `callbacks`, `checkpoint`, `verbose`) and the method's own. An unknown one is a `TypeError`.
 
     Returns:
         The student and how its training went.

@@ -11,6 +11,7 @@ import keras
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.methods.hardening import Hardening
+from keras_remos.methods.tuning import tune_recipe
 from keras_remos.saving import PathLike
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
@@ -60,6 +61,7 @@ class Method(ABC):
         head: str | None = None,
         harden: bool | Hardening = False,
         space: PixelSpace | None = None,
+        tune: bool = False,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         checkpoint: PathLike | None = None,
         verbose: bool | str = "auto",
@@ -80,6 +82,9 @@ class Method(ABC):
                 for every method.
             head: The path of the teacher's layer that the fresh head takes the place of; found where it is not given.
             harden: Train on malicious twins of the images beside them: `True`, or a configured `Hardening`.
+            tune: First choose the learning rate by validation accuracy (see `tune_recipe`), for as long as four
+                trainings take: on `validation`, or on a fifth of the training data where there is none. The student is
+                then trained on all training data.
             space: How inputs come from pixels (`open_for_model(...).space`), which hardening needs to know.
             callbacks: Keras callbacks. The model that they see wraps the student: `model.student`; what they save by it
                 is the student. Methods of several stages show them a beginning and an end of training for each. Those
@@ -100,13 +105,20 @@ class Method(ABC):
             MismatchError: If the checkpoint is of a run with other arguments.
             RemosError: If training diverges, or an option does not suit the teacher.
         """
-        options = self.on_record(teacher) | ({} if head is None else {"head": head})
+        recipe = recipe or default_recipe(teacher, from_scratch=self.from_scratch)
+        how: dict[str, Any] = {"num_classes": num_classes, "seed": seed, "head": head, "harden": harden, "space": space}
+        decided, recipe, record = self.decide(
+            teacher, train, validation, recipe=recipe, tune=tune, verbose=verbose, **how
+        )
+        options = decided.on_record(teacher) | ({} if head is None else {"head": head})
+        if record:
+            options["tuning"] = record
         task = Task(
             teacher,
             train,
             validation,
             num_classes=num_classes,
-            recipe=recipe or default_recipe(teacher, from_scratch=self.from_scratch),
+            recipe=recipe,
             seed=seed,
             keep_head=self.keeps_head,
             head=head,
@@ -116,7 +128,28 @@ class Method(ABC):
             hardening.apply(task, space, verbose=verbose)
             options |= {"hardening": hardening.get_config()}
         trainer = Trainer(task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options)
-        return trainer.trained(self.fit(task, trainer))
+        return trainer.trained(decided.fit(task, trainer))
+
+    def decide(
+        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, tune: bool, **options: Any
+    ) -> tuple[Method, Recipe, dict[str, Any]]:
+        """Settles what was left open, on validation data.
+
+        Args:
+            teacher: See `train`, as for what follows.
+            train: What the student learns from.
+            validation: What decides, or `None`.
+            recipe: The recipe to begin with.
+            tune: Whether the learning rate is open.
+            **options: More for `train`.
+
+        Returns:
+            The method and the recipe with nothing left open; and what was tried, as plain values for JSON.
+        """
+        if not tune:
+            return self, recipe, {}
+        found = tune_recipe(self, teacher, train, validation, recipe=recipe, **options)
+        return self, found.recipe, {"recipe": found.describe()}
 
     @property
     def keeps_head(self) -> bool:

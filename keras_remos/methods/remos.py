@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import keras
 
+from keras_remos.data.parts import set_aside
 from keras_remos.errors import RemosError
-from keras_remos.methods.method import FromTeacher
+from keras_remos.methods.finetune import FineTune
+from keras_remos.methods.keep_ratio import RATIOS, KeepRatio, search
+from keras_remos.methods.method import FromTeacher, Method
+from keras_remos.methods.tuning import VALIDATION_SHARE
 from keras_remos.slicing.relevant_slice import RelevantSlice
+from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
+from keras_remos.training.recipe import Recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer, Training
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +32,8 @@ class Remos(FromTeacher):
 
     Args:
         preset: How the slice is chosen: see `RelevantSlicer`.
-        keep_ratio: The share of weights that is kept, in (0, 1]; the preset's by default.
+        keep_ratio: The share of weights that is kept, in (0, 1]; the preset's by default; `"auto"` searches for the
+            smallest one that costs no accuracy (see `tune_keep_ratio`), for as long as four trainings take.
         relevant: A slice that was made before, with the same teacher. `preset` and `keep_ratio` are its own then.
         freeze: Keeps excluded weights at zero instead of training them from there.
         keep_head: The student starts with the teacher's head, the attacker's if there is one, instead of a fresh one.
@@ -37,7 +47,7 @@ class Remos(FromTeacher):
     """
 
     preset: str = "recommended"
-    keep_ratio: float | None = None
+    keep_ratio: float | Literal["auto"] | None = None
     relevant: RelevantSlice | None = None
     freeze: bool = False
 
@@ -46,6 +56,23 @@ class Remos(FromTeacher):
     def __post_init__(self) -> None:
         if self.relevant is not None and not isinstance(self.relevant, RelevantSlice):
             raise RemosError(f"`relevant` must be a RelevantSlice, received {type(self.relevant).__name__}.")
+
+        if isinstance(self.keep_ratio, str) and (self.keep_ratio != AUTO or self.relevant is not None):
+            raise RemosError(
+                f"`keep_ratio` must be a share, or {AUTO!r} where no slice is given, received {self.keep_ratio!r}."
+            )
+
+    def decide(
+        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, tune: bool, **options: Any
+    ) -> tuple[Method, Recipe, dict[str, Any]]:
+        if self.keep_ratio != AUTO:
+            return super().decide(teacher, train, validation, recipe=recipe, tune=tune, **options)
+        # The rate is tuned at the preset's share: both at once would cost as many trainings as there are pairs.
+        _, recipe, record = replace(self, keep_ratio=None).decide(
+            teacher, train, validation, recipe=recipe, tune=tune, **options
+        )
+        found = tune_keep_ratio(teacher, train, validation, preset=self.preset, recipe=recipe, **options)
+        return replace(self, keep_ratio=found.keep_ratio), recipe, {**record, "keep_ratio": found.describe()}
 
     def get_config(self) -> dict[str, Any]:
         relevant = None if self.relevant is None else dict(self.relevant.options)
@@ -70,4 +97,89 @@ class Remos(FromTeacher):
         return student
 
     def _slicer(self, teacher: keras.Model, head: str | None = None) -> RelevantSlicer:
+        if isinstance(self.keep_ratio, str):
+            raise RemosError("A share is searched for by `train`; here one is needed.")
         return RelevantSlicer(teacher, preset=self.preset, keep_ratio=self.keep_ratio, head=head)
+
+
+def tune_keep_ratio(
+    teacher: keras.Model,
+    train: Any,
+    validation: Any = None,
+    *,
+    preset: str = "recommended",
+    ratios: Sequence[float] = RATIOS,
+    recipe: Recipe | None = None,
+    budget: float = 4.0,
+    tolerance: float = 0.01,
+    seed: int = 0,
+    verbose: bool | str = "auto",
+    **options: Any,
+) -> KeepRatio:
+    """Finds how little of a teacher a student can be started from without losing accuracy.
+
+    Nested slices of one ranking are trained for as long as the budget allows, and so is a fine-tuned student. The
+    smallest slice is taken that loses no more than one standard error, and no more than the tolerance. It knows of no
+    attack.
+
+    Args:
+        teacher: See `Method.train`.
+        train: What students learn from: arrays `(x, y)` or a `Dataset`; with `validation` whatever else `fit` takes.
+        validation: What accuracy is measured on. By default a fifth of every class of `train`, which is then not
+            trained on.
+        preset: How the slices are chosen: see `RelevantSlicer`.
+        ratios: The shares that are tried, in (0, 1].
+        recipe: How students are trained: the one that will train the student, tuned before.
+        budget: How many trainings of `recipe` it may cost. With less than one for each, all are trained for less long.
+        tolerance: The accuracy that a slice may cost at most, from 0.
+        seed: Of every training, and of what is set aside.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        **options: More for `Method.train`: `num_classes`, `head`, `harden`, `space`.
+
+    Returns:
+        The share, and all that was tried.
+
+    Raises:
+        RemosError: If an option is out of range, or training diverges.
+        DataError: If there are no validation data and none can be set aside.
+
+    Warns:
+        UserWarning: If there are too few validation samples to tell the tolerance; says how many would do.
+
+    Example:
+    ```python
+    found = tune_keep_ratio(teacher, (x, y), recipe=tuning.recipe)
+    print(found.summary())
+    student = RelevantSlicer(teacher, keep_ratio=found.keep_ratio).apply((x, y), num_classes=10)
+    ```
+
+    Reference:
+        The rule of one standard error: L. Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
+    """
+    ratios = sorted({float(ratio) for ratio in ratios}, reverse=True)
+    if not ratios or not budget > 0 or not tolerance >= 0:
+        raise RemosError(
+            "`ratios` must be one or more shares, `budget` above 0 and `tolerance` at least 0, received "
+            f"{list(ratios)}, {budget!r} and {tolerance!r}."
+        )
+    for ratio in ratios:
+        check_keep_ratio(ratio)
+    if validation is None:
+        train, validation = set_aside(train, VALIDATION_SHARE, seed=seed)
+    of_task = {name: options[name] for name in ("num_classes", "head") if name in options}
+    task = Task(teacher, train, recipe=recipe, seed=seed, **of_task)
+    slicer = RelevantSlicer(teacher, preset=preset, head=task.head)
+    slices = slicer.sweep(slicer.profile(task.plain_data(), verbose=verbose), keep_ratios=ratios)
+    return search(
+        FineTune(),
+        {ratio: Remos(relevant=relevant) for ratio, relevant in slices.items()},
+        teacher,
+        train,
+        validation,
+        recipe=task.recipe,
+        budget=budget,
+        tolerance=tolerance,
+        seed=seed,
+        verbose=verbose,
+        **options,
+    )

@@ -6,9 +6,9 @@ import contextlib
 import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -16,10 +16,10 @@ import numpy as np
 from keras_remos.data import batches
 from keras_remos.data.parts import set_aside
 from keras_remos.errors import DivergedError, RemosError
-from keras_remos.methods.method import Method
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
+from keras_remos.training.trained import Trained
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
 """Learning rates that are tried for images, with SGD."""
@@ -30,6 +30,22 @@ RATES_OF_TEXT = (2e-5, 5e-5, 1e-4, 2e-4, 4e-4)
 VALIDATION_SHARE = 0.2
 # As many are trained in full at the end.
 FINALISTS = 2
+
+
+class Trainable(Protocol):
+    """What is tuned: a configured method."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for messages."""
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether its students keep no weight of the teacher."""
+
+    @property
+    def train(self) -> Callable[..., Trained]:
+        """Makes a student: see `Method.train`."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class Tuning:
 
 
 def tune_recipe(
-    method: Method,
+    method: Trainable,
     teacher: keras.Model,
     train: Any,
     validation: Any = None,
@@ -106,7 +122,7 @@ def tune_recipe(
         recipe: What tuning begins with, and how long candidates are trained; the method's default if not given.
         grid: The candidates: values by the name of a recipe's option. By default learning rates only, as fit images or
             texts. With `epochs` in it, candidates differ in length.
-        budget: How many trainings of `recipe` it may cost, from 1.
+        budget: How many trainings of `recipe` it may cost, from 1; each trial takes at least one epoch, though.
         seed: Of every training, and of what is set aside.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
         **options: More for `Method.train`: `num_classes`, `head`, `harden`, `space`.
@@ -209,7 +225,7 @@ def _rank(accuracy: float | None, changes: Mapping[str, Any]) -> tuple[float, fl
 
 
 def right_after_training(
-    method: Method, teacher: keras.Model, train: Any, validation: Any, recipe: Recipe, *, seed: int, **options: Any
+    method: Trainable, teacher: keras.Model, train: Any, validation: Any, recipe: Recipe, *, seed: int, **options: Any
 ) -> np.ndarray:
     """Trains a student, and asks it about the validation data.
 

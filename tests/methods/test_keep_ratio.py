@@ -12,7 +12,7 @@ import toys
 from keras import layers as kl
 
 from keras_remos.errors import RemosError
-from keras_remos.methods import Recipe, tune_keep_ratio
+from keras_remos.methods import Recipe, train, tune_keep_ratio
 from keras_remos.methods.remos import Remos
 
 N = 2000
@@ -112,3 +112,23 @@ def test_real_students() -> None:
 def test_what_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(RemosError):
         tune_keep_ratio(TEACHER, (X, Y), verbose=False, **options)
+
+
+@pytest.mark.filterwarnings("ignore:.*validation samples tell")
+def test_a_student_with_the_share_that_was_found() -> None:
+    y = np.arange(60) % 3
+    x = (RNG.normal(size=(60, 6)) * 0.3 + np.eye(3)[y] @ RNG.normal(size=(3, 6)) * 2).astype("float32")
+    teacher = toys.fill(keras.Sequential([keras.Input((6,)), kl.Dense(16, "relu"), kl.Dense(5)]))
+    recipe = Recipe(epochs=3, batch_size=16, learning_rate=0.05, augment="none")
+    with students(lambda kept: 0.8 if kept >= 0.7 else 0.4):
+        trained = train("remos", teacher, (x, y), recipe=recipe, keep_ratio="auto", verbose=False)
+    assert trained.options["slice"]["keep_ratio"] == 0.7
+    assert trained.options["tuning"]["keep_ratio"]["keep_ratio"] == 0.7
+    plain = train("remos", teacher, (x, y), recipe=recipe, keep_ratio=0.7, verbose=False)
+    for ours, theirs in zip(trained.student.get_weights(), plain.student.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_auto_is_the_only_word() -> None:
+    with pytest.raises(RemosError, match="keep_ratio"):
+        Remos(keep_ratio="most")  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Tuning by a method whose accuracy at each learning rate is known."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import keras
@@ -161,3 +161,22 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(options: dict
 def test_a_stream_needs_validation_data_of_its_own() -> None:
     with pytest.raises(DataError, match="Part the data yourself"):
         tune_recipe(METHODS["finetune"](), TEACHER, iter([(X, Y)]), num_classes=2, verbose=False)
+
+
+def test_a_method_tunes_itself_and_says_how() -> None:
+    """What is chosen trains the student, on all training data."""
+    rng = np.random.default_rng(1)
+    y = np.arange(60) % 3
+    x = (rng.normal(size=(60, 6)) * 0.3 + np.eye(3)[y] @ rng.normal(size=(3, 6)) * 2).astype("float32")
+    teacher = toys.fill(keras.Sequential([keras.Input((6,)), kl.Dense(8, "relu"), kl.Dense(5)]))
+    recipe = Recipe(epochs=8, batch_size=12, augment="none", learning_rate=1e-7)
+    trained = train("remos", teacher, (x, y), recipe=recipe, tune=True, verbose=False)
+    told = trained.options["tuning"]["recipe"]
+    assert trained.options["recipe"] == told["recipe"]
+    assert told["recipe"]["learning_rate"] in RATES and told["validation_samples"] == 12
+    assert trained.options["steps"] == 8 * 5  # of all 60 samples
+    same = replace(recipe, learning_rate=told["recipe"]["learning_rate"])
+    plain = train("remos", teacher, (x, y), recipe=same, verbose=False)
+    assert "tuning" not in plain.options
+    for ours, theirs in zip(trained.student.get_weights(), plain.student.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
