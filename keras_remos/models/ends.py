@@ -68,6 +68,19 @@ def applies_softmax(model: keras.Model) -> bool | None:
     return False if type(last) is kl.Dense and kinds.activation_name(last) is None else None
 
 
+def before_token_scores(model: keras.Model) -> Any:
+    """What enters the embedding that a language model ends in: its last hidden states, or `None` if it ends otherwise.
+
+    An embedding that turns hidden states into scores of tokens is part of the model's beginning, too, and no head.
+    """
+    output = kinds.symbolic_outputs(model)
+    for node in kinds.graph_of(model):
+        reversing = isinstance(node.operation, kl.Embedding) and kinds.is_reverse_call(node.arguments.kwargs)
+        if reversing and any(made is output for made in node.output_tensors):
+            return node.input_tensors[0]
+    return None
+
+
 def set_units(config: Config, model: keras.Model, head: str, units: int) -> None:
     """Changes a serialized model that ends plainly so that it comes back with a softmax over another number of classes.
 

@@ -166,8 +166,9 @@ class Forward:
                 f"Model {model.name!r} cannot be traced without an example of its inputs "
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): pass a batch of them."
             ) from error
-        self.trace = Trace(seen, {id(found.layer): found for found in kinds.find_sliceable(model)[0]})
         self.heads = heads_in(model, seen, self.paths, head)
+        seen = seen.in_sight()
+        self.trace = Trace(seen, {id(found.layer): found for found in kinds.find_sliceable(model)[0]})
         head_at = next(
             (index for index, call in enumerate(seen.calls) if self.paths[id(call.layer)] in self.heads),
             len(seen.calls),

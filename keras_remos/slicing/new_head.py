@@ -147,8 +147,11 @@ def _outputs(model: keras.Model) -> list[Any]:
 
 
 def _features(model: keras.Model) -> Tensor:
-    """What a model without a head returns, if that is what a head can stand on."""
+    """What a model without a head returns, or turns into scores of tokens, if that is what a head can stand on."""
     outputs = kinds.symbolic_outputs(model)
+    states = ends.before_token_scores(model)
+    if states is not None:
+        return states
     if isinstance(outputs, Mapping):
         if "pooled_output" not in outputs:
             raise StudentError(f"Model {model.name!r} has the outputs {sorted(outputs)}: put a head on one of them.")

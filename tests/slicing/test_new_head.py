@@ -235,3 +235,17 @@ def test_names_of_the_teachers_own_layers_are_not_taken() -> None:
     names = ["head", "pooled_features", "probabilities", "pooled_features_2", "head_2"]
     assert [layer.name for layer in student.layers][1:] == names
     assert student.output_shape == (None, 2)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_on_a_language_model_stands_on_its_states_and_not_on_scores_of_tokens(tied: bool) -> None:
+    x = keras.Input((5,), dtype="int32")
+    table = kl.ReversibleEmbedding(11, 6, tie_weights=tied, name="table")
+    h = kl.Dense(6, activation="relu", name="hidden")(table(x))
+    model = toys.fill(keras.Model(x, table(h, reverse=True)))
+    tokens = np.random.default_rng(0).integers(0, 11, (4, 5), dtype="int32")
+    student = RelevantSlicer(model, keep_ratio=1.0).apply(tokens, num_classes=2, verbose=False)
+    head = student.get_layer("head")
+    assert tuple(head.kernel.shape) == (6, 2)
+    states = toys.run(model.get_layer("hidden"), toys.run(table, tokens)).mean(axis=1)
+    np.testing.assert_allclose(toys.numpy(student(tokens)), toys.run(head, states), atol=1e-6)
