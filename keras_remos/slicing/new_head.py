@@ -92,7 +92,7 @@ def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed:
         )
     # A backbone's pooled output is made for others to stand on.
     if not heads or isinstance(kinds.symbolic_outputs(student), Mapping):
-        features = _features(student)
+        features, heads = _features(student), ()
     else:
         entering = [_entering(student, head) for head in heads]
         features = entering[0]

@@ -249,3 +249,15 @@ def test_a_head_on_a_language_model_stands_on_its_states_and_not_on_scores_of_to
     assert tuple(head.kernel.shape) == (6, 2)
     states = toys.run(model.get_layer("hidden"), toys.run(table, tokens)).mean(axis=1)
     np.testing.assert_allclose(toys.numpy(student(tokens)), toys.run(head, states), atol=1e-6)
+
+
+def test_a_head_on_a_pooled_output_has_a_name_of_its_own() -> None:
+    """What makes that output, as a tanh of the first token's state, looks like a head and stays."""
+    x = keras.Input((4, 6))
+    states = kl.Dense(6, activation="relu", name="hidden")(x)
+    pooled = kl.Dense(5, activation="tanh", name="pooled_dense")(states[:, 0])
+    model = toys.fill(keras.Model(x, {"sequence_output": states, "pooled_output": pooled}))
+    data = np.random.default_rng(0).normal(size=(6, 4, 6)).astype("float32")
+    student = RelevantSlicer(model, keep_ratio=0.9).apply(data, num_classes=2, verbose=False)
+    assert tuple(student.get_layer("head").kernel.shape) == (5, 2)
+    assert tuple(student(data).shape) == (6, 2)
