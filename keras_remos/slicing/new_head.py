@@ -63,8 +63,7 @@ def build_for(config: dict[str, Any], teacher: keras.Model, heads: tuple[str, ..
         return True
     if len(heads) != 1 or not ends.ends_plainly(teacher, heads[0]):
         return False
-    ends.set_units(config, teacher, heads[0], num_classes)
-    return True
+    return ends.set_units(config, teacher, heads[0], num_classes)
 
 
 def refresh(student: keras.Model, heads: tuple[str, ...], seed: int) -> keras.Model:

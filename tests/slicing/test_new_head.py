@@ -175,6 +175,7 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], str]] = {
     ),
     "no head to be found": (lambda: ending(gated), "probabilities.*head="),
     "a subclassed model": (lambda: toys.fill(_built(Unseen())), "subclassed.*functional"),
+    "a subclassed model that ends plainly": (toys.build_subclassed, "subclassed.*functional"),
 }
 
 
@@ -261,3 +262,24 @@ def test_a_head_on_a_pooled_output_has_a_name_of_its_own() -> None:
     student = RelevantSlicer(model, keep_ratio=0.9).apply(data, num_classes=2, verbose=False)
     assert tuple(student.get_layer("head").kernel.shape) == (5, 2)
     assert tuple(student(data).shape) == (6, 2)
+
+
+class OwnConfiguration(keras.Model):
+    """A functional model of a class that does not write its layers down, as KerasHub's backbones are."""
+
+    def __init__(self, units: int = 8, **kwargs: Any) -> None:
+        x = keras.Input((6,))
+        h = kl.Dense(units, activation="relu", name="hidden")(x)
+        super().__init__(inputs=x, outputs=kl.Dense(4, name="fc")(h), **kwargs)
+        self.units = units
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "units": self.units}
+
+
+def test_a_head_that_its_configuration_does_not_show_is_cut_off() -> None:
+    model = toys.fill(OwnConfiguration(name="own"))
+    new = RelevantSlicer(model, keep_ratio=1.0).apply(X, num_classes=2, verbose=False)
+    assert tuple(new.get_layer("fc").kernel.shape) == (8, 2)
+    states = toys.run(model.get_layer("hidden"), X)
+    np.testing.assert_allclose(toys.numpy(new(X)), toys.run(new.get_layer("fc"), states), atol=1e-6)
