@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import keras
@@ -351,7 +352,7 @@ def wide_variables(layer: keras.Layer) -> list[keras.Variable]:
 
 def operation_around() -> str | None:
     """The operation of Keras whose function argument is running right now: `scan`, `cond`, `vectorized_map` ..."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") != "keras.src.ops.core":
         frame = frame.f_back
     if frame is None:

@@ -295,9 +295,7 @@ def test_weights_of_the_model_itself_are_named() -> None:
 
     model = Own()
     model.build((None, 3))
-    assert ("(the model itself)", VECTORS) in profile(
-        toys.fill(model), np.ones((2, 3), "float32")
-    ).skipped
+    assert ("(the model itself)", VECTORS) in profile(toys.fill(model), np.ones((2, 3), "float32")).skipped
 
 
 def test_every_weight_is_either_sliced_or_named() -> None:

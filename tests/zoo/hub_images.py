@@ -182,7 +182,10 @@ def sam() -> dict[str, Any]:
 
 def dino_maps() -> keras.Model:
     return DINOV2Backbone(
-        **{**DINO, "image_shape": (32, 32, 3), "num_layers": 4}, num_register_tokens=0, apply_layernorm=True, name="image_encoder"
+        **{**DINO, "image_shape": (32, 32, 3), "num_layers": 4},
+        num_register_tokens=0,
+        apply_layernorm=True,
+        name="image_encoder",
     )
 
 

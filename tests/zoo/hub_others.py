@@ -222,9 +222,7 @@ def sam3() -> dict[str, Any]:
             window_size=2,
             global_attn_indexes=[1],
         ),
-        "text_encoder": SAM3TextEncoder(
-            vocabulary_size=12, embedding_dim=8, num_layers=1, **size
-        ),
+        "text_encoder": SAM3TextEncoder(vocabulary_size=12, embedding_dim=8, num_layers=1, **size),
         "geometry_encoder": SAM3GeometryEncoder(num_layers=1, roi_size=7, **size),
         "detr_encoder": SAM3DetrEncoder(num_layers=1, **size),
         "detr_decoder": SAM3DetrDecoder(num_layers=1, num_queries=4, **image, **size),

@@ -134,7 +134,11 @@ BACKBONES: dict[str, dict[str, Any]] = {
         "hidden_dim": 8,
         "intermediate_dim": 12,
     },
-    "ElectraBackbone": {**{k: v for k, v in BERT.items() if k != "vocabulary_size"}, "vocab_size": 12, "embedding_dim": 6},
+    "ElectraBackbone": {
+        **{k: v for k, v in BERT.items() if k != "vocabulary_size"},
+        "vocab_size": 12,
+        "embedding_dim": 6,
+    },
     "ESMBackbone": ENCODER,
     "FNetBackbone": {k: v for k, v in BERT.items() if k != "num_heads"},
     "FalconBackbone": {**LAYERS, "num_attention_heads": 2, "hidden_dim": 8},

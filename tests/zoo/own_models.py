@@ -52,8 +52,7 @@ def two_inputs() -> keras.Model:
     image, numbers = keras.Input((12, 12, 3), name="image"), keras.Input((5,), name="numbers")
     h = kl.GlobalAveragePooling2D()(kl.Conv2D(6, 3, activation="relu")(image))
     h = kl.Concatenate()([h, kl.Dense(4, activation="relu")(numbers)])
-    model = ended({"image": image, "numbers": numbers}, kl.Dense(6, activation="relu")(h))
-    return model
+    return ended({"image": image, "numbers": numbers}, kl.Dense(6, activation="relu")(h))
 
 
 def two_outputs() -> keras.Model:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 with contextlib.suppress(ImportError):
-    import torch  # noqa: F401 (before TensorFlow, or the process dies)
+    import torch  # noqa: F401, TID251 (before TensorFlow, or the process dies)
 
 import keras
 

@@ -1,4 +1,4 @@
-"""Every model that people have: profile, slice, student, one step of `fit`, save, open without keras_remos, the same."""
+"""Every model that people have, from profile to a student that is trained, saved and opened without keras_remos."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ else:
         "KerasHub, images": hub_images.SPECIMENS,
         "KerasHub, others": hub_others.SPECIMENS,
     }
-SPECIMENS = [pytest.param(group, found, id=f"{group}: {found.name}") for group, each in GROUPS.items() for found in each]
+SPECIMENS = [
+    pytest.param(group, found, id=f"{group}: {found.name}") for group, each in GROUPS.items() for found in each
+]
 # What is no kernel though it has several axes.
 BIASES = ("bias", "b", "beta", "gamma")
 
@@ -246,5 +248,9 @@ def test_every_class_of_keras_hub_is_in_the_zoo() -> None:
     }
     # A base has subclasses among them, or asks for what no class of its own brings.
     bases = {found for found in public if any(other is not found and issubclass(other, found) for other in public)}
-    here = {getattr(models, specimen.name.partition(" ")[0], None) for specimens in GROUPS.values() for specimen in specimens}
+    here = {
+        getattr(models, specimen.name.partition(" ")[0], None)
+        for specimens in GROUPS.values()
+        for specimen in specimens
+    }
     assert sorted(found.__name__ for found in public - bases - here) == []
