@@ -336,7 +336,7 @@ def _why_not(layer: keras.Layer) -> str:
 
 def what_it_holds(layer: keras.Layer) -> str:
     """Why the weights of a layer of an unknown kind are left whole: by how many axes they have."""
-    kernels = wide_variables(layer)
+    kernels = sorted(wide_variables(layer), key=lambda variable: -len(variable.shape))
     if not kernels:
         return VECTORS
     shown = ", ".join(f"{variable.name} ({' x '.join(map(str, variable.shape))})" for variable in kernels[:3])
