@@ -154,7 +154,8 @@ def _study(collection: Collection, specimen: Specimen, row: dict[str, Any], teac
         row["head"] = f"kept: {one_line(error)}"
     else:
         check_mask(student, chosen)
-        fit(student, x, new_head=True)
+        # A model with an option for the number of its classes may return more than scores.
+        fit(student, x, new_head=hasattr(student(x, training=False), "shape"))
         try:
             student.save(folder / "student.keras")
             row["head"] = "new"
