@@ -74,6 +74,30 @@ def test_what_an_operation_calls_within_itself_is_left_whole(how: str) -> None:
     assert found.heads == ("head",)
 
 
+class Either(Within):
+    """Two layers, of which the data decide which one is called."""
+
+    def __init__(self) -> None:
+        super().__init__("cond")
+        self.other = kl.Dense(3, name="other")
+
+    def build(self, shape: Any) -> None:
+        self.other.build((None, 3))
+        super().build(shape)
+
+    def call(self, x: Any) -> Any:
+        return ops.cond(ops.mean(x) > 0, lambda: self.inner(self.other(x[:, 0])), lambda: self.other(x[:, 0]))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_data_may_decide_what_an_operation_calls(sign: int) -> None:
+    x = keras.Input((4, 3))
+    h = kl.Dense(5, activation="relu", name="after")(Either()(x))
+    model = toys.fill(keras.Model(x, kl.Dense(2, activation="softmax", name="head")(h)))
+    found = profile(model, sign * np.abs(X), verbose=False)
+    assert list(found.layers) == ["after/kernel"] and found.num_samples == len(X)
+
+
 def test_features_are_taken_from_what_is_in_sight() -> None:
     model = around("scan")
     paths = find_features(model)
