@@ -283,3 +283,13 @@ def test_a_head_that_its_configuration_does_not_show_is_cut_off() -> None:
     assert tuple(new.get_layer("fc").kernel.shape) == (8, 2)
     states = toys.run(model.get_layer("hidden"), X)
     np.testing.assert_allclose(toys.numpy(new(X)), toys.run(new.get_layer("fc"), states), atol=1e-6)
+
+
+def test_features_of_a_model_that_takes_no_guessed_size_carry_a_head() -> None:
+    """Its reshape takes six steps; its input says any number."""
+    x = keras.Input((None, 2))
+    h = kl.ReLU()(kl.Dense(5, name="wide")(kl.Reshape((12,))(x)))
+    model = toys.fill(keras.Model(x, h))
+    data = np.random.default_rng(0).normal(size=(4, 6, 2)).astype("float32")
+    new = RelevantSlicer(model, keep_ratio=0.9).apply(data, num_classes=2, verbose=False)
+    assert tuple(new(data).shape) == (4, 2)
