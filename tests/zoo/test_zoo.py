@@ -113,7 +113,14 @@ def one_line(error: Exception) -> str:
 def test_a_student_is_made_and_trained(collection: Collection, group: str, specimen: Specimen) -> None:
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
-    row: dict[str, Any] = {"group": group, "name": specimen.name, "kernels": 0, "skipped": {}, "head": ""}
+    row: dict[str, Any] = {
+        "group": group,
+        "name": specimen.name,
+        "kernels": 0,
+        "skipped": {},
+        "head": "",
+        "result": "failed",
+    }
     collection.rows[specimen.name] = row
     try:
         teacher = specimen.build()
