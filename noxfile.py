@@ -16,6 +16,8 @@ BACKENDS = {"jax": "jax", "torch": "torch==2.13.0", "tensorflow": "tensorflow"}
 # Of the dependency groups in pyproject.toml.
 PROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = "image,demo"
+# Sessions of their own run these.
+ELSEWHERE = ("--ignore=tests/parity", "--ignore=tests/zoo")
 # A process a core: most of the time goes into compiling, which one process does on one core.
 WORKERS = ("-n", "auto", "--dist", "worksteal")
 
@@ -65,7 +67,7 @@ def tests(session: nox.Session, backend: str) -> None:
         f"from importlib.util import find_spec; assert not any(map(find_spec, {others})), 'another backend is there'"
     )
     session.run("python", "-c", absent)
-    everywhere = ("-m", "not once", "--ignore=tests/parity")
+    everywhere = ("-m", "not once", *ELSEWHERE)
     session.run("pytest", *WORKERS, *everywhere, *session.posargs, env=_environment(session, backend))
 
 
@@ -92,6 +94,7 @@ def lowest(session: nox.Session) -> None:
         "test_demo.py",
         "test_docs.py",
         "test_examples.py",
+        "zoo",
     )
     left_out = [f"--ignore=tests/{name}" for name in others]
     session.run(
@@ -120,8 +123,26 @@ def parity(session: nox.Session) -> None:
     # For the files that it brings; what it needs to run stays away.
     _pip(session, "--no-deps", *nox.project.dependency_groups(PROJECT, "words-files"))
     session.run("pytest", *WORKERS, "tests/parity", *session.posargs, env=_environment(session, "jax"))
-    here = ("-m", "text or once", "--ignore=tests/parity", "tests")
+    here = ("-m", "text or once", *ELSEWHERE, "tests")
     session.run("pytest", *WORKERS, *here, *session.posargs, env=_environment(session, "torch"))
+
+
+@nox.session(default=False)
+def zoo(session: nox.Session) -> None:
+    """Every model that people have, from profile to a student that opens without keras_remos; writes docs/zoo.md.
+
+    On each backend, or on those that are named: `nox -s zoo -- torch`.
+    """
+    _install(session, "torch", "jax", "tensorflow", hub=True)
+    rows = Path(session.create_tmp()).resolve()
+    made: list[str] = []
+    try:
+        for backend in session.posargs or list(BACKENDS):
+            made.append(str(rows / f"{backend}.json"))
+            # One process: what is saved is opened by a single one at the end.
+            session.run("pytest", "tests/zoo", env={**_environment(session, backend), "ZOO_ROWS": made[-1]})
+    finally:
+        session.run("python", "tests/zoo/table.py", "docs/zoo.md", *made)
 
 
 @nox.session

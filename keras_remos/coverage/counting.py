@@ -14,7 +14,7 @@ from keras_remos.coverage.activations import Activations, Padding
 from keras_remos.coverage.criteria import Criterion, count_tokens, warn_if_blind
 from keras_remos.errors import RemosError
 from keras_remos.models.kernels import Tensor
-from keras_remos.models.layers import keras_mask
+from keras_remos.models.layers import keras_mask, operation_around
 from keras_remos.models.placement import Reading
 from keras_remos.models.reading_plan import ReadingPlan
 from keras_remos.models.taps import capture
@@ -51,6 +51,8 @@ class CoverageModel(keras.Model):
 
         def listen(layer: keras.Layer, before: Tensor, after: Tensor, kwargs: dict[str, Any]) -> None:
             nonlocal calls
+            if operation_around() is not None:
+                return  # which function `cond` calls may depend on the data; none of its tensors can leave it
             masks.see(before)
             for index, reading in due.get(calls, ()):
                 results[index] = self._read(layer, before, after, reading, masks, valid)

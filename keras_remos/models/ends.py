@@ -6,7 +6,6 @@ from typing import Any
 import keras
 from keras import layers as kl
 
-from keras_remos.errors import StudentError
 from keras_remos.models import layers as kinds
 from keras_remos.models.adapters import has_adapter
 
@@ -79,7 +78,20 @@ def _last_operation(model: keras.Model) -> Any:
     return _last_operation(makers[0]) if isinstance(makers[0], keras.Model) else makers[0]
 
 
-def set_units(config: Config, model: keras.Model, head: str, units: int) -> None:
+def before_token_scores(model: keras.Model) -> Any:
+    """What enters the embedding that a language model ends in: its last hidden states, or `None` if it ends otherwise.
+
+    An embedding that turns hidden states into scores of tokens is part of the model's beginning, too, and no head.
+    """
+    output = kinds.symbolic_outputs(model)
+    for node in kinds.graph_of(model):
+        reversing = isinstance(node.operation, kl.Embedding) and kinds.is_reverse_call(node.arguments.kwargs)
+        if reversing and any(made is output for made in node.output_tensors):
+            return node.input_tensors[0]
+    return None
+
+
+def set_units(config: Config, model: keras.Model, head: str, units: int) -> bool:
     """Changes a serialized model that ends plainly so that it comes back with a softmax over another number of classes.
 
     Args:
@@ -88,17 +100,21 @@ def set_units(config: Config, model: keras.Model, head: str, units: int) -> None
         head: The path of its head.
         units: How many classes.
 
-    Raises:
-        StudentError: If the head cannot be told from another layer.
+    Returns:
+        Whether it could: a class with a configuration of its own does not show its layers there.
     """
     layer = dict(kinds.walk(model))[head]
-    _config_of(layer, config)["units"] = units
     behind = _layers_behind(model, layer)
     applies = [found for found in (layer, *behind) if kinds.activation_name(found) is not None]
     # Where none applies a nonlinearity, the last one that could: it may be there to return float32.
     last = (applies or [layer, *(found for found in behind if isinstance(found, kl.Activation))])[-1]
+    of_head, of_last = _config_of(layer, config), _config_of(last, config)
+    if of_head is None or of_last is None:
+        return False
+    of_head["units"] = units
     if not isinstance(last, kl.Softmax):
-        _config_of(last, config)["activation"] = "softmax"
+        of_last["activation"] = "softmax"
+    return True
 
 
 def _layers_behind(model: keras.Model, layer: keras.Layer) -> list[keras.Layer]:
@@ -119,8 +135,8 @@ def inputs_within(model: keras.Model, layer: keras.Layer) -> list[Any]:
     return [tensor for node in kinds.graph_of(model) if node.operation is layer for tensor in node.input_tensors]
 
 
-def _config_of(layer: keras.Layer, config: Any) -> Config:
-    """The part of a serialized model that describes one layer."""
+def _config_of(layer: keras.Layer, config: Any) -> Config | None:
+    """The part of a serialized model that describes one layer; `None` if there is none, or it cannot be told."""
 
     def search(node: Any) -> Iterator[Config]:
         if isinstance(node, dict):
@@ -138,9 +154,4 @@ def _config_of(layer: keras.Layer, config: Any) -> Config:
                 yield from search(value)
 
     found = list(search(config))
-    if len(found) != 1:
-        raise StudentError(
-            f"The head {layer.name!r} cannot be replaced: {len(found)} layers of that name and kind are in the model's "
-            "configuration. Replace it yourself and leave `num_classes` out."
-        )
-    return found[0]
+    return found[0] if len(found) == 1 else None

@@ -113,6 +113,9 @@ def returns_probabilities(model: keras.Model, example: Any = None) -> bool:
     Args:
         model: A built model of one output.
         example: A batch of its inputs. Where it was built from symbolic ones, it may be left out.
+
+    Raises:
+        RemosError: If it cannot be run without an example.
     """
     known = applies_softmax(model)
     if known is not None:
@@ -128,7 +131,12 @@ def returns_probabilities(model: keras.Model, example: Any = None) -> bool:
         return drawn.astype(keras.backend.standardize_dtype(tensor.dtype) if not is_float else "float32")
 
     x = keras.tree.map_structure(values, given)
-    outputs = keras.tree.flatten(compiled(lambda x: model(x, training=False), model)(x))
+    try:
+        outputs = keras.tree.flatten(compiled(lambda x: model(x, training=False), model)(x))
+    except Exception as error:  # whatever a user's layers raise for a guessed size
+        if example is not None:
+            raise
+        raise _needs_example(model, "run", error) from error
     scores = keras.ops.convert_to_numpy(keras.ops.cast(outputs[0], "float32"))
     return len(outputs) == 1 and scores.ndim > 1 and scores.shape[-1] > 1 and are_probabilities(scores)
 
@@ -167,17 +175,23 @@ class Forward:
         except Exception as error:  # whatever a user's layers raise for a guessed size
             if example is not None:
                 raise
-            raise RemosError(
-                f"Model {model.name!r} cannot be traced without an example of its inputs "
-                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): pass a batch of them."
-            ) from error
-        self.trace = Trace(seen, {id(found.layer): found for found in kinds.find_sliceable(model)[0]})
+            raise _needs_example(model, "traced", error) from error
         self.heads = heads_in(model, seen, self.paths, head)
+        seen = seen.in_sight()
+        self.trace = Trace(seen, {id(found.layer): found for found in kinds.find_sliceable(model)[0]})
         head_at = next(
             (index for index, call in enumerate(seen.calls) if self.paths[id(call.layer)] in self.heads),
             len(seen.calls),
         )
         self.calls = seen.calls[:head_at]
+
+
+def _needs_example(model: keras.Model, what: str, error: Exception) -> RemosError:
+    said = str(error).splitlines()
+    return RemosError(
+        f"Model {model.name!r} cannot be {what} without an example of its inputs ({type(error).__name__}: "
+        f"{said[0] if said else ''}): pass a batch of them."
+    )
 
 
 def _example(model: keras.Model, example: Any) -> Any:

@@ -4,10 +4,12 @@ With `kernels`, this is the only file that looks into Keras layers: what of thei
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import keras
@@ -58,6 +60,10 @@ LAYER_NORMALIZATIONS = (kl.LayerNormalization, kl.RMSNormalization)
 ATTENTIONS = (kl.MultiHeadAttention, kl.GroupQueryAttention)
 NORMALIZATIONS = (*LAYER_NORMALIZATIONS, kl.BatchNormalization, kl.GroupNormalization, kl.Normalization)
 
+
+# Why a layer is left whole.
+COMPUTED = "its kernel is computed, by SpectralNormalization"
+VECTORS = "no kernel: it holds vectors, to scale, to shift or to put in"
 
 # What an axis of unknown size is taken for where no example is given.
 IMAGE_SIDE, SEQUENCE_LENGTH = 64, 4
@@ -251,7 +257,7 @@ def find_sliceable(model: keras.Layer) -> tuple[list[SliceableLayer], list[tuple
         The sliceable layers in the order of `walk`, and `(path, reason)` for every other layer that holds weights.
     """
     sliceable: list[SliceableLayer] = []
-    skipped = [("(the model itself)", "unknown layer type " + type(model).__name__)] if own_variables(model) else []
+    skipped = [("(the model itself)", what_it_holds(model))] if own_variables(model) else []
     seen: set[int] = {id(model)}
 
     def sort(parent: keras.Layer, prefix: str) -> None:
@@ -259,6 +265,7 @@ def find_sliceable(model: keras.Layer) -> tuple[list[SliceableLayer], list[tuple
             found, out_of_sight = _describe(layer, path)
             if found is not None:
                 sliceable.append(found)
+                skipped.extend(_beside(found))
             elif own_variables(layer):
                 skipped.append((path, _why_not(layer)))
             if out_of_sight is None:
@@ -299,13 +306,21 @@ def _without_tied(
     owners = Counter(id(v) for _, layer in walk(model) for v in own_variables(layer))
     untied = [found for found in sliceable if all(owners[id(kernel.variable)] == 1 for kernel in found.weights)]
     spectral = tuple(f"{path}/" for path, layer in walk(model) if isinstance(layer, kl.SpectralNormalization))
-    computed, shared = "its kernel is computed, by SpectralNormalization", "tied: two layers share its weight"
     tied = [
-        (found.path, computed if found.path.startswith(spectral) else shared)
+        (found.path, COMPUTED if found.path.startswith(spectral) else "tied: two layers share its weight")
         for found in sliceable
         if found not in untied
     ]
     return untied, skipped + tied
+
+
+def _beside(found: SliceableLayer) -> list[tuple[str, str]]:
+    """Kernels that a layer holds beside those that can be sliced, and why they are left whole."""
+    layer = found.layer
+    known = {id(kernel.variable) for kernel in found.weights} | {id(getattr(layer, "bias", None))}
+    others = [v for v in layer._trainable_variables if len(v.shape) > 1 and id(v) not in known]
+    reason = "head: it makes scores of tokens, never sliced" if found.table else "not of the kernels of such a layer"
+    return [(f"{found.path}/{variable.name}", reason) for variable in others]
 
 
 def _why_not(layer: keras.Layer) -> str:
@@ -317,7 +332,36 @@ def _why_not(layer: keras.Layer) -> str:
         return "rematerialized: it is called out of sight"
     if isinstance(layer, NORMALIZATIONS):
         return "normalization: always kept whole"
-    return f"unknown layer type {type(layer).__name__}"
+    if isinstance(layer, kl.SpectralNormalization):
+        return COMPUTED
+    return what_it_holds(layer)
+
+
+def what_it_holds(layer: keras.Layer) -> str:
+    """Why the weights of a layer of an unknown kind are left whole: by how many axes they have."""
+    kernels = sorted(wide_variables(layer), key=lambda variable: -len(variable.shape))
+    if not kernels:
+        return VECTORS
+    shown = ", ".join(f"{variable.name} ({' x '.join(map(str, variable.shape))})" for variable in kernels[:3])
+    if any(sum(side > 1 for side in variable.shape) == 3 for variable in kernels):
+        return f"several kernels in one weight, as experts have: what each of them sees is out of sight; {shown}"
+    return f"weights of its own, of which it is not known what their axes mean: {shown}"
+
+
+def wide_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """The weights that a layer holds itself, and that are no vectors."""
+    return [variable for variable in own_variables(layer) if sum(side > 1 for side in variable.shape) > 1]
+
+
+def operation_around() -> str | None:
+    """The operation of Keras whose function argument is running right now: `scan`, `cond`, `vectorized_map` ..."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != "keras.src.ops.core":
+        frame = frame.f_back
+    if frame is None:
+        return None
+    owner = frame.f_locals.get("self")
+    return frame.f_code.co_name if owner is None else to_snake_case(type(owner).__name__)
 
 
 def is_reverse_call(kwargs: dict[str, Any]) -> bool:

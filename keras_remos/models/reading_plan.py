@@ -11,7 +11,7 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.heads import heads_in
 from keras_remos.models.kernels import SliceableLayer, Tensor
 from keras_remos.models.placement import NeuronSite, Reading, place_readings
-from keras_remos.models.trace import Call, Trace, trace_pass
+from keras_remos.models.trace import Call, Pass, Trace, trace_pass
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,11 @@ def plan_readings(
         if kinds.is_leaf(layer) or id(layer) in by_layer or kinds.holds_kernel(layer)
     }
     leaves = [layer for _, layer in kinds.visible(model) if id(layer) in paths]
-    seen = trace_pass(model, leaves, example)
+    whole_pass = trace_pass(model, leaves, example)
+    heads = heads_in(model, whole_pass, paths, head)
+    seen, hidden = whole_pass.in_sight(), whole_pass.out_of_sight
+    leaves = [layer for layer in leaves if id(layer) not in hidden]
     trace = Trace(seen, by_layer)
-    heads = heads_in(model, seen, paths, head)
     left_whole = {}
 
     def mixes_samples(call: Call) -> bool:
@@ -111,12 +113,16 @@ def plan_readings(
             continue
         if selected is not None and not selected(found.path, found.layer):
             left_whole[id(found)] = "filtered"
+        elif id(found.layer) in hidden:
+            left_whole[id(found)] = f"called within ops.{hidden[id(found.layer)]}, out of sight"
         elif id(found.layer) not in called:
             left_whole[id(found)] = "never called when the model runs"
         elif any(call.layer is found.layer and kinds.is_tied_call(call.layer, call.kwargs) for call in seen.calls):
             left_whole[id(found)] = "tied: the table is the output projection too"
         elif any(call.layer is found.layer and mixes_samples(call) for call in seen.calls):
             left_whole[id(found)] = "axis 0 of what it sees is not the batch: samples cannot be told apart"
+    calls = {paths[id(call.layer)]: call for call in seen.calls}
+    skipped = [(path, (path in calls and _role(calls[path], seen, reason)) or reason) for path, reason in skipped]
     skipped = [*skipped, *((found.path, left_whole[id(found)]) for found in sliceable if id(found) in left_whole)]
     placement = place_readings(trace, {id(f.layer): f for f in sliceable if id(f) not in left_whole}, on)
     if not placement.kernels:
@@ -131,3 +137,24 @@ def plan_readings(
         heads=heads,
         num_calls=len(seen.calls),
     )
+
+
+def _role(call: Call, seen: Pass, reason: str) -> str | None:
+    """What the weights of a layer are that is of no kind that is known, by one of its calls; `None` if that is open."""
+    tables = kinds.wide_variables(call.layer)
+    if not tables or reason != kinds.what_it_holds(call.layer):
+        return None
+    inputs = {tensor.key for tensor in seen.inputs}
+    if not inputs & seen.upstream([call.outputs.key]):
+        return "no kernel: what it returns is the same for every input, as of a table of positions"
+    sample = call.outputs.shape[1:]
+    if call.inputs.shape == call.outputs.shape and all(
+        _without_ones(variable.shape) in (_without_ones(sample[axis:]) for axis in range(len(sample)))
+        for variable in tables
+    ):
+        return "no kernel: it has a weight for each element of what it returns, as of a table of positions"
+    return None
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(side for side in shape if side > 1)

@@ -1,7 +1,9 @@
 """One forward pass as a chain of layer calls: who makes and who takes which tensor. Nothing is computed."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import keras
@@ -35,12 +37,22 @@ class Passing:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a tapped layer: its first input and output, and the keyword arguments."""
+    """One call of a tapped layer.
+
+    Args:
+        layer: The layer.
+        inputs: The first tensor that it was given.
+        outputs: The first that it returned.
+        kwargs: The keyword arguments.
+        within: The operation of Keras, such as `scan`, that made it within a function of its own; `None` where the
+            model did. No tensor of it can leave that function.
+    """
 
     layer: keras.Layer
     inputs: Passing
     outputs: Passing
     kwargs: dict[str, Any]
+    within: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,16 @@ class Pass:
             return "constant"
         return "parts" if batch == 1 else "mixed"
 
+    @property
+    def out_of_sight(self) -> dict[int, str]:
+        """The operation that calls it within itself, for each such layer by its `id`."""
+        return {id(call.layer): call.within for call in self.calls if call.within is not None}
+
+    def in_sight(self) -> Pass:
+        """The same pass without the calls of layers that are out of sight."""
+        hidden = self.out_of_sight
+        return replace(self, calls=[call for call in self.calls if id(call.layer) not in hidden])
+
     def upstream(self, keys: Iterable[Any], *, stop: Container[Any] = ()) -> set[Any]:
         """The keys of some tensors and of all that they are computed from, no further back than those of `stop`."""
         passed: set[Any] = set()
@@ -88,10 +110,20 @@ def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pas
     Args:
         model: A built model.
         taps: The layers to listen to.
-        example: A batch of inputs: a structure of arrays or symbolic tensors. Unless the model is built for batches of
-            one size, it is traced with another number of samples, which shows where they are.
+        example: A batch of inputs: a structure of arrays or symbolic tensors. Unless the model takes batches of one
+            size only, it is traced with another number of samples, which shows where they are.
     """
-    batch = _odd_batch(model, example)
+    odd = _odd_batch(model, example)
+    if odd is not None:
+        try:
+            return _trace(model, taps, example, odd)
+        except Exception:  # whatever the layers of a model raise that takes one size only, and does not say so
+            pass
+    return _trace(model, taps, example, None)
+
+
+def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int | None) -> Pass:
+    """See `trace_pass`: with so many samples, or as many as the example has."""
     runs: list[Pass] = []
 
     class Probe(keras.Layer):
@@ -100,7 +132,7 @@ def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pas
             self.built = True
 
         def call(self, inputs: Any) -> Any:
-            seen: list[tuple[keras.Layer, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = []
+            seen: list[tuple[keras.Layer, tuple[int, ...], tuple[int, ...], dict[str, Any], str | None]] = []
             returned: list[tuple[int, ...]] = []
 
             def run(x: Any, mark: Callable[[Tensor], Any]) -> None:
@@ -110,7 +142,7 @@ def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pas
                 def listen(layer: keras.Layer, entered: Tensor, left: Tensor, kwargs: dict[str, Any]) -> None:
                     mark(entered)
                     mark(left)
-                    seen.append((layer, tuple(entered.shape), tuple(left.shape), kwargs))
+                    seen.append((layer, tuple(entered.shape), tuple(left.shape), kwargs, kinds.operation_around()))
 
                 # The model is reached through the closure: a probe that held it would add to the model's life, and a
                 # layer attribute would be tracked.
@@ -125,8 +157,8 @@ def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pas
             keys = iter(marked)
             taken = [Passing(next(keys), tuple(tensor.shape)) for tensor in keras.tree.flatten(inputs)]
             calls = [
-                Call(layer, Passing(next(keys), entered), Passing(next(keys), left), kwargs)
-                for layer, entered, left, kwargs in seen
+                Call(layer, Passing(next(keys), entered), Passing(next(keys), left), kwargs, within)
+                for layer, entered, left, kwargs, within in seen
             ]
             outputs = [Passing(next(keys), shape) for shape in returned]
             runs.append(Pass(calls, taken, outputs, sources))

@@ -66,8 +66,7 @@ def build_for(config: dict[str, Any], teacher: keras.Model, heads: tuple[str, ..
         return True
     if len(heads) != 1 or not ends.ends_plainly(teacher, heads[0]):
         return False
-    ends.set_units(config, teacher, heads[0], num_classes)
-    return True
+    return ends.set_units(config, teacher, heads[0], num_classes)
 
 
 def refresh(student: keras.Model, heads: tuple[str, ...], seed: int) -> keras.Model:
@@ -95,7 +94,7 @@ def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed:
         )
     # A backbone's pooled output is made for others to stand on.
     if not heads or isinstance(kinds.symbolic_outputs(student), Mapping):
-        features = _features(student)
+        features, heads = _features(student), ()
     else:
         entering = [_entering(student, head) for head in heads]
         features = entering[0]
@@ -150,8 +149,11 @@ def _outputs(model: keras.Model) -> list[Any]:
 
 
 def _features(model: keras.Model) -> Tensor:
-    """What a model without a head returns, if that is what a head can stand on."""
+    """What a model without a head returns, or turns into scores of tokens, if that is what a head can stand on."""
     outputs = kinds.symbolic_outputs(model)
+    states = ends.before_token_scores(model)
+    if states is not None:
+        return states
     if isinstance(outputs, Mapping):
         if "pooled_output" not in outputs:
             raise StudentError(f"Model {model.name!r} has the outputs {sorted(outputs)}: put a head on one of them.")

@@ -276,7 +276,17 @@ def _of_same_classes(teacher: keras.Model, student: keras.Model) -> keras.Model:
     return remember(student, Origin(custom_objects=where_from(teacher).custom_objects))
 
 
+def _take_names(teacher: keras.Model, student: keras.Model) -> None:
+    """Names the layers of a copy as the teacher's: some classes name theirs after the model, if that has a name."""
+    theirs, ours = list(kinds.walk(teacher)), list(kinds.walk(student))
+    same = [type(layer) for _, layer in theirs] == [type(layer) for _, layer in ours]
+    if same and [path for path, _ in theirs] != [path for path, _ in ours]:
+        for (_, source), (_, copy) in zip(theirs, ours, strict=True):
+            copy.name = source.name
+
+
 def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ...]) -> None:
+    _take_names(teacher, student)
     theirs, ours = kinds.weight_holders(teacher), kinds.weight_holders(student)
     if [path for path, _ in theirs] != [path for path, _ in ours]:
         raise _uncopiable(teacher, "its copy has other layers")

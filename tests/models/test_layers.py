@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import toys
 from keras import layers as kl
+from keras import ops
 from toy_layers import LAYER_TOYS
 
 from keras_remos import TeacherError, profile
 from keras_remos.models.kernels import describe
-from keras_remos.models.layers import find_sliceable, walk, weight_holders
+from keras_remos.models.layers import VECTORS, find_sliceable, walk, weight_holders
 
 
 def skipped(model: keras.Model, x: Any, **options: Any) -> dict[str, str]:
@@ -110,6 +111,31 @@ class Unknown(kl.Layer):
         return shape
 
 
+class Own(kl.Layer):
+    """Does something with a weight of its own."""
+
+    def __init__(self, size: tuple[int, ...], how: Callable[[Any, Any], Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size, self.how = size, how
+
+    def build(self, shape: Any) -> None:
+        self.own = self.add_weight(shape=self.size, name="own")
+
+    def call(self, x: Any) -> Any:
+        return self.how(x, self.own)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+class Adapted(kl.Dense):
+    """A dense layer with something beside its kernel."""
+
+    def build(self, shape: Any) -> None:
+        self.adapter = self.add_weight(shape=(shape[-1], self.units), name="adapter")
+        super().build(shape)
+
+
 class Cell(kl.Layer):
     state_size = 4
     output_size = 4
@@ -133,7 +159,29 @@ def enable_lora(layer: Any) -> None:
 REASONS: dict[str, tuple[Callable[[], keras.Layer], Callable[[Any], None] | None, tuple[int, ...], str, str]] = {
     "quantized": (lambda: kl.Dense(4, name="odd"), quantize, (3,), "odd", "quantized (int8)"),
     "lora": (lambda: kl.Dense(4, name="odd"), enable_lora, (3,), "odd", "LoRA"),
-    "unknown": (lambda: Unknown(name="odd"), None, (3,), "odd", "unknown layer type Unknown"),
+    "vectors": (lambda: Unknown(name="odd"), None, (3,), "odd", "no kernel: it holds vectors"),
+    "positions": (lambda: Own((4, 3), ops.add, name="odd"), None, (4, 3), "odd", "for each element of what it returns"),
+    "more positions": (
+        lambda: Own((9, 3), lambda x, w: x * 0 + w[:4], name="odd"),
+        None,
+        (4, 3),
+        "odd",
+        "weights of its own, of which it is not known what their axes mean: own (9 x 3)",
+    ),
+    "table": (
+        lambda: Own((9, 3), lambda x, w: ops.broadcast_to(w[:4], x.shape), name="odd"),
+        None,
+        (4, 3),
+        "odd",
+        "the same for every input",
+    ),
+    "experts": (
+        lambda: Own((2, 3, 3), lambda x, w: ops.einsum("bi,eio->bo", x, w), name="odd"),
+        None,
+        (3,),
+        "odd",
+        "several kernels in one weight, as experts have",
+    ),
     "normalization": (lambda: kl.LayerNormalization(name="odd"), None, (3,), "odd", "normalization"),
     "cell": (lambda: kl.RNN(Cell(name="cell"), name="odd"), None, (5, 3), "odd/cell", "recurrent cell"),
     "stacked cells": (
@@ -167,6 +215,13 @@ def test_what_cannot_be_sliced_is_listed_with_its_reason(name: str) -> None:
     assert reasons and all(reason in why for why in reasons.values()), found.skipped
     assert list(found.layers) == ["plain/kernel"]
     assert dict(found.skipped)["head"].startswith("head")
+
+
+def test_what_a_layer_holds_beside_its_kernel_is_named() -> None:
+    model = keras.Sequential([keras.Input((3,)), Adapted(4, name="odd"), kl.Dense(2, name="head")])
+    found = profile(toys.fill(model), np.ones((2, 3), "float32"))
+    assert list(found.layers) == ["odd/kernel"]
+    assert dict(found.skipped)["odd/adapter"] == "not of the kernels of such a layer"
 
 
 def test_tied_layers_are_left_whole() -> None:
@@ -208,6 +263,7 @@ def test_an_untied_reversible_embedding_is_sliced() -> None:
     assert found.layers["table/embeddings"].inputs.tolist() == [
         sum(token in row for row in tokens.tolist()) for token in range(11)
     ]
+    assert dict(found.skipped) == {"table/reverse_embeddings": "head: it makes scores of tokens, never sliced"}
 
 
 def test_the_rest_is_named_too() -> None:
@@ -239,9 +295,7 @@ def test_weights_of_the_model_itself_are_named() -> None:
 
     model = Own()
     model.build((None, 3))
-    assert ("(the model itself)", "unknown layer type Own") in profile(
-        toys.fill(model), np.ones((2, 3), "float32")
-    ).skipped
+    assert ("(the model itself)", VECTORS) in profile(toys.fill(model), np.ones((2, 3), "float32")).skipped
 
 
 def test_every_weight_is_either_sliced_or_named() -> None:
@@ -257,7 +311,7 @@ def test_every_weight_is_either_sliced_or_named() -> None:
 
 def test_a_model_in_which_all_is_odd_is_refused() -> None:
     model = keras.Sequential([keras.Input((3,)), Unknown(name="odd"), kl.Dense(2, name="head")])
-    with pytest.raises(TeacherError, match="odd: unknown layer type Unknown"):
+    with pytest.raises(TeacherError, match="odd: no kernel: it holds vectors"):
         profile(toys.fill(model), np.ones((2, 3), "float32"))
 
 

@@ -240,6 +240,7 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], str]] = {
     ),
     "no head to be found": (lambda: ending(gated), "probabilities.*head="),
     "a subclassed model": (lambda: toys.fill(_built(Unseen())), "subclassed.*functional"),
+    "a subclassed model that ends plainly": (toys.build_subclassed, "subclassed.*functional"),
 }
 
 
@@ -300,3 +301,60 @@ def test_names_of_the_teachers_own_layers_are_not_taken() -> None:
     names = ["head", "pooled_features", "probabilities", "pooled_features_2", "head_2"]
     assert [layer.name for layer in student.layers][1:] == names
     assert student.output_shape == (None, 2)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_on_a_language_model_stands_on_its_states_and_not_on_scores_of_tokens(tied: bool) -> None:
+    x = keras.Input((5,), dtype="int32")
+    table = kl.ReversibleEmbedding(11, 6, tie_weights=tied, name="table")
+    h = kl.Dense(6, activation="relu", name="hidden")(table(x))
+    model = toys.fill(keras.Model(x, table(h, reverse=True)))
+    tokens = np.random.default_rng(0).integers(0, 11, (4, 5), dtype="int32")
+    student = RelevantSlicer(model, keep_ratio=1.0).apply(tokens, num_classes=2, verbose=False)
+    head = student.get_layer("head")
+    assert tuple(head.kernel.shape) == (6, 2)
+    states = toys.run(model.get_layer("hidden"), toys.run(table, tokens)).mean(axis=1)
+    np.testing.assert_allclose(toys.numpy(student(tokens)), toys.run(head, states), atol=1e-6)
+
+
+def test_a_head_on_a_pooled_output_has_a_name_of_its_own() -> None:
+    """What makes that output, as a tanh of the first token's state, looks like a head and stays."""
+    x = keras.Input((4, 6))
+    states = kl.Dense(6, activation="relu", name="hidden")(x)
+    pooled = kl.Dense(5, activation="tanh", name="pooled_dense")(states[:, 0])
+    model = toys.fill(keras.Model(x, {"sequence_output": states, "pooled_output": pooled}))
+    data = np.random.default_rng(0).normal(size=(6, 4, 6)).astype("float32")
+    student = RelevantSlicer(model, keep_ratio=0.9).apply(data, num_classes=2, verbose=False)
+    assert tuple(student.get_layer("head").kernel.shape) == (5, 2)
+    assert tuple(student(data).shape) == (6, 2)
+
+
+class OwnConfiguration(keras.Model):
+    """A functional model of a class that does not write its layers down, as KerasHub's backbones are."""
+
+    def __init__(self, units: int = 8, **kwargs: Any) -> None:
+        x = keras.Input((6,))
+        h = kl.Dense(units, activation="relu", name="hidden")(x)
+        super().__init__(inputs=x, outputs=kl.Dense(4, name="fc")(h), **kwargs)
+        self.units = units
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "units": self.units}
+
+
+def test_a_head_that_its_configuration_does_not_show_is_cut_off() -> None:
+    model = toys.fill(OwnConfiguration(name="own"))
+    new = RelevantSlicer(model, keep_ratio=1.0).apply(X, num_classes=2, verbose=False)
+    assert tuple(new.get_layer("fc").kernel.shape) == (8, 2)
+    states = toys.run(model.get_layer("hidden"), X)
+    np.testing.assert_allclose(toys.numpy(new(X)), toys.run(new.get_layer("fc"), states), atol=1e-6)
+
+
+def test_features_of_a_model_that_takes_no_guessed_size_carry_a_head() -> None:
+    """Its reshape takes six steps; its input says any number."""
+    x = keras.Input((None, 2))
+    h = kl.ReLU()(kl.Dense(5, name="wide")(kl.Reshape((12,))(x)))
+    model = toys.fill(keras.Model(x, h))
+    data = np.random.default_rng(0).normal(size=(4, 6, 2)).astype("float32")
+    new = RelevantSlicer(model, keep_ratio=0.9).apply(data, num_classes=2, verbose=False)
+    assert tuple(new(data).shape) == (4, 2)

@@ -417,3 +417,27 @@ def test_trainable_flags_are_copied() -> None:
     student = RelevantSlicer(model, filters="conv2").apply(x)
     assert [layer.trainable for layer in student.layers] == [layer.trainable for layer in model.layers]
     assert not student.get_layer("conv1").trainable
+
+
+@keras.saving.register_keras_serializable("tests")
+class Prefixed(keras.Model):
+    """Names its layers after itself, where somebody gave it a name."""
+
+    def __init__(self, name: str | None = None) -> None:
+        prefix = "" if name is None else f"{name}_"
+        x = keras.Input((6,))
+        h = keras.layers.Dense(5, activation="relu", name=f"{prefix}hidden")(x)
+        super().__init__(inputs=x, outputs=keras.layers.Dense(3, name=f"{prefix}head")(h), name=name)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+def test_layers_that_are_named_after_the_model_have_the_teachers_names(tmp_path: Path) -> None:
+    model = toys.fill(Prefixed())
+    x = toys.normal(6)(np.random.default_rng(0), 8)
+    made = RelevantSlicer(model, keep_ratio=0.5).apply(x, verbose=False)
+    assert [layer.name for layer in made.layers[1:]] == ["hidden", "head"]
+    made.save(tmp_path / "student.keras")
+    loaded = keras.saving.load_model(tmp_path / "student.keras")
+    np.testing.assert_allclose(toys.numpy(loaded(x)), toys.numpy(made(x)), atol=1e-6)
