@@ -17,7 +17,7 @@ from keras_remos.models.kernels import (
     SEPARABLE_CONVOLUTIONS,
     TRANSPOSED_CONVOLUTIONS,
 )
-from keras_remos.models.layers import find_sliceable
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.slicing import student as students
 from keras_remos.slicing.scores import Scope

@@ -10,9 +10,10 @@ from typing import Any
 import keras
 
 from keras_remos.errors import TeacherError
-from keras_remos.models.layers import find_sliceable, symbolic_inputs
+from keras_remos.models.layers import symbolic_inputs
 from keras_remos.models.loading import check_model
 from keras_remos.models.reading_plan import plan_readings
+from keras_remos.models.sliceable import find_sliceable
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,6 +12,7 @@ from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
 from keras_remos.models.ends import applies_softmax
 from keras_remos.models.gradients import compiled
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.models.taps import layer_at
 from keras_remos.models.trace import Call, Pass, Passing, Trace, trace_pass
 
@@ -178,7 +179,7 @@ class Forward:
             raise _needs_example(model, "traced", error) from error
         self.heads = heads_in(model, seen, self.paths, head)
         seen = seen.in_sight()
-        self.trace = Trace(seen, {id(found.layer): found for found in kinds.find_sliceable(model)[0]})
+        self.trace = Trace(seen, {id(found.layer): found for found in find_sliceable(model)[0]})
         head_at = next(
             (index for index, call in enumerate(seen.calls) if self.paths[id(call.layer)] in self.heads),
             len(seen.calls),

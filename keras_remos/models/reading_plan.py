@@ -11,6 +11,7 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.heads import heads_in
 from keras_remos.models.kernels import SliceableLayer, Tensor
 from keras_remos.models.placement import NeuronSite, Reading, place_readings
+from keras_remos.models.sliceable import find_sliceable, what_it_holds, wide_variables
 from keras_remos.models.trace import Call, Pass, Trace, trace_pass
 
 
@@ -88,7 +89,7 @@ def plan_readings(
             f"Model {model.name!r} has no weights yet: it has not been built. Call it once on a batch of data "
             "(or give it an Input layer) before slicing it."
         )
-    sliceable, skipped = kinds.find_sliceable(model)
+    sliceable, skipped = find_sliceable(model)
     by_layer = {id(found.layer): found for found in sliceable}
     paths = {
         id(layer): path
@@ -141,8 +142,8 @@ def plan_readings(
 
 def _role(call: Call, seen: Pass, reason: str) -> str | None:
     """What the weights of a layer are that is of no kind that is known, by one of its calls; `None` if that is open."""
-    tables = kinds.wide_variables(call.layer)
-    if not tables or reason != kinds.what_it_holds(call.layer):
+    tables = wide_variables(call.layer)
+    if not tables or reason != what_it_holds(call.layer):
         return None
     inputs = {tensor.key for tensor in seen.inputs}
     if not inputs & seen.upstream([call.outputs.key]):

@@ -17,9 +17,9 @@ from keras_remos.models.filters import Filters, as_filter
 from keras_remos.models.fingerprint import check_fingerprint
 from keras_remos.models.inputs import runs_on_tokens
 from keras_remos.models.kernels import Kernel, SliceableLayer
-from keras_remos.models.layers import find_sliceable
 from keras_remos.models.loading import check_model
 from keras_remos.models.placement import NeuronSite
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.models.tokenizers import special_tokens
 from keras_remos.saving import versions
 from keras_remos.slicing import student

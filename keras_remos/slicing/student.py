@@ -19,6 +19,7 @@ from keras_remos.models.adapters import MERGE, copy_strength, has_adapter, witho
 from keras_remos.models.ends import without_compilation
 from keras_remos.models.kernels import Kernel, SliceableLayer, Tensor
 from keras_remos.models.origin import Origin, missing_objects, remember, where_from
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.models.tokenizers import unknown_token
 from keras_remos.slicing import new_head
 from keras_remos.slicing.new_head import check_num_classes
@@ -76,7 +77,7 @@ def build(
     student = teacher if in_place else _copy(teacher, heads, num_classes, seed)
     kernels = {
         f"{found.path}/{kernel.name}": (found, kernel)
-        for found in kinds.find_sliceable(student)[0]
+        for found in find_sliceable(student)[0]
         for kernel in found.weights
     }
     unknown = unknown_token(teacher)
@@ -156,7 +157,7 @@ def from_scratch(
     with _seeded(seed):
         student, replaced = _twin(teacher, heads, num_classes)
     _transfer(teacher, student, without=tuple(learned))
-    kernels = [kernel for found in kinds.find_sliceable(student)[0] for kernel in found.weights]
+    kernels = [kernel for found in find_sliceable(student)[0] for kernel in found.weights]
     for number, kernel in enumerate(kernels):
         # Also where the architecture names a seed: another seed of ours has to give another student.
         mixed = int(np.random.default_rng([seed, number]).integers(2**31))

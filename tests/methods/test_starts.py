@@ -10,7 +10,8 @@ from tiny import X, make, same, teacher
 
 from keras_remos import RelevantSlicer
 from keras_remos.methods import METHODS, Recipe
-from keras_remos.models.layers import find_sliceable, weight_holders
+from keras_remos.models.layers import weight_holders
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.slicing.student import build, from_scratch
 
 

@@ -14,7 +14,8 @@ from toy_layers import LAYER_TOYS
 
 from keras_remos import TeacherError, profile
 from keras_remos.models.kernels import describe
-from keras_remos.models.layers import VECTORS, find_sliceable, walk, weight_holders
+from keras_remos.models.layers import walk, weight_holders
+from keras_remos.models.sliceable import VECTORS, find_sliceable
 
 
 def skipped(model: keras.Model, x: Any, **options: Any) -> dict[str, str]:

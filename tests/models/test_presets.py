@@ -15,7 +15,7 @@ from keras_remos import load_teacher
 from keras_remos.errors import TeacherError
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.hub import preset_names
-from keras_remos.models.layers import find_sliceable
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.slicing import student as students
 
 PRESET = "bert_tiny_en_uncased"

@@ -11,7 +11,8 @@ import toys
 from keras import layers as kl
 
 from keras_remos import RelevantSlice, RelevantSlicer
-from keras_remos.models.layers import find_sliceable, walk
+from keras_remos.models.layers import walk
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.slicing.student import build
 
 RNG = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from keras_remos import (
     profile,
     saving,
 )
-from keras_remos.models.layers import find_sliceable
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.saving import read_archive, write_archive
 from keras_remos.slicing.ranking import CoveredKernel
 

@@ -13,7 +13,8 @@ import toys
 from keras import layers as kl
 
 from keras_remos import PRESETS, RelevantSlice, RelevantSlicer, StudentError
-from keras_remos.models.layers import find_sliceable, own_variables, weight_holders
+from keras_remos.models.layers import own_variables, weight_holders
+from keras_remos.models.sliceable import find_sliceable
 
 # What Keras can copy, with the head's path. The tied toy has no head.
 COPIED = [

@@ -25,7 +25,8 @@ from specimen import SAMPLES, Specimen
 
 from keras_remos import RelevantSlice, RelevantSlicer
 from keras_remos.errors import RemosError, StudentError
-from keras_remos.models.layers import find_sliceable, own_variables, weight_holders
+from keras_remos.models.layers import own_variables, weight_holders
+from keras_remos.models.sliceable import find_sliceable
 
 HERE = Path(__file__).parent
 GROUPS: dict[str, list[Specimen]] = {"keras.applications": applications.SPECIMENS, "own": own_models.SPECIMENS}
