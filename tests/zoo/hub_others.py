@@ -295,7 +295,7 @@ def build_task(name: str) -> Callable[[], keras.Model]:
 
 def reader() -> keras.Model:
     """It asks its preprocessor for the tokens to begin and to end with."""
-    preprocessor = models.PARSeqCausalLMPreprocessor(models.PARSeqTokenizer())
+    preprocessor = models.PARSeqCausalLMPreprocessor(tokenizer=models.PARSeqTokenizer())
     return models.PARSeqCausalLM(preprocessor, backbone("PARSeqBackbone"))
 
 

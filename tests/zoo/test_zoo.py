@@ -240,9 +240,10 @@ def test_students_predict_the_same_without_keras_remos(collection: Collection) -
     for row in collection.rows.values():
         wrong = complaints.get(row.get("folder"), "")
         if wrong:
-            row["result"] = f"reloaded: {wrong}"
+            row["result"] = f"cannot be opened: {wrong}"
     assert complaints, "no student was saved"
-    assert {row["name"]: row["result"] for row in collection.rows.values() if row["result"][:8] == "reloaded"} == {}
+    found = {row["name"]: row["result"] for row in collection.rows.values()}
+    assert {name: result for name, result in found.items() if result.startswith("cannot be opened")} == {}
 
 
 @pytest.mark.skipif("KerasHub, text" not in GROUPS, reason="KerasHub is not installed")
@@ -262,4 +263,6 @@ def test_every_class_of_keras_hub_is_in_the_zoo() -> None:
         for specimens in GROUPS.values()
         for specimen in specimens
     }
-    assert sorted(found.__name__ for found in public - bases - here) == []
+    # Encoders that are in the zoo as parts of other models.
+    parts = {found for found in public if found.__name__.endswith(("TextEncoder", "VisionEncoder", "AudioEncoder"))}
+    assert sorted(found.__name__ for found in public - bases - here - parts) == []
