@@ -211,6 +211,11 @@ def is_built(model: keras.Layer) -> bool:
     return bool(model.built and model.weights)
 
 
+def is_plain(model: keras.Model) -> bool:
+    """Whether a model is a functional or sequential one of no class of its own: made of layers that can be saved."""
+    return type(model) in (Functional, keras.Sequential)
+
+
 def symbolic_inputs(model: keras.Model) -> Any:
     """What a model takes, as a structure of symbolic tensors; `None` if it was not built from some."""
     return _functional(model).input if getattr(model, "inputs", None) else None

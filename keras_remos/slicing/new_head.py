@@ -8,6 +8,7 @@ and whatever stood behind the old head is left behind with it.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from keras_remos.models import ends
 from keras_remos.models import layers as kinds
 from keras_remos.models.heads import returns_probabilities
 from keras_remos.models.kernels import Tensor, reinitialize
+from keras_remos.models.origin import where_from
 
 POOLING = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
 NAME_IT = "Name the layer that the new head is to take the place of: `head='path/of/layer'`."
@@ -118,7 +120,30 @@ def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed:
         dtype="float32" if halved else features.dtype,
         name=_unused(heads[0].rpartition("/")[2].partition("#")[0] if heads else "head", student, heads),
     )
-    return keras.Model(kinds.symbolic_inputs(student), head(features), name=student.name)
+    made = keras.Model(kinds.symbolic_inputs(student), head(features), name=student.name)
+    if not kinds.is_plain(student):
+        _warn_unless_saved(made, student)
+    return made
+
+
+def _warn_unless_saved(made: keras.Model, student: keras.Model) -> None:
+    """Says so, before anything is trained, if Keras cannot write such a student to a file and open that again.
+
+    Layers of a class that describes itself as a whole need not be able to do so one by one.
+    """
+    try:
+        config = keras.saving.serialize_keras_object(made)
+        keras.saving.deserialize_keras_object(
+            config, custom_objects=dict(where_from(student).custom_objects), safe_mode=False
+        )
+    except Exception as error:  # whatever a class's own layers raise
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        warnings.warn(
+            f"Keras cannot save {type(student).__name__} {student.name!r} with a new head as a file that it opens "
+            f"again: {reason[:200]} The student can be trained and used in this process, and its weights be saved "
+            "(`save_weights`). For a file, slice a classifier of that model's library, which brings its own head.",
+            stacklevel=2,
+        )
 
 
 def _unused(name: str, student: keras.Model, replaced: Sequence[str] = ()) -> str:

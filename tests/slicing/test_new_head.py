@@ -358,3 +358,34 @@ def test_features_of_a_model_that_takes_no_guessed_size_carry_a_head() -> None:
     data = np.random.default_rng(0).normal(size=(4, 6, 2)).astype("float32")
     new = RelevantSlicer(model, keep_ratio=0.9).apply(data, num_classes=2, verbose=False)
     assert tuple(new(data).shape) == (4, 2)
+
+
+@keras.saving.register_keras_serializable("new_head")
+class Whole(keras.Model):
+    """Describes itself as a whole: its inner layer, as some of KerasHub's, cannot be made from its configuration."""
+
+    def __init__(self, width: int, saves: bool = False, **options: Any) -> None:
+        class Own(keras.layers.Dense):
+            def get_config(self) -> Any:
+                if not saves:
+                    raise NotImplementedError("no configuration of its own")
+                return super().get_config()
+
+        if saves:
+            keras.saving.register_keras_serializable("new_head")(Own)
+        x = keras.Input((4,))
+        super().__init__(x, Own(width, activation="relu", name="own")(x), **options)
+        self.options = {"width": width, "saves": saves}
+
+    def get_config(self) -> Any:
+        return {"name": self.name, **self.options}
+
+
+def test_a_student_that_keras_cannot_save_is_named_before_it_is_trained() -> None:
+    teacher = toys.fill(Whole(6, name="whole"))
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    with pytest.warns(UserWarning, match="cannot save Whole 'whole' with a new head.*no configuration of its own"):
+        student = RelevantSlicer(teacher).apply(x, num_classes=2, verbose=False)
+    assert student(x).shape == (5, 2)
+    # A warning would be an error.
+    RelevantSlicer(toys.fill(Whole(6, saves=True))).apply(x, num_classes=2, verbose=False)
