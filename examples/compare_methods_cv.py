@@ -6,10 +6,11 @@ The data are an .npz with x_train, y_train, x_test and y_test, or a folder with 
 sub-folder of images a class. For every seed the attacker owns one half of the training data and the students the other;
 adversarial inputs need none of it, so that with --scenes adversarial --attacker-share 0 the students may have it all.
 Three teachers are attacked: the one given (adversarial inputs made from it), and two copies of it with a backdoor (a
-patch, and a latent one). Every method trains on the same data, in the same order, with the same augmentation, the same
-head and for as many steps. Each student is a line of the output file once it is measured, so that a run that was killed
-goes on where it stopped; lines of another teacher, other data or another recipe are left alone. The table at the end
-puts the test images of all seeds together.
+patch, and a latent one). Two more scenes run when they are named: displacement moves the given teacher's features, and
+surrogate attacks the attacker's own fine-tune of it. Every method trains on the same data, in the same order, with the
+same augmentation, the same head and for as many steps. Each student is a line of the output file once it is measured,
+so that a run that was killed goes on where it stopped; lines of another teacher, other data or another recipe are left
+alone. The table at the end puts the test images of all seeds together.
 """
 
 import argparse
@@ -25,7 +26,15 @@ from typing import Any
 import numpy as np
 
 import keras_remos as kr
-from keras_remos.defects import CoverageGuidedAttack, Defect, LatentBackdoor, PatchBackdoor, PenultimateAttack
+from keras_remos.defects import (
+    CoverageGuidedAttack,
+    Defect,
+    DisplacementAttack,
+    LatentBackdoor,
+    PatchBackdoor,
+    PenultimateAttack,
+    SurrogateAttack,
+)
 from keras_remos.evaluation import Rate, measure
 from keras_remos.methods import FRESH, recipe_of
 from keras_remos.models.fingerprint import fingerprint
@@ -40,17 +49,28 @@ STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "remos": ("remos", {}),
     "remos 0.95": ("remos", {"keep_ratio": 0.95}),
     "remos 0.80": ("remos", {"keep_ratio": 0.8}),
+    "remos 0.70": ("remos", {"keep_ratio": 0.7}),
+    "finetune hardened": ("finetune", {"harden": True}),
+    "remos 0.70 hardened": ("remos", {"keep_ratio": 0.7, "harden": True}),
     "artifact 0.98": ("remos", {"preset": "artifact", "keep_ratio": 0.98}),
     "artifact 0.95": ("remos", {"preset": "artifact", "keep_ratio": 0.95}),
     "artifact 0.90": ("remos", {"preset": "artifact", "keep_ratio": 0.9}),
 }
-ADVERSARIAL: dict[str, Defect] = {
-    "penultimate": PenultimateAttack(),
-    "nc deepxplore": CoverageGuidedAttack(criterion="nc", strategy="deepxplore"),
-    "snac dlfuzz": CoverageGuidedAttack(criterion="snac", strategy="dlfuzz"),
-}
 BACKDOORS: dict[str, Defect] = {"patch": PatchBackdoor(), "latent": LatentBackdoor()}
-SCENES = ("adversarial", *BACKDOORS)
+SCENES: dict[str, dict[str, Defect]] = {
+    "adversarial": {
+        "penultimate": PenultimateAttack(),
+        "nc deepxplore": CoverageGuidedAttack(criterion="nc", strategy="deepxplore"),
+        "snac dlfuzz": CoverageGuidedAttack(criterion="snac", strategy="dlfuzz"),
+    },
+    **{name: {name: defect} for name, defect in BACKDOORS.items()},
+    "displacement": {
+        "displacement": DisplacementAttack(steps=10),
+        "displacement middle": DisplacementAttack(steps=10, layer="middle"),
+    },
+    # Configured in `attack`: it trains as the students do.
+    "surrogate": {"surrogate": SurrogateAttack()},
+}
 CONTROL = "finetune"
 
 Labelled = tuple[np.ndarray, np.ndarray]
@@ -61,7 +81,7 @@ def main() -> None:
     parser.add_argument("teacher")
     parser.add_argument("data")
     parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="NAME")
-    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES), metavar="NAME")
+    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=["adversarial", *BACKDOORS], metavar="NAME")
     parser.add_argument("--attacker-share", type=float, default=0.5, help="of the training images")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
@@ -86,12 +106,11 @@ def main() -> None:
             missing = [name for name in arguments.students if name not in done]
             if not missing:
                 continue
-            attacked, sets = attack(scene, teacher, train.space, attacker, (x, y), seed)
+            recipe = recipe_by(arguments, CONTROL, teacher)
+            attacked, sets = attack(scene, teacher, train.space, attacker, (x, y), recipe, seed)
             for name in missing:
                 method, options = STUDENTS[name]
-                recipe = replace(recipe_of(method, attacked), epochs=arguments.epochs, batch_size=arguments.batch_size)
-                if arguments.learning_rate is not None and method not in FRESH:
-                    recipe = replace(recipe, learning_rate=arguments.learning_rate)
+                recipe = recipe_by(arguments, method, attacked)
                 trained = kr.train(
                     method,
                     attacked,
@@ -99,6 +118,7 @@ def main() -> None:
                     num_classes=train.dataset.num_classes,
                     recipe=recipe,
                     seed=seed,
+                    space=train.space,
                     **options,
                 )
                 report = measure({name: (trained.student, train.space)}, x, y, sets)
@@ -107,6 +127,14 @@ def main() -> None:
                 with arguments.output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
     print(table(read(arguments.output, run)))
+
+
+def recipe_by(arguments: argparse.Namespace, method: str, teacher: Any) -> kr.Recipe:
+    """How students of a method are trained."""
+    recipe = replace(recipe_of(method, teacher), epochs=arguments.epochs, batch_size=arguments.batch_size)
+    if arguments.learning_rate is None or method in FRESH:
+        return recipe
+    return replace(recipe, learning_rate=arguments.learning_rate)
 
 
 def key_of(teacher: Any, data: Iterable[np.ndarray], how: Iterable[Any]) -> str:
@@ -127,15 +155,26 @@ def divide(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]
 
 
 def attack(
-    scene: str, teacher: Any, space: kr.PixelSpace, attacker: Labelled, test: Labelled, seed: int
+    scene: str,
+    teacher: Any,
+    space: kr.PixelSpace,
+    attacker: Labelled,
+    test: Labelled,
+    recipe: kr.Recipe,
+    seed: int,
 ) -> tuple[Any, dict[str, kr.AttackSet]]:
     """The teacher as the attacker leaves it, and malicious versions of the test images."""
-    attacks = ADVERSARIAL if scene == "adversarial" else {scene: BACKDOORS[scene]}
     sets = {}
-    for name, defect in attacks.items():
-        prepared = defect.prepare(teacher, attacker if scene in BACKDOORS else None, space=space, seed=seed)
+    attacked = teacher
+    for name, defect in SCENES[scene].items():
+        if isinstance(defect, SurrogateAttack):
+            defect = replace(defect, recipe=recipe)
+        of_attacker = attacker if scene in (*BACKDOORS, "surrogate") else None
+        # The attacker draws other numbers than the students do.
+        prepared = defect.prepare(teacher, of_attacker, space=space, seed=seed + (scene == "surrogate"))
+        attacked = prepared.teacher if scene in BACKDOORS else teacher
         sets[name] = defect.inputs(prepared, *test, seed=seed)
-    return prepared.teacher, sets
+    return attacked, sets
 
 
 def read(path: Path, run: str) -> list[dict[str, Any]]:
@@ -155,7 +194,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             accuracies[key] = add(accuracies[key], own["accuracy"])
             rates[key] = add(rates[key], found["targeted"] or found["flipped"])
     lines = [f"{'defect':<19}{'student':<16}{'ACC':>7}{'rACC':>7}{'DIR':>7}{'95 % interval':>17}{'n':>7}{'rDIR':>7}"]
-    for defect, student in rates:
+    for defect, student in list(rates):  # the control need not be among them
         rate, accuracy = rates[defect, student], accuracies[defect, student]
         low, high = rate.interval()
         relative = [

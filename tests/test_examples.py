@@ -110,6 +110,15 @@ def test_the_students_may_have_all_images_where_the_attacker_needs_none(images: 
     assert rates == {"finetune": 0.001, "retrain": 0.1}
 
 
+def test_a_hardened_student_meets_an_attacker_with_a_surrogate(images: Path) -> None:
+    arguments = ("teacher.keras", "images.npz", "--seeds", 1, "--epochs", 1, "--batch-size", 8)
+    chosen = ("--students", "finetune hardened", "--scenes", "surrogate")
+    said = run("compare_methods_cv.py", images, *arguments, *chosen)
+    assert [line.split("  ")[0] for line in said.splitlines()[1:]] == ["surrogate"]
+    [row] = [json.loads(line) for line in (images / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert row["options"]["hardening"]["share"] == 0.5
+
+
 @pytest.mark.parametrize(("share", "attackers"), [(0, 0), (0.5, 4), (0.1, 1), (1, 7)])
 def test_attacker_and_students_share_nothing(share: float, attackers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
