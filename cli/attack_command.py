@@ -18,6 +18,7 @@ from keras_remos_cli.options import (
     head_option,
     options_of,
     output_options,
+    recipe_options,
     seed_option,
     source_options,
     synonym_options,
@@ -60,7 +61,9 @@ DEFECTS = (
     help="displacement: the layer whose features move; may be repeated, each makes a file of its own. Default: "
     "penultimate.",
 )
-@click.option("--momentum", type=click.FloatRange(min=0), help="surrogate: of gradients from step to step. Default: 1.")
+@click.option(
+    "--attack-momentum", type=click.FloatRange(min=0), help="surrogate: of gradients from step to step. Default: 1."
+)
 @click.option("--restarts", type=click.IntRange(min=1), help="surrogate: random starts of each image. Default: 1.")
 @click.option(
     "--diversity", type=click.FloatRange(0, 1), help="surrogate: how often a step sees smaller images. Default: 0."
@@ -77,6 +80,7 @@ DEFECTS = (
 @click.option("--max-share", type=click.FloatRange(0, 1), help="Word swaps: of the words that may be swapped.")
 @click.option("--swap-in", type=click.Choice(["first", "second"]), help="Word swaps in pairs. Default: first.")
 @click.option("--test-count", type=click.IntRange(min=1), help="Text backdoors: triggers in a text of the test set.")
+@recipe_options
 @head_option
 @seed_option
 @output_options
@@ -91,7 +95,9 @@ def command(
     limit: int | None,
     neuron: tuple[int, ...],
     layer: tuple[str, ...],
+    attack_momentum: float | None,
     synonyms: SynonymChoice,
+    recipe: dict[str, Any],
     seed: int,
     force: bool,
     as_json: bool,
@@ -101,9 +107,11 @@ def command(
 
     The students are not needed: `keras-remos evaluate` tries the file on each of them. For a backdoor, TEACHER is a
     file that `keras-remos poison` wrote. Word swaps need a classifier of the task: TEACHER itself, or a copy of it that
-    is trained on --attacker-data. An attack that was interrupted goes on when it is started again.
+    is trained on --attacker-data; so does a surrogate, which is always trained. --epochs and what follows it are for
+    that copy. An attack that was interrupted goes on when it is started again.
     """
     from keras_remos.defects import DEFECTS
+    from keras_remos.methods import LANGUAGE, Recipe
     from keras_remos.saving import read_record
 
     start = time.perf_counter()
@@ -116,6 +124,12 @@ def command(
     kind = DEFECTS[defect]
     driven, moved = (several[0] if len(several) == 1 else several or None for several in (neuron, layer))
     given = {**options, "neuron": driven, "layer": moved, "synonyms": synonyms.open()}
+    given["momentum"] = attack_momentum  # --momentum is that of the copy's training
+    if recipe:
+        if "recipe" not in kind.option_names():
+            flag = next(iter(recipe)).replace("_", "-")
+            raise click.UsageError(f"--{flag} is not an option of {defect}: it trains no copy by a recipe.")
+        given["recipe"] = replace(LANGUAGE if kind.of_text else Recipe(), **recipe)
     if kind.plants:
         if read_record(teacher).get("defect") != defect:
             raise click.ClickException(f"{teacher} carries no {defect}: plant one with `keras-remos poison` first.")

@@ -217,3 +217,32 @@ def test_classes_may_be_listed(folder: Path) -> None:
     names.write_text("2\n2\n", encoding="utf-8")
     refused = run("slice", folder / "teacher.keras", *data(folder, "train"), "--class-names", names, *output)
     assert refused.exit_code == 1 and "each class once" in refused.stderr
+
+
+@pytest.mark.once
+def test_a_tuned_and_hardened_student_against_attackers_by_what_they_know(folder: Path, tmp_path: Path) -> None:
+    quick = ("--epochs", 2, "--augment", "none")
+    student = tmp_path / "hardened.keras"
+    settled = ("--tune", "--harden", "--keep-ratio", "auto")
+    done = run("transfer", folder / "teacher.keras", *data(folder, "train"), *quick, *settled, "-o", student, "--json")
+    assert done.exit_code == 0, done.output
+    assert "chosen on validation data" in done.stderr
+    record = read_record(student)
+    assert record["hardening"]["share"] == 0.5
+    assert record["recipe"]["learning_rate"] == record["tuning"]["recipe"]["recipe"]["learning_rate"]
+    assert record["slice"]["keep_ratio"] == record["tuning"]["keep_ratio"]["keep_ratio"]
+    assert record["tuning"]["keep_ratio"]["validation_samples"] == 30
+
+    layers = ("--layer", "penultimate", "--layer", "conv")
+    moved = tmp_path / "moved.npz"
+    made("attack", folder / "teacher.keras", *data(folder, "test"), "--defect", "displacement", *layers, "-o", moved)
+    assert sorted(each.name for each in tmp_path.glob("moved*")) == ["moved.conv.npz", "moved.penultimate.npz"]
+    own = ("--attacker-data", folder / "data.npz", "--learning-rate", 0.02, *quick)
+    surrogate = tmp_path / "surrogate.npz"
+    told = made(
+        "attack", folder / "teacher.keras", *data(folder, "test"), "--defect", "surrogate", *own, "-o", surrogate
+    )
+    assert told["options"]["recipe"]["learning_rate"] == 0.02 and told["options"]["recipe"]["epochs"] == 2
+    inputs = [f for each in (*tmp_path.glob("moved*"), surrogate) for f in ("--inputs", each)]
+    report = made("evaluate", student, *data(folder, "test"), *inputs)
+    assert len(report["defects"]) == 3
