@@ -70,7 +70,7 @@ def _image_size(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 def share_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> float | str | None:
     """A share above 0, at most 1, or `auto`."""
-    return value if value in (None, "auto") else click.FloatRange(0, 1, min_open=True).convert(value, param, ctx)
+    return value if value in (None, "auto") else click.FloatRange(0, 1, min_open=True)(value, param, ctx)
 
 
 # What names a published model is no path, and is not to be taken for one: `hf://` has two slashes.
