@@ -30,6 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return pages.users_folder(tmp_path, monkeypatch)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("page", WITH_SCRIPTS)
 def test_the_scripts_run_as_they_stand(page: str, here: Path) -> None:
     scripts = [block for block in blocks(page, "python") if block.needs != TEXTS]

@@ -42,6 +42,7 @@ def test_it_leads_to_every_page_but_the_reference() -> None:
     assert {ROOT / page for page in PAGES if "/api/" not in page} <= reached | {ROOT / "README.md", DOCS / "index.md"}
 
 
+@pytest.mark.once
 def test_the_example_runs_as_it_stands(here: Path) -> None:
     example = ROOT / "examples" / "slice_and_fine_tune.py"
     command = [sys.executable, str(example), "teacher.keras", "dogs", "dogs", "tuned.keras", "--epochs", "1"]

@@ -137,6 +137,7 @@ def test_families_by_name(name, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("family", "options"),
     [

@@ -89,6 +89,7 @@ def test_without_a_share_it_is_training_as_it_was() -> None:
     assert {attack["defect"] for attack in half.options["hardening"]["attacks"]} == {"displacement", "penultimate"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_on_twins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
@@ -107,6 +108,7 @@ def test_every_method_trains_on_twins(name: str, monkeypatch: pytest.MonkeyPatch
     assert set(shown) == {6}
 
 
+@pytest.mark.once
 def test_a_run_that_was_killed_goes_on(tmp_path: Any) -> None:
     model = teacher()
     options = {"recipe": RECIPE, "harden": True, "space": SPACE, "verbose": False}

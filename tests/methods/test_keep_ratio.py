@@ -42,6 +42,7 @@ def search(accuracy: Callable[[float], float], **options: Any) -> Any:
         return tune_keep_ratio(TEACHER, (X, Y), recipe=Recipe(epochs=30), verbose=False, **options)
 
 
+@pytest.mark.once
 def test_where_accuracy_falls_at_a_known_share_that_is_found() -> None:
     found = search(lambda kept: 0.8 if kept >= 0.7 else 0.6)
     assert found.keep_ratio == 0.7
@@ -54,6 +55,7 @@ def test_where_accuracy_falls_at_a_known_share_that_is_found() -> None:
     assert "<- chosen" in found.summary().splitlines()[3]
 
 
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore:.*validation samples tell")
 def test_what_a_slice_may_cost() -> None:
     falling = {1.0: 0.8, 0.9: 0.795, 0.8: 0.785, 0.7: 0.77}
@@ -68,6 +70,7 @@ def test_what_a_slice_may_cost() -> None:
     assert search(lambda kept: 0.9 if kept < 1 else 0.8, **shares).keep_ratio == 0.7
 
 
+@pytest.mark.once
 def test_it_costs_what_it_may() -> None:
     with students(lambda kept: 0.8) as seen:
         tune_keep_ratio(TEACHER, (X, Y), recipe=Recipe(epochs=30), budget=4, verbose=False)
@@ -79,6 +82,7 @@ def test_it_costs_what_it_may() -> None:
     assert seen == [(1.0, 30, N, 50), (0.5, 30, N, 50)]
 
 
+@pytest.mark.once
 def test_too_few_samples_to_tell_are_named() -> None:
     def differ(kept: float) -> float:
         return 0.8 if kept in (1.0, 0.9) else 0.6
@@ -106,6 +110,7 @@ def test_real_students() -> None:
     assert found.keep_ratio in (0.5, 0.9, 1.0) and found.fine_tuned > 0.8
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "options", [{"ratios": ()}, {"ratios": (0.5, 1.5)}, {"ratios": (0,)}, {"budget": 0}, {"tolerance": -0.1}]
 )
@@ -114,6 +119,7 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
         tune_keep_ratio(TEACHER, (X, Y), verbose=False, **options)
 
 
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore:.*validation samples tell")
 def test_a_student_with_the_share_that_was_found() -> None:
     y = np.arange(60) % 3
@@ -129,6 +135,7 @@ def test_a_student_with_the_share_that_was_found() -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.once
 def test_auto_is_the_only_word() -> None:
     with pytest.raises(RemosError, match="keep_ratio"):
         Remos(keep_ratio="most")  # type: ignore[arg-type]

@@ -66,6 +66,7 @@ def tuned(accuracy: Callable[[Recipe], float], **options: Any) -> Any:
     return tune_recipe(method, TEACHER, (X, Y), recipe=recipe, verbose=False, **options), method
 
 
+@pytest.mark.once
 def test_the_best_rate_is_found_and_what_was_tried_is_told() -> None:
     by_rate = dict(zip(RATES, (0.5, 0.6, 0.8, 0.6, 0.5), strict=True))
     tuning, method = tuned(lambda recipe: by_rate[recipe.learning_rate])
@@ -84,6 +85,7 @@ def test_the_best_rate_is_found_and_what_was_tried_is_told() -> None:
     assert all(len(samples) == 400 for _, _, samples in method.seen)
 
 
+@pytest.mark.once
 def test_within_one_standard_error_the_highest_rate_wins() -> None:
     # Of 100 samples, near .8: one standard error is .04.
     near = dict(zip(RATES, (0.2, 0.2, 0.8, 0.78, 0.3), strict=True))
@@ -92,12 +94,14 @@ def test_within_one_standard_error_the_highest_rate_wins() -> None:
     assert tuned(lambda recipe: far[recipe.learning_rate])[0].recipe.learning_rate == 0.02
 
 
+@pytest.mark.once
 def test_the_longest_comes_before_the_highest_rate() -> None:
     grid = {"epochs": (50, 100), "learning_rate": (0.02,)}
     assert tuned(lambda recipe: 0.8, grid=grid)[0].recipe.epochs == 100
     assert tuned(lambda recipe: 0.9 if recipe.epochs == 50 else 0.5, grid=grid)[0].recipe.epochs == 50
 
 
+@pytest.mark.once
 def test_what_diverges_is_out_and_if_all_do_it_says_so() -> None:
     tuning, _ = tuned(lambda recipe: np.nan if recipe.learning_rate > 0.01 else 0.6)
     assert tuning.recipe.learning_rate == 0.01
@@ -106,6 +110,7 @@ def test_what_diverges_is_out_and_if_all_do_it_says_so() -> None:
         tuned(lambda recipe: np.nan)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("candidates", range(1, 12))
 @pytest.mark.parametrize("budget", [1, 2, 3.5, 4, 12])
 def test_it_costs_what_it_may(candidates: int, budget: float) -> None:
@@ -121,6 +126,7 @@ def test_it_costs_what_it_may(candidates: int, budget: float) -> None:
         assert plan[-1][0] == 1
 
 
+@pytest.mark.once
 def test_with_validation_data_all_else_is_trained_on() -> None:
     method = Known(accuracy=lambda recipe: 0.7)
     validation = X[:50], Y[:50]
@@ -144,6 +150,7 @@ def test_a_real_method_is_tuned() -> None:
     assert trained.last["accuracy"] > 0.9
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -158,11 +165,13 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(options: dict
         tune_recipe(METHODS["finetune"](), TEACHER, (X, Y), verbose=False, **options)
 
 
+@pytest.mark.once
 def test_a_stream_needs_validation_data_of_its_own() -> None:
     with pytest.raises(DataError, match="Part the data yourself"):
         tune_recipe(METHODS["finetune"](), TEACHER, iter([(X, Y)]), num_classes=2, verbose=False)
 
 
+@pytest.mark.once
 def test_a_method_tunes_itself_and_says_how() -> None:
     """What is chosen trains the student, on all training data."""
     rng = np.random.default_rng(1)
