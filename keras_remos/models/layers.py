@@ -70,7 +70,8 @@ def walk(model: keras.Layer, *, into: Into = lambda layer: True) -> Iterator[tup
     """Yields `(path, layer)` for every layer below `model`, each once, parents first.
 
     The path is made of `lasting_name`s, so that it is the same however, wherever and how often the model was built; the
-    second of two siblings with one name gets `#2`. (Keras' own `layer.path` depends on how a model was built.)
+    second of two siblings with one name gets `#2`; see `inside` for a model in a model. (Keras' own `layer.path`
+    depends on how a model was built.)
 
     Args:
         model: The model.
@@ -82,7 +83,7 @@ def walk(model: keras.Layer, *, into: Into = lambda layer: True) -> Iterator[tup
         for path, child in children(parent, prefix, seen):
             yield path, child
             if into(child):
-                yield from below(child, f"{path}/")
+                yield from below(child, inside(child, path, parent, prefix))
 
     yield from below(model, "")
 
@@ -97,6 +98,16 @@ def children(parent: keras.Layer, prefix: str, seen: set[int]) -> Iterator[tuple
         name = lasting_name(child, parent)
         names[name] += 1
         yield prefix + (name if names[name] == 1 else f"{name}#{names[name]}"), child
+
+
+def inside(layer: keras.Layer, path: str, parent: keras.Layer, prefix: str) -> str:
+    """What the paths of the layers in a layer begin with.
+
+    A model that stands in another of its own name, as one that a new head was put on, lends its place to its layers:
+    they have the paths that they have in the model by itself.
+    """
+    stands_in = isinstance(layer, keras.Model) and isinstance(parent, keras.Model) and layer.name == parent.name
+    return prefix if stands_in else f"{path}/"
 
 
 def lasting_name(layer: keras.Layer, parent: keras.Layer) -> str:

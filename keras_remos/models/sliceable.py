@@ -11,6 +11,7 @@ from keras_remos.models.kernels import SliceableLayer, describe
 from keras_remos.models.layers import (
     NORMALIZATIONS,
     children,
+    inside,
     is_rematerialized,
     lasting_name,
     own_variables,
@@ -43,16 +44,17 @@ def find_sliceable(model: keras.Layer) -> tuple[list[SliceableLayer], list[tuple
                 skipped.extend(_beside(found))
             elif own_variables(layer):
                 skipped.append((path, _why_not(layer)))
+            below = inside(layer, path, parent, prefix)
             if out_of_sight is None:
-                sort(layer, f"{path}/")
+                sort(layer, below)
             else:
-                leave_whole(layer, f"{path}/", out_of_sight)
+                leave_whole(layer, below, out_of_sight)
 
     def leave_whole(parent: keras.Layer, prefix: str, reason: str) -> None:
         for path, layer in children(parent, prefix, seen):
             if reason and own_variables(layer):
                 skipped.append((path, reason))
-            leave_whole(layer, f"{path}/", reason)
+            leave_whole(layer, inside(layer, path, parent, prefix), reason)
 
     sort(model, "")
     return _without_tied(model, sliceable, skipped)

@@ -105,11 +105,34 @@ def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed:
                 f"Model {student.name!r} has several heads, which see different features ({', '.join(heads)}): none "
                 f"can take the place of all. {NAME_IT}"
             )
+    inputs = kinds.symbolic_inputs(student)
+    made = keras.Model(inputs, _head_on(features, student, heads, num_classes, seed), name=student.name)
+    if kinds.is_plain(student):
+        return made
+    reason = _why_not_saved(made, student)
+    whole = None if reason is None or heads else _whole(student)
+    if whole is not None:
+        around = keras.Model(inputs, _head_on(whole, student, heads, num_classes, seed), name=student.name)
+        if _why_not_saved(around, student) is None:
+            return around
+    if reason is not None:
+        warnings.warn(
+            f"Keras cannot save {type(student).__name__} {student.name!r} with a new head as a file that it opens "
+            f"again: {reason[:200]} The student can be trained and used in this process, and its weights be saved "
+            "(`save_weights`). For a file, slice a classifier of that model's library, which brings its own head.",
+            stacklevel=2,
+        )
+    return made
+
+
+def _head_on(
+    features: Tensor, student: keras.Model, heads: tuple[str, ...], num_classes: int, seed: int
+) -> keras.KerasTensor:
+    """A new head's output, on features that are pooled over positions if they have some."""
     if len(features.shape) in POOLING:
         data_format = "channels_first" if kinds.is_channels_first(student) else "channels_last"
-        features = POOLING[len(features.shape)](data_format=data_format, name=_unused("pooled_features", student))(
-            features
-        )
+        pooling = POOLING[len(features.shape)](data_format=data_format, name=_unused("pooled_features", student))
+        features = pooling(features)
     if len(features.shape) != 2:
         raise StudentError(f"Model {student.name!r} has features of shape {features.shape}: put a head on it yourself.")
     halved = keras.backend.standardize_dtype(features.dtype) in ("float16", "bfloat16")
@@ -120,30 +143,29 @@ def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed:
         dtype="float32" if halved else features.dtype,
         name=_unused(heads[0].rpartition("/")[2].partition("#")[0] if heads else "head", student, heads),
     )
-    made = keras.Model(kinds.symbolic_inputs(student), head(features), name=student.name)
-    if not kinds.is_plain(student):
-        _warn_unless_saved(made, student)
-    return made
+    return head(features)
 
 
-def _warn_unless_saved(made: keras.Model, student: keras.Model) -> None:
-    """Says so, before anything is trained, if Keras cannot write such a student to a file and open that again.
+def _whole(student: keras.Model) -> Tensor | None:
+    """The features of a student that is called as a whole, not opened; `None` if it does not return them.
 
-    Layers of a class that describes itself as a whole need not be able to do so one by one.
+    Layers of a class that describes itself as a whole need not be able to be saved one by one.
     """
+    if ends.before_token_scores(student) is not None:
+        return None
+    outputs = student(kinds.symbolic_inputs(student))
+    return outputs["pooled_output"] if isinstance(outputs, Mapping) else outputs
+
+
+def _why_not_saved(made: keras.Model, student: keras.Model) -> str | None:
+    """Why Keras cannot write a model to a file and open that again; `None` if it can, by all that the model shows."""
     try:
         config = keras.saving.serialize_keras_object(made)
-        keras.saving.deserialize_keras_object(
-            config, custom_objects=dict(where_from(student).custom_objects), safe_mode=False
-        )
+        known = {**where_from(student).custom_objects, type(student).__name__: type(student)}
+        keras.saving.deserialize_keras_object(config, custom_objects=known, safe_mode=False)
     except Exception as error:  # whatever a class's own layers raise
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        warnings.warn(
-            f"Keras cannot save {type(student).__name__} {student.name!r} with a new head as a file that it opens "
-            f"again: {reason[:200]} The student can be trained and used in this process, and its weights be saved "
-            "(`save_weights`). For a file, slice a classifier of that model's library, which brings its own head.",
-            stacklevel=2,
-        )
+        return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return None
 
 
 def _unused(name: str, student: keras.Model, replaced: Sequence[str] = ()) -> str:

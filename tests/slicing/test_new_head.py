@@ -1,6 +1,7 @@
 """A student's new head stands on the teacher's features, never on its class scores, and ends in one softmax."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,7 +12,9 @@ from keras import layers as kl
 from keras import ops
 
 from keras_remos import RelevantSlicer, StudentError
+from keras_remos.models.features import FeatureExtractor
 from keras_remos.models.heads import find_heads
+from keras_remos.models.layers import walk, weight_holders
 from keras_remos.slicing import student
 
 # Keras' own layer writes 1e-12 in half precision.
@@ -360,19 +363,18 @@ def test_features_of_a_model_that_takes_no_guessed_size_carry_a_head() -> None:
     assert tuple(new(data).shape) == (4, 2)
 
 
+class Own(keras.layers.Dense):
+    """As some of KerasHub's layers, it cannot be made from its own configuration."""
+
+    def get_config(self) -> Any:
+        raise NotImplementedError("no configuration of its own")
+
+
 @keras.saving.register_keras_serializable("new_head")
 class Whole(keras.Model):
-    """Describes itself as a whole: its inner layer, as some of KerasHub's, cannot be made from its configuration."""
+    """Describes itself as a whole, if it can at all."""
 
-    def __init__(self, width: int, saves: bool = False, **options: Any) -> None:
-        class Own(keras.layers.Dense):
-            def get_config(self) -> Any:
-                if not saves:
-                    raise NotImplementedError("no configuration of its own")
-                return super().get_config()
-
-        if saves:
-            keras.saving.register_keras_serializable("new_head")(Own)
+    def __init__(self, width: int, saves: bool = True, **options: Any) -> None:
         x = keras.Input((4,))
         super().__init__(x, Own(width, activation="relu", name="own")(x), **options)
         self.options = {"width": width, "saves": saves}
@@ -380,12 +382,40 @@ class Whole(keras.Model):
     def get_config(self) -> Any:
         return {"name": self.name, **self.options}
 
+    @classmethod
+    def from_config(cls, config: Any) -> Any:
+        if not config["saves"] and config["name"] != "teacher":
+            raise NotImplementedError("cannot be opened")
+        return cls(**config)
 
-def test_a_student_that_keras_cannot_save_is_named_before_it_is_trained() -> None:
+
+def test_a_model_whose_layers_cannot_be_saved_one_by_one_is_called_whole(tmp_path: Path) -> None:
     teacher = toys.fill(Whole(6, name="whole"))
     x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
-    with pytest.warns(UserWarning, match="cannot save Whole 'whole' with a new head.*no configuration of its own"):
-        student = RelevantSlicer(teacher).apply(x, num_classes=2, verbose=False)
+    slicer = RelevantSlicer(teacher, keep_ratio=0.5, preset="paper")
+    relevant = slicer.slice(slicer.profile(x, verbose=False))
+    assert list(relevant.masks) == ["own/kernel"]
+    made = relevant.apply(teacher, num_classes=2)
+    # The paths are the teacher's: what is looked for by them is found.
+    assert {"own", "head"} <= {path for path, _ in walk(made)}
+    kernel = toys.numpy(FeatureExtractor(made, ["own"])._tapped[0].kernel)
+    mask = relevant.masks["own/kernel"]
+    np.testing.assert_array_equal(kernel[mask], toys.numpy(teacher.get_layer("own").kernel)[mask])
+    assert (kernel[~mask] == 0).all() and (~mask).any()
+    made.save(tmp_path / "student.keras")
+    opened = keras.saving.load_model(tmp_path / "student.keras")
+    np.testing.assert_allclose(toys.numpy(opened(x)), toys.numpy(made(x)), atol=1e-6)
+    assert [path for path, _ in weight_holders(opened)] == [path for path, _ in weight_holders(made)] == ["own", "head"]
+    # A student may be a teacher.
+    again = RelevantSlicer(opened).apply(x, num_classes=3, verbose=False)
+    assert again(x).shape == (5, 3)
+
+
+def test_a_student_that_keras_cannot_save_is_named_before_it_is_trained() -> None:
+    teacher = toys.fill(Whole(6, saves=False, name="teacher"))
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_remos.slicing.new_head._whole", lambda student: None)
+        with pytest.warns(UserWarning, match="cannot save Whole 'teacher' with a new head.*no configuration"):
+            student = RelevantSlicer(teacher).apply(x, num_classes=2, verbose=False)
     assert student(x).shape == (5, 2)
-    # A warning would be an error.
-    RelevantSlicer(toys.fill(Whole(6, saves=True))).apply(x, num_classes=2, verbose=False)
