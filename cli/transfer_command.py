@@ -91,6 +91,8 @@ def command(
     check_outputs(("-o", output, ".keras"), force=force)
     if validation_split is not None and validation_data is None:
         raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
+    if tune and "learning_rate" in recipe:
+        raise click.UsageError("--tune and --learning-rate exclude each other.")
     chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))
     model = opening.open(teacher)
     matched = data.open(model)
@@ -104,6 +106,9 @@ def command(
         # Its classes are the training data's, in their order.
         other = replace(data, split=validation_split)
         validation = other.open_other(model, validation_data, matched.dataset.class_names).dataset
+    open_questions = tune + (options.get("keep_ratio") == "auto")
+    if open_questions:
+        note(f"Settling what is open takes about {4 * open_questions} trainings; the student's own comes after them.")
     trained = chosen.train(
         model,
         matched.dataset,

@@ -159,6 +159,9 @@ def test_an_audit_trains_its_control_and_its_floor_on_the_training_data(folder: 
         (["poison", "--rate", "1.5"], 1, "rate"),
         (["transfer", "--method", "finetune", "--keep-ratio", "0.5"], 2, "not an option of finetune"),
         (["transfer", "--momentum", "1"], 1, "momentum"),
+        (["transfer", "--tune", "--learning-rate", "0.1"], 2, "exclude each other"),
+        (["transfer", "--keep-ratio", "most"], 2, "most"),
+        (["transfer", "--keep-ratio", "0"], 2, "0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(folder: Path, arguments: list[str], code: int, message: str) -> None:
