@@ -162,18 +162,7 @@ class Dataset(keras.utils.PyDataset):
             A new `Dataset`; it shares the samples and the `skipped` list with this one.
         """
         before = self._transform
-        return Dataset(
-            self._reader,
-            self.labels,
-            kind=self.kind,
-            class_names=self.class_names,
-            batch_size=self.batch_size,
-            seed=self._seed,
-            description=self.description,
-            numbering=self.numbering,
-            unread=self.unread,
-            transform=transform if before is None else lambda x: transform(before(x)),
-        )
+        return self._but(transform=transform if before is None else lambda x: transform(before(x)))
 
     def part(self, rows: np.ndarray, which: str) -> "Dataset":
         """Returns some of the samples as a data set of their own.
@@ -182,17 +171,27 @@ class Dataset(keras.utils.PyDataset):
             rows: Their numbers in the order on disk.
             which: What part it is, in words that precede the description.
         """
-        return Dataset(
-            _Part(self._reader, rows),
-            None if self.labels is None else self.labels[rows],
-            kind=self.kind,
-            class_names=self.class_names,
-            batch_size=self.batch_size,
-            seed=self._seed,
+        return self._but(
+            reader=_Part(self._reader, rows),
+            labels=None if self.labels is None else self.labels[rows],
             description=f"{which} {self.description}",
-            numbering=self.numbering,
-            transform=self._transform,
         )
+
+    def _but(self, **changes: Any) -> "Dataset":
+        """The same data set, made with some other arguments."""
+        arguments: dict[str, Any] = {
+            "reader": self._reader,
+            "labels": self.labels,
+            "kind": self.kind,
+            "class_names": self.class_names,
+            "batch_size": self.batch_size,
+            "seed": self._seed,
+            "description": self.description,
+            "numbering": self.numbering,
+            "unread": self.unread,
+            "transform": self._transform,
+        }
+        return Dataset(**arguments | changes)
 
     def _read(self, index: int) -> Any:
         start = index * self.batch_size
