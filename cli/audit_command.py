@@ -30,7 +30,18 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 @click.option("--control", type=click.Path(path_type=Path), help="A fine-tuned student. Default: trained in this run.")
 @click.option("--no-control", is_flag=True, help="Train no control, and give no ratios.")
 @click.option("--floor", is_flag=True, help="Train a student from scratch, too.")
+@click.option(
+    "--tune/--no-tune",
+    default=True,
+    help="Choose the learning rates of control and floor on a fifth of their data: 4 trainings more for each.",
+)
 @click.option("--clean-teacher", type=TEACHER, help="TEACHER before it was poisoned: another floor.")
+@click.option(
+    "--attacker-data",
+    type=click.Path(path_type=Path),
+    help="The attacker's own data, for a surrogate of TEACHER. Default: what the students' training left to it.",
+)
+@click.option("--attacker-split", type=click.Choice(["train", "test"]), help="A part of --attacker-data.")
 @allow_other_teacher
 @head_option
 @synonym_options
@@ -50,7 +61,10 @@ def command(
     control: Path | None,
     no_control: bool,
     floor: bool,
+    tune: bool,
     clean_teacher: str | None,
+    attacker_data: Path | None,
+    attacker_split: str | None,
     allow_other_teacher: bool,
     head: str | None,
     synonyms: SynonymChoice,
@@ -61,12 +75,13 @@ def command(
 ) -> None:
     """Attack TEACHER, and measure what each STUDENT inherited, on the test set --data.
 
-    A control is fine-tuned in the same run, unless you name one. A TEACHER that `keras-remos poison` wrote is also
-    tried with its trigger.
+    A control is fine-tuned in the same run, at a learning rate that is chosen for it, unless you name one. A TEACHER
+    that `keras-remos poison` wrote is also tried with its trigger.
     """
     from keras_remos.evaluation import Attacker, Controls, audit
     from keras_remos.models.fingerprint import fingerprint
     from keras_remos.saving import read_record
+    from keras_remos.training.trained import Trained
 
     if control is not None and no_control:
         raise click.UsageError("--control and --no-control exclude each other.")
@@ -87,7 +102,9 @@ def command(
     judged = {}
     for path in paths:
         opened = opening.open(path)
-        judged[names[path]] = opened, data.open_trained(opened, path, known).space
+        record = records[path]
+        made = Trained(opened, record["history"], record["method"], record) if "method" in record else opened
+        judged[names[path]] = made, data.open_trained(opened, path, known).space
     own = None
     if floor or clean_teacher is not None or train_data is not None or (control is None and not no_control):
         split = train_split or ("train" if data.split is not None and train_data is None else None)
@@ -97,6 +114,11 @@ def command(
                 "The control is trained in this run: give --train-data, or --control, --no-control. (So are floors.)"
             )
         own = replace(data, split=split).open_other(model, source, known).pixels
+    of_attacker = None
+    if attacker_data is not None:
+        of_attacker = replace(data, split=attacker_split).open_other(model, attacker_data, known).pixels
+    elif attacker_split is not None:
+        raise click.UsageError("--attacker-split is a part of --attacker-data: name that too.")
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     report = audit(
@@ -104,12 +126,13 @@ def command(
         judged,
         (x[:limit], y[:limit]),
         train=own,
-        attacker=Attacker(defects=defects or None, synonyms=synonyms.open()),
+        attacker=Attacker(defects=defects or None, synonyms=synonyms.open(), data=of_attacker),
         controls=Controls(
             control=names[control] if control is not None else not no_control,
             floor=floor,
             clean_teacher=None if clean_teacher is None else opening.open(clean_teacher),
             head=head,
+            tune=tune,
         ),
         space=None if poisoned is not None else matched.space,
         recipe=recipe_given(data, recipe),

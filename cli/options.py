@@ -73,6 +73,11 @@ def share_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
     return value if value in (None, "auto") else click.FloatRange(0, 1, min_open=True)(value, param, ctx)
 
 
+def rate_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> float | str | None:
+    """A learning rate, or `auto`."""
+    return value if value in (None, "auto") else click.FLOAT(value, param, ctx)
+
+
 # What names a published model is no path, and is not to be taken for one: `hf://` has two slashes.
 TEACHER = click.Path(path_type=str)
 
@@ -190,7 +195,10 @@ def recipe_options(command: Command) -> Command:
     return _all(
         click.option("--epochs", type=click.IntRange(min=1), help="Default: 30; 3 for texts."),
         click.option(
-            "--learning-rate", type=float, help="Its peak. Default: 0.005, from scratch 0.1; texts: 0.00005, 0.0005."
+            "--learning-rate",
+            callback=rate_or_auto,
+            metavar="RATE|auto",
+            help="Its peak. Default: chosen on validation data where students are trained; else 0.005, texts 0.00005.",
         ),
         click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="Default: sgd; adamw for texts."),
         click.option("--momentum", type=float, help="Of sgd. Default: 0.9."),

@@ -18,7 +18,7 @@ from keras_remos_cli.options import (
     share_or_auto,
     source_options,
 )
-from keras_remos_cli.running import command_line, emit, note, uses_keras
+from keras_remos_cli.running import command_line, emit, uses_keras
 
 METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fine-pruning", "renofeation")
 
@@ -36,12 +36,25 @@ METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fin
     "--keep-ratio",
     callback=share_or_auto,
     metavar="SHARE|auto",
-    help="remos: the share of weights kept; auto searches for the smallest that costs no accuracy (4 trainings more).",
+    help="remos: the share of weights kept. Default: auto, the smallest that costs no accuracy, unless --learning-rate "
+    "is given: then the preset's.",
 )
 @click.option(
-    "--tune", is_flag=True, help="First choose the learning rate by validation accuracy (about 4 trainings more)."
+    "--harden/--no-harden",
+    default=None,
+    help="Train on malicious twins of the images beside them. Default: remos does, where the data are images.",
 )
-@click.option("--harden", is_flag=True, help="Train on malicious twins of the images beside them.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(1),
+    help="How many trainings the student may cost, with all that is tried before. Default: 12; 1 tries nothing.",
+)
+@click.option(
+    "--attacker-share",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="The share of the data that is left to an attacker, whom audit then sends. Default: 0.",
+)
 @click.option("--feature-weight", type=click.FloatRange(0), help="delta, delta-r, renofeation: pull of the features.")
 @click.option("--form", type=click.Choice(["mse", "attention"]), help="delta, delta-r: as released, or as published.")
 @click.option(
@@ -70,8 +83,9 @@ def command(
     checkpoint: Path | None,
     recipe: dict[str, Any],
     head: str | None,
-    tune: bool,
-    harden: bool,
+    harden: bool | None,
+    budget: float | None,
+    attacker_share: float,
     seed: int,
     force: bool,
     as_json: bool,
@@ -82,6 +96,9 @@ def command(
     Every method trains on the same data in the same order, with the same augmentation and the same fresh head, unless
     --keep-head keeps the teacher's.
     The student is a plain .keras file.
+
+    Without further options the learning rate and, for remos, how much to keep are chosen on a fifth of the data, and
+    images are hardened: that takes as long as some twelve trainings, and says so before it starts.
     """
     from keras_remos import save_student
     from keras_remos.methods import METHODS, recipe_of
@@ -91,8 +108,6 @@ def command(
     check_outputs(("-o", output, ".keras"), force=force)
     if validation_split is not None and validation_data is None:
         raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
-    if tune and "learning_rate" in recipe:
-        raise click.UsageError("--tune and --learning-rate exclude each other.")
     chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))
     model = opening.open(teacher)
     matched = data.open(model)
@@ -106,25 +121,21 @@ def command(
         # Its classes are the training data's, in their order.
         other = replace(data, split=validation_split)
         validation = other.open_other(model, validation_data, matched.dataset.class_names).dataset
-    open_questions = tune + (options.get("keep_ratio") == "auto")
-    if open_questions:
-        note(f"Settling what is open takes about {4 * open_questions} trainings; the student's own comes after them.")
     trained = chosen.train(
         model,
         matched.dataset,
         validation,
         num_classes=num_classes,
-        recipe=replace(recipe_of(method, model), **recipe_given(data, recipe)),
+        recipe=replace(recipe_of(method, model), **{"learning_rate": "auto", **recipe_given(data, recipe)}),
         seed=seed,
         head=head,
         harden=harden,
         space=matched.space,
-        tune=tune,
+        budget=budget,
+        attacker_share=attacker_share,
         checkpoint=checkpoint,
     )
     report_skipped(matched)
-    if tune:
-        note(f"Learning rate: {trained.options['recipe']['learning_rate']:g}, chosen on validation data.")
     record = save_student(
         trained,
         output,
@@ -139,6 +150,6 @@ def command(
     where = "The accuracy is on the training data." if validation is None else "val_: on the validation data."
     text = (
         f"{method}, after {trained.epochs} epochs on {matched.dataset.num_samples:,} samples of "
-        f"{num_classes} classes\n\n{figures}\n{where}\n\nStudent: {output} ({seconds:.1f} s)"
+        f"{num_classes} classes\n{trained.settings}\n\n{figures}\n{where}\n\nStudent: {output} ({seconds:.1f} s)"
     )
     emit({**record, "last": trained.last, "student": str(output), "seconds": round(seconds, 3)}, text, as_json=as_json)

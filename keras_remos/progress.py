@@ -1,5 +1,6 @@
-"""Progress bars: on stderr, and only where somebody watches."""
+"""Progress: on stderr; bars only where somebody watches."""
 
+import sys
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
@@ -7,6 +8,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Item = TypeVar("Item")
+
+
+def say(message: str, *, verbose: bool | str = "auto") -> None:
+    """Says on stderr what a longer run is about to do, unless it is to be quiet.
+
+    Args:
+        message: One line.
+        verbose: `False` says nothing.
+    """
+    if verbose:
+        print(message, file=sys.stderr)
 
 
 def track(

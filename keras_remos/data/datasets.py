@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_remos.data.other_tasks import OtherTaskError
+from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import as_texts
 from keras_remos.errors import DataError
 from keras_remos.notebooks import html_table
@@ -46,6 +47,7 @@ class Dataset(keras.utils.PyDataset):
         num_samples: Samples listed, those that turn out unreadable included.
         description: What was read, in words.
         numbering: How classes are numbered, in words that follow "Classes are numbered"; empty without labels.
+        space: How its inputs came from pixels, where they were scaled by `scaled`; else `None`.
         unread: Why there are no labels though the source has some: they are of another task. Empty otherwise.
     """
 
@@ -62,6 +64,7 @@ class Dataset(keras.utils.PyDataset):
         numbering: str = "",
         unread: str = "",
         transform: Callable[[Any], Any] | None = None,
+        space: PixelSpace | None = None,
     ) -> None:
         super().__init__()
         self.kind = kind
@@ -76,6 +79,7 @@ class Dataset(keras.utils.PyDataset):
         self.labels = labels
         self._seed = seed
         self._transform = transform
+        self.space = space
         order = np.arange(len(reader))
         self._order = order if seed is None else np.random.default_rng(seed).permutation(order)
 
@@ -162,7 +166,15 @@ class Dataset(keras.utils.PyDataset):
             A new `Dataset`; it shares the samples and the `skipped` list with this one.
         """
         before = self._transform
-        return self._but(transform=transform if before is None else lambda x: transform(before(x)))
+        return self._but(transform=transform if before is None else lambda x: transform(before(x)), space=None)
+
+    def scaled(self, space: PixelSpace) -> "Dataset":
+        """Returns the same data set, its pixels scaled as a model takes them.
+
+        Args:
+            space: What the pixels mean, and how the model's inputs come from them.
+        """
+        return self.map(space.scale)._but(space=space)
 
     def part(self, rows: np.ndarray, which: str) -> "Dataset":
         """Returns some of the samples as a data set of their own.
@@ -190,6 +202,7 @@ class Dataset(keras.utils.PyDataset):
             "numbering": self.numbering,
             "unread": self.unread,
             "transform": self._transform,
+            "space": self.space,
         }
         return Dataset(**arguments | changes)
 

@@ -123,7 +123,7 @@ def open_for_model(
     elif scaling is None:
         scaling, reason = choose_scaling(model, samples, data_format=data_format)
     space = _space(scaling, pixel_range, samples, data_format)
-    scaled = dataset if scaling == PREPROCESSOR else dataset.map(space.scale)
+    scaled = dataset if scaling == PREPROCESSOR else dataset.scaled(space)
     return MatchedDataset(scaled, scaling, reason, dataset, space)
 
 

@@ -12,6 +12,13 @@ from keras_remos.data.streams import as_arrays, is_array_data
 from keras_remos.errors import DataError, RemosError
 
 
+def can_be_parted(data: Any) -> bool:
+    """Whether `set_aside` takes the data: arrays or a `Dataset`, with labels."""
+    if isinstance(data, Dataset):
+        return data.labels is not None
+    return isinstance(data, tuple) and is_array_data(data) and as_arrays(data)[1] is not None
+
+
 def set_aside(data: Any, share: float, *, seed: int) -> tuple[Any, Any]:
     """Parts data in two, class by class.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from keras_remos.data.datasets import Dataset
 from keras_remos.defects import (
@@ -13,19 +15,29 @@ from keras_remos.defects import (
     DisplacementAttack,
     GreedySwap,
     PenultimateAttack,
+    SurrogateAttack,
     WordImportance,
 )
 from keras_remos.defects.attack_set import AttackSet
-from keras_remos.defects.base import Defect
+from keras_remos.defects.base import Defect, Request
 from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.word_swaps.synonyms import SynonymSource
 from keras_remos.defects.word_swaps.word_swap import WordSwap
 from keras_remos.errors import DataError, RemosError
+from keras_remos.methods import Hardening, find_method
 from keras_remos.models.features import PENULTIMATE
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.training.recipe import Recipe
+from keras_remos.training.trained import Trained
 
 Wanted = str | Defect | AttackSet
+
+ADAPTIVE = "adaptive"
+"""The attacker who knows how each student was made, and makes one like it to attack."""
+NO_DATA = (
+    "It takes data of the attacker's own, of the students' classes: give some (`attacker_data`), or train students "
+    "with a share set aside for it (`attacker_share`)."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +45,20 @@ class Attacker:
     """What is tried on a teacher's students.
 
     Args:
-        defects: Keys of `DEFECTS`, configured attacks, or attack sets that were made with this teacher before. `None`:
-            the backdoor that the teacher's file carries, and for images the penultimate attack and two coverage-guided
-            ones (NC with DeepXplore, SNAC with DLFuzz), for texts both word swaps, if there are training data and a
-            source of synonyms.
+        defects: Keys of `DEFECTS`, `"adaptive"`, configured attacks, or attack sets that were made with this teacher
+            before. `None`: the backdoor that the teacher's file carries, and for images the penultimate attack, feature
+            displacement and two coverage-guided ones (NC with DeepXplore, SNAC with DLFuzz), and with data of the
+            attacker's own a surrogate and the adaptive attack; for texts both word swaps, if there are training data
+            and a source of synonyms.
+        data: The attacker's own data of the students' classes `(x, y)`, in pixels or texts, or a `Dataset`: for copies
+            of the teacher. Without them FGSM, PGD and word swaps take the students' training data; a surrogate and the
+            adaptive attack need them, since an attacker hardly has the very samples that a student was trained on.
         synonyms: Where word swaps take their words from; WordNet by default, where NLTK is installed.
     """
 
     defects: Iterable[Wanted] | None = None
     synonyms: SynonymSource | None = None
+    data: Any = None
 
     def __post_init__(self) -> None:
         if self.defects is not None:
@@ -55,12 +72,14 @@ class Attempts:
     Args:
         attacker: What is tried.
         prepared: The teacher.
-        train: The students' training data, which the attacker has too; or `None`.
+        train: The students' training data, or `None`.
         recipe: By which copies are trained for word swaps; the attacks' own by default.
+        surrogate: By which surrogates are trained, unless they are configured otherwise: as the control.
         head: The path of the teacher's head, where it is not found.
 
     Attributes:
         wanted: The attacks, configured.
+        adaptive: Whether the adaptive attack is among them.
         left_out: Attacks that fit the teacher and are not tried, with the reason.
 
     Raises:
@@ -68,15 +87,30 @@ class Attempts:
     """
 
     def __init__(
-        self, attacker: Attacker, prepared: Prepared, train: Any, recipe: Recipe | None, *, head: str | None = None
+        self,
+        attacker: Attacker,
+        prepared: Prepared,
+        train: Any,
+        recipe: Recipe | None,
+        *,
+        surrogate: Recipe | None = None,
+        head: str | None = None,
     ) -> None:
         self._prepared = prepared
-        self._train = train
+        self._own = attacker.data
+        self._train = train if attacker.data is None else attacker.data
+        self._surrogate = surrogate
         self._swapping: dict[str, Any] = {"synonyms": attacker.synonyms, "recipe": recipe}
         self._head = head
         self._copies: dict[Recipe | None, Prepared] = {}
         self.left_out: dict[str, str] = {}
         named = self._that_fit() if attacker.defects is None else list(attacker.defects)
+        if attacker.defects is not None and attacker.data is None:
+            for each in (SurrogateAttack.name, ADAPTIVE):
+                if each in named:
+                    raise DataError(f"{each}: {NO_DATA}")
+        self.adaptive = ADAPTIVE in named
+        named = [each for each in named if each != ADAPTIVE]
         wanted = [self._configured(each) if isinstance(each, str) else each for each in named]
         # Several neurons are as many attacks.
         self.wanted = [one for each in wanted for one in (each.each() if isinstance(each, Defect) else (each,))]
@@ -95,6 +129,45 @@ class Attempts:
             self._copies[defect.copy_recipe] = made
         return made
 
+    def against(self, name: str, student: Trained, request: Request) -> AttackSet | None:
+        """The adaptive attack on one student: a surrogate is made as the student was, of the attacker's own data.
+
+        Args:
+            name: Of the student.
+            student: How it was made is on its record.
+            request: What is to be attacked.
+
+        Returns:
+            The attack set; `None` if that cannot be done, for a reason that goes into `left_out`.
+        """
+        how = student.options
+        try:
+            method = find_method(student.method).from_record(how)
+            recipe = Recipe.from_config(how["recipe"])
+            hardening = Hardening.from_config(how["hardening"]) if "hardening" in how else False
+        except (KeyError, TypeError, RemosError) as error:
+            self.left_out[f"{ADAPTIVE} ({name})"] = f"Its record does not tell how to make one like it: {error}."
+            return None
+        teacher, space = self._prepared.teacher, self._prepared.space
+        x, y = _in_memory(self._own)
+        made = method.train(
+            teacher,
+            (space.scale(x), y),
+            num_classes=how["num_classes"],
+            recipe=recipe,
+            # The attacker knows all but what was drawn.
+            seed=how["seed"] + 1,
+            head=self._head,
+            harden=hardening,
+            space=space,
+            budget=1,
+            verbose=request.verbose,
+        )
+        attack = SurrogateAttack(recipe=recipe, head=self._head)
+        record = attack.record(teacher, seed=how["seed"] + 1, num_classes=how["num_classes"])
+        found = attack.make_inputs(Prepared(made.student, space, record=record), request)
+        return replace(found, defect=ADAPTIVE, record={**found.record, "made_like": name, "method": student.method})
+
     def _that_fit(self) -> list[Wanted]:
         tried: list[Wanted] = []
         if reads_text(self._prepared.teacher):
@@ -107,6 +180,8 @@ class Attempts:
                     self.left_out[kind.name] = str(error)
         else:
             tried += [
+                *self._with_own_data(),
+                DisplacementAttack(head=self._head),
                 PenultimateAttack(head=self._head),
                 CoverageGuidedAttack(criterion="nc", strategy="deepxplore", head=self._head),
                 CoverageGuidedAttack(criterion="snac", strategy="dlfuzz", head=self._head),
@@ -115,13 +190,21 @@ class Attempts:
             tried.append(DEFECTS[self._prepared.record["defect"]]())
         return tried
 
+    def _with_own_data(self) -> list[Wanted]:
+        named = (SurrogateAttack.name, ADAPTIVE)
+        if self._own is not None:
+            return list(named)
+        self.left_out |= dict.fromkeys(named, NO_DATA)
+        return []
+
     def _configured(self, name: str) -> Defect:
         if name not in DEFECTS:
             raise RemosError(f"Unknown defect {name!r}: expected one of {', '.join(DEFECTS)}.")
         kind = DEFECTS[name]
         if issubclass(kind, WordSwap):
             return kind(**self._swapping)
-        return kind(**({"head": self._head} if "head" in kind.option_names() else {}))
+        options: dict[str, Any] = {"head": self._head} if "head" in kind.option_names() else {}
+        return kind(**options, **({"recipe": self._surrogate} if kind is SurrogateAttack else {}))
 
 
 def title_of(wanted: Defect | AttackSet) -> str:
@@ -143,4 +226,4 @@ def title_of(wanted: Defect | AttackSet) -> str:
 
 
 def _in_memory(data: Any) -> Any:
-    return data.read_all() if isinstance(data, Dataset) else data
+    return data.read_all() if isinstance(data, Dataset) else tuple(np.asarray(part) for part in data)

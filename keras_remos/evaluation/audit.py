@@ -13,20 +13,24 @@ import numpy as np
 
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.other_tasks import refuse_other_tasks
+from keras_remos.data.parts import set_aside
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.texts import as_texts, holds_text
-from keras_remos.defects import DEFECTS, AttackSet, Prepared
+from keras_remos.defects import DEFECTS, AttackSet, Prepared, SurrogateAttack
+from keras_remos.defects.base import Request
 from keras_remos.errors import DataError, MismatchError, RemosError
-from keras_remos.evaluation.attackers import Attacker, Attempts, title_of
-from keras_remos.evaluation.inheritance import InheritanceReport, Students, measure
+from keras_remos.evaluation.attackers import ADAPTIVE, Attacker, Attempts, title_of
+from keras_remos.evaluation.inheritance import Attacks, InheritanceReport, Students, measure
 from keras_remos.evaluation.predictions import check_fits
 from keras_remos.methods import recipe_of
 from keras_remos.methods import train as train_by
 from keras_remos.models.loading import check_model
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.saving import versions
-from keras_remos.training.recipe import Recipe, default_recipe
+from keras_remos.training.recipe import AUTO, Recipe, default_recipe
 from keras_remos.training.trained import Trained
+
+Student = keras.Model | Trained | tuple[keras.Model | Trained, PixelSpace]
 
 CONTROL = "fine-tuned"
 FLOOR = "retrained"
@@ -46,12 +50,15 @@ class Controls:
             it shows how often a trigger fools a student that never met it.
         head: The path of the teacher's head, where it is not found: theirs take its place, and attacks read what enters
             it.
+        tune: Choose the learning rate of each that is trained on validation data, unless the recipe names one: five
+            trainings in place of one. A ratio to a control that was trained at a poor rate says nothing.
     """
 
     control: bool | str = True
     floor: bool = False
     clean_teacher: keras.Model | None = None
     head: str | None = None
+    tune: bool = True
 
     def trained_from(self, teacher: keras.Model) -> dict[str, tuple[keras.Model, str]]:
         """Who is trained in the run: by the name in the table, the teacher and the method."""
@@ -112,7 +119,7 @@ class AuditReport:
 
 def audit(
     teacher: keras.Model | Prepared,
-    students: Mapping[str, keras.Model | tuple[keras.Model, PixelSpace]],
+    students: Mapping[str, Student],
     test: Any,
     *,
     train: Any = None,
@@ -132,13 +139,15 @@ def audit(
     Args:
         teacher: The teacher that the students come from. Load it with `Prepared.load` where its file may carry a
             backdoor: the trigger is then tried too.
-        students: The students, by name; `(model, space)` for one whose inputs are scaled in another way than the
-            teacher's. Range and data format of the pixels are those of the test set for all.
+        students: The students, by name: models, or what `train` returned, which an adaptive attacker can make one like;
+            `(student, space)` for one whose inputs are scaled in another way than the teacher's. Range and data format
+            of the pixels are those of the test set for all.
         test: `(x, y)`, x being pixels or texts, or a `Dataset` of them. All of it is used.
         train: The students' training data, as `test`, for control and floors: in the order in which the students had
-            them (a `Dataset` as it was opened; what `read_all` returns comes in another order). Also for the attacker's
-            own copy of the teacher that attacks on classifiers of the task (`of_task`) are made with: the attacker has
-            the students' data, and another seed.
+            them (a `Dataset` as it was opened; what `read_all` returns comes in another order). Where students were
+            trained with a share set aside for the attacker (`attacker_share`), it is set aside again, and the rest is
+            trained on. Without data of the attacker's own, copies of the teacher that attacks are made with learn from
+            these, too, with another seed.
         attacker: What is tried.
         controls: What the students are compared with.
         recipe: How control, floors and the attacker's copy are trained. Compare like with like: give the recipe that
@@ -168,17 +177,36 @@ def audit(
     """
     prepared = _as_prepared(teacher, space)
     x, y, names = _samples(test, class_names)
-    judged = {
-        name: student if isinstance(student, tuple) else (student, prepared.space) for name, student in students.items()
-    }
+    given = {name: each if isinstance(each, tuple) else (each, prepared.space) for name, each in students.items()}
+    ways = {name: student for name, (student, _) in given.items() if isinstance(student, Trained)}
+    judged = {name: (_model(student), scaled) for name, (student, scaled) in given.items()}
     compared_with = controls.trained_from(prepared.teacher)
     _check_request(judged, train, controls, compared_with)
     num_classes = max(
         [check_fits(model, x, scaled, name) for name, (model, scaled) in judged.items()] or [int(y.max()) + 1]
     )
+    train, attacker = _parted(train, attacker, ways)
     options = recipe.changes(default_recipe(prepared.teacher)) if isinstance(recipe, Recipe) else dict(recipe or {})
     of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
-    attempts = Attempts(attacker, prepared, train, of_copies, head=controls.head)
+    # What makes no sense is refused before anything is trained.
+    Attempts(attacker, prepared, train, of_copies, head=controls.head)
+    trained = {
+        name: train_by(
+            method,
+            source,
+            _scaled(train, prepared.space),
+            num_classes=num_classes,
+            recipe=_recipe(method, source, options, tune=controls.tune),
+            seed=seed,
+            head=controls.head,
+            harden=False,
+            verbose=verbose,
+        )
+        for name, (source, method) in compared_with.items()
+    }
+    ways = {**trained, **ways}
+    surrogate = _recipe_of(ways.get(controls.compared or ""))
+    attempts = Attempts(attacker, prepared, train, of_copies, surrogate=surrogate, head=controls.head)
     attacks: dict[str, AttackSet] = {}
     for wanted in attempts.wanted:
         if isinstance(wanted, AttackSet):
@@ -188,27 +216,29 @@ def audit(
             source = attempts.source_of(wanted, seed=seed, verbose=verbose)
             attack = wanted.inputs(source, x, y, class_names=names, batch_size=batch_size, seed=seed, verbose=verbose)
         attacks[_unique(title_of(wanted), attacks)] = attack
-    trained = {
-        name: train_by(
-            method,
-            source,
-            _scaled(train, prepared.space),
-            num_classes=num_classes,
-            recipe=replace(recipe_of(method, source), **options),
-            seed=seed,
-            head=controls.head,
-            verbose=verbose,
-        )
-        for name, (source, method) in compared_with.items()
-    }
+    tried: dict[str, AttackSet | Mapping[str, AttackSet]] = dict(attacks)
+    if attempts.adaptive:
+        request = Request(x, y, names, batch_size, seed, verbose, None)
+        # Of a fine-tuned student it is the surrogate.
+        is_surrogate = SurrogateAttack.name in attacks and controls.compared is not None
+        own_way = judged.keys() - ({controls.compared} if is_surrogate else set())
+        made = {name: attempts.against(name, way, request) for name, way in ways.items() if name in own_way}
+        own = {name: each for name, each in made.items() if each is not None}
+        if is_surrogate and controls.compared is not None:
+            own = {controls.compared: attacks[SurrogateAttack.name]} | own
+        for name in judged.keys() - ways.keys():
+            attempts.left_out[f"{ADAPTIVE} ({name})"] = "It is not known by which method the student was made."
+        if own:
+            tried[ADAPTIVE] = own
+        attacks |= {f"{ADAPTIVE} {name}": each for name, each in made.items() if each is not None}
     ours = {name: (made.student, prepared.space) for name, made in trained.items()}
     inheritance = measure(
         {**ours, **judged},
         x,
         y,
-        attacks,
+        tried,
         control=controls.compared,
-        floors=_floors(attacks, trained) if controls.compared is not None else None,
+        floors=_floors(tried, trained) if controls.compared is not None else None,
         batch_size=batch_size,
         seed=seed,
         verbose=verbose,
@@ -216,17 +246,57 @@ def audit(
     return AuditReport(inheritance, attacks, trained, seed, attempts.left_out)
 
 
-def _floors(attacks: Mapping[str, AttackSet], trained: Mapping[str, Any]) -> dict[str, str]:
+def _model(student: keras.Model | Trained) -> keras.Model:
+    return student.student if isinstance(student, Trained) else student
+
+
+def _recipe(method: str, teacher: keras.Model, options: Mapping[str, Any], *, tune: bool) -> Recipe:
+    """How a control or a floor is trained."""
+    open_rate = {"learning_rate": AUTO} if tune and "learning_rate" not in options else {}
+    return replace(recipe_of(method, teacher), **options, **open_rate)
+
+
+def _recipe_of(student: Trained | None) -> Recipe | None:
+    """The recipe that a student was trained by, as far as its record tells."""
+    if student is None:
+        return None
+    try:
+        return Recipe.from_config(student.options["recipe"])
+    except (KeyError, TypeError, RemosError):
+        return None
+
+
+def _parted(train: Any, attacker: Attacker, ways: Mapping[str, Trained]) -> tuple[Any, Attacker]:
+    """The training data without the share that students left to the attacker, who gets it."""
+    shares = {(way.options.get("attacker_share", 0.0), way.options["seed"]) for way in ways.values()}
+    shares = {each for each in shares if each[0]}
+    if attacker.data is not None or train is None or not shares:
+        return train, attacker
+    if len(shares) > 1:
+        raise MismatchError(
+            "The students were trained with different shares set aside for the attacker: give the attacker's data "
+            "(`attacker_data`), or measure them one by one."
+        )
+    ((share, seed),) = shares
+    rest, aside = set_aside(train, share, seed=seed)
+    return rest, replace(attacker, data=aside)
+
+
+def _floors(attacks: Attacks, trained: Mapping[str, Any]) -> dict[str, str]:
     """For each attack the student that cannot have inherited it, if one was trained.
 
     A backdoor is not in a student of the clean teacher. Adversarial inputs work on that one, too: there it takes a
     student from scratch.
     """
     found = {
-        name: CLEAN if CLEAN in trained and attack.defect in DEFECTS and DEFECTS[attack.defect].plants else FLOOR
+        name: CLEAN if CLEAN in trained and isinstance(attack, AttackSet) and _plants(attack) else FLOOR
         for name, attack in attacks.items()
     }
     return {name: floor for name, floor in found.items() if floor in trained}
+
+
+def _plants(attack: AttackSet) -> bool:
+    return attack.defect in DEFECTS and DEFECTS[attack.defect].plants
 
 
 def _as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> Prepared:
@@ -298,7 +368,7 @@ def _scaled(data: Any, space: PixelSpace) -> Any:
     if space.scaling == PREPROCESSOR:
         return data
     if isinstance(data, Dataset):
-        return data.map(space.scale)
+        return data.scaled(space)
     if not (isinstance(data, tuple) and len(data) == 2):
         raise DataError(
             f"Expected training data as (x, y) in pixels, or as a Dataset. Received: {type(data).__name__}."

@@ -13,6 +13,7 @@ import numpy as np
 from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import holds_text
+from keras_remos.defects import DEFECTS
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.errors import DataError, MismatchError
 from keras_remos.evaluation.intervals import Estimate
@@ -21,6 +22,10 @@ from keras_remos.evaluation.predictions import Panel
 from keras_remos.notebooks import html_table
 
 Students = Mapping[str, tuple[keras.Model, PixelSpace]]
+Attacks = Mapping[str, AttackSet | Mapping[str, AttackSet]]
+
+# Of control minus floor, how much a scenario must show to say anything about what is inherited.
+LEAST_OF_BACKDOORS, LEAST_OF_INPUTS = 0.3, 0.1
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,16 @@ class InheritanceReport:
             if len(rates) > 1
         }
 
+    @property
+    def worst_first(self) -> tuple[Inherited, ...]:
+        """The rows, those of the attack first that fools a student most: the control and the floors do not count."""
+        aside = {self.control, *self.floors.values()}
+        strength: dict[str, float] = {}
+        for row in self.inherited:
+            if row.student not in aside or not set(self.accuracies) - aside:
+                strength[row.defect] = max(np.nan_to_num(row.rate.value), strength.get(row.defect, 0.0))
+        return tuple(sorted(self.inherited, key=lambda row: -strength.get(row.defect, 0.0)))
+
     def __repr__(self) -> str:
         attacks = len({row.defect for row in self.inherited})
         return f"<InheritanceReport: {len(self.accuracies)} students, {attacks} attacks, control {self.control}>"
@@ -105,7 +120,7 @@ class InheritanceReport:
         ]
         inherited = [
             (row.defect, row.student, f"{row.rate.value:.3f}", row.rate.total, _shown(row.relative))
-            for row in self.inherited
+            for row in self.worst_first
         ]
         tables = [html_table(repr(self)[1:-1], ("student", "ACC", "n", "rACC"), accurate)]
         if inherited:
@@ -154,7 +169,7 @@ class InheritanceReport:
             head = f"{'DIR':>6}  {'95 % interval':>15}  {'n':>6}  {'rDIR':>6}  {'95 % interval':>15}"
             as_f1s = any(row.f1 is not None for row in self.inherited)
             lines += ["", f"{'defect':<{wide}}  {'student':<{width}}  {head}{'    F1' if as_f1s else ''}"]
-            for row in self.inherited:
+            for row in self.worst_first:
                 figures = f"{_rate(row.rate)}  {_estimate(row.relative):<23}"
                 f1 = "" if row.f1 is None else f"  {row.f1:.3f}"
                 lines.append(f"{row.defect:<{wide}}  {row.student:<{width}}  {figures}{f1}".rstrip())
@@ -163,7 +178,7 @@ class InheritanceReport:
                 f"{spread['mean']:.3f}."
                 for student, spread in self.over_neurons.items()
             ]
-            over_floor = [row for row in self.inherited if row.excess is not None]
+            over_floor = [row for row in self.worst_first if row.excess is not None]
             if over_floor:
                 lines += ["", f"{'defect':<{wide}}  {'student':<{width}}  {'excess':>6}  {'95 % interval':>15}"]
                 lines += [
@@ -183,7 +198,7 @@ def measure(
     students: Students,
     x: np.ndarray,
     y: np.ndarray,
-    attacks: Mapping[str, AttackSet],
+    attacks: Attacks,
     *,
     control: str | None = None,
     floors: Mapping[str, str] | None = None,
@@ -200,7 +215,9 @@ def measure(
         students: Classifiers by name, each with how its inputs come from pixels.
         x: The clean test set: pixels, shape `(n, ...)`; or texts, strings of shape `(n,)`, pairs `(n, 2)`.
         y: Its classes, whole numbers of shape `(n,)`.
-        attacks: Attack sets by name, made with the students' teacher.
+        attacks: Attack sets by name, made with the students' teacher. For an attacker who makes a set of its own for
+            each student, as the adaptive one does, these sets by the student's name; other students have no row there.
+            The floor is then read under the same set as the student that it is compared with.
         control: The name of the student that the others are compared to.
         floors: By the attack's name, the student that cannot have inherited it: from scratch, or for a backdoor from
             the teacher before it was poisoned. Needs a control.
@@ -219,7 +236,7 @@ def measure(
         for name in named:
             if name not in students:
                 raise MismatchError(f"The {role} {name!r} is not one of the students: {', '.join(students)}.")
-    for name, attack in attacks.items():
+    for name, attack in ((name, each) for name, found in attacks.items() for each in _sets(found)):
         if attack.holds_text != holds_text(x):
             raise MismatchError(
                 f"Attack {name!r} is made of {'texts' if attack.holds_text else 'images'}, the test set of "
@@ -233,27 +250,38 @@ def measure(
     panel = Panel(students)
     warnings = []
     said = panel.predict(x, batch_size=batch_size, verbose=verbose, description="Clean")
-    _check_classes(panel, y, attacks)
+    flat = {f"{name} {number}": each for name, found in attacks.items() for number, each in enumerate(_sets(found))}
+    _check_classes(panel, y, flat)
     absent = missing_classes(y, max(panel.num_classes.values()))
     if absent:
-        names = ", ".join(_class_name(label, attacks) for label in absent)
+        names = ", ".join(_class_name(label, flat) for label in absent)
         warnings.append(f"no test sample is of class {names}: nothing is said about it.")
     accuracies = {name: accuracy(classes, y) for name, classes in said.items()}
     rows: list[Inherited] = []
-    neurons = _neurons(attacks)
-    for defect, attack in attacks.items():
+    neurons = _neurons({name: each for name, each in attacks.items() if isinstance(each, AttackSet)})
+
+    def ask(title: str, attack: AttackSet) -> dict[str, tuple[Rate, Rate | None]]:
         same = attack.record.get("unchanged", 0)
         if same:
-            warnings.append(f"{defect}: {same} of {len(attack)} inputs are as they were, and count as withstood.")
+            warnings.append(f"{title}: {same} of {len(attack)} inputs are as they were, and count as withstood.")
+        how: dict[str, Any] = {"batch_size": batch_size, "verbose": verbose}
         clean = said
         if not np.array_equal(attack.clean, x):
-            clean = panel.predict(attack.clean, batch_size=batch_size, verbose=verbose, description=f"{defect}: clean")
-        fooled = panel.predict(attack.inputs, batch_size=batch_size, verbose=verbose, description=defect)
-        rates = {name: _rates(clean[name], fooled[name], attack) for name in students}
-        for name, (flipped, targeted) in rates.items():
+            clean = panel.predict(attack.clean, description=f"{title}: clean", **how)
+        fooled = panel.predict(attack.inputs, description=title, **how)
+        return {name: _rates(clean[name], fooled[name], attack) for name in students}
+
+    for defect, made in attacks.items():
+        if isinstance(made, AttackSet):
+            rates = ask(defect, made)
+            under = dict.fromkeys(students, rates)
+        else:
+            under = {name: ask(f"{defect} ({name})", own) for name, own in made.items()}
+        for name, rates in under.items():
+            flipped, targeted = rates[name]
             compared = excess = None
-            if control is not None:
-                ours, theirs = (_wanted(rates[each]) for each in (name, control))
+            if control is not None and control in under:
+                ours, theirs = _wanted(rates[name]), _wanted(under[control][control])
                 compared = ours.relative(theirs, seed=seed)
                 if defect in floors:
                     excess = ours.excess(theirs, _wanted(rates[floors[defect]]), seed=seed)
@@ -264,15 +292,34 @@ def measure(
                     flipped,
                     targeted,
                     compared,
-                    of_text=attack.holds_text,
+                    of_text=_sets(made)[0].holds_text,
                     excess=excess,
                     neuron=neurons.get(defect),
                 )
             )
-        if rows[-1].excess is not None and np.isnan(rows[-1].excess.value):
-            warnings.append(f"{defect}: the control is not clearly above the floor: nothing is there to inherit.")
+        if control in under and defect in floors:
+            both = [_wanted(under[control][each]) for each in (control, floors[defect])]
+            warnings += _too_weak(defect, *both, excess=rows[-1].excess)
     relative = {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()}
     return InheritanceReport(accuracies, relative, tuple(rows), control, tuple(warnings), floors)
+
+
+def _sets(made: AttackSet | Mapping[str, AttackSet]) -> list[AttackSet]:
+    return [made] if isinstance(made, AttackSet) else list(made.values())
+
+
+def _too_weak(defect: str, control: Rate, floor: Rate, *, excess: Estimate | None) -> list[str]:
+    """Why a scenario is no test of what is inherited, if it is none."""
+    if excess is not None and np.isnan(excess.value):
+        return [f"{defect}: the control is not clearly above the floor: nothing is there to inherit."]
+    least = LEAST_OF_BACKDOORS if defect in DEFECTS and DEFECTS[defect].plants else LEAST_OF_INPUTS
+    between = control.value - floor.value
+    if not between < least:
+        return []
+    return [
+        f"{defect}: the control is only {between:.3f} above the floor; below {least:g} a scenario is no test of a "
+        "defect."
+    ]
 
 
 def _wanted(rates: tuple[Rate, Rate | None]) -> Rate:

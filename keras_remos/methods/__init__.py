@@ -92,8 +92,9 @@ def train(method: str, teacher: keras.Model, train: Any, validation: Any = None,
         teacher: See `Method.train`, as for all that follows.
         train: What the student learns from.
         validation: The same, or `None`.
-        options: Those of `Method.train` (`num_classes`, `recipe`, `seed`, `head`, `harden`, `space`, `tune`,
-            `callbacks`, `checkpoint`, `verbose`) and the method's own. An unknown one is a `TypeError`.
+        options: Those of `Method.train` (`num_classes`, `recipe`, `seed`, `head`, `harden`, `space`, `budget`,
+            `attacker_share`, `callbacks`, `checkpoint`, `verbose`) and the method's own. An unknown one is a
+            `TypeError`.
 
     Returns:
         The student and how its training went.

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
+import keras
 import numpy as np
 
 from keras_remos.data import PixelSpace, TrainingData
+from keras_remos.data.pixels import PREPROCESSOR
 from keras_remos.data.twins import Twins
+from keras_remos.defects import DEFECTS
 from keras_remos.defects.adversarial.displacement import DisplacementAttack
 from keras_remos.defects.adversarial.penultimate import ANY, PenultimateAttack
 from keras_remos.defects.adversarial.projected import Ascent, ProjectedAttack, check_attackable
 from keras_remos.errors import DataError, RemosError
+from keras_remos.models.fingerprint import fingerprint
 from keras_remos.progress import track
 from keras_remos.training.task import Task
+from keras_remos.training.trainer import Trainer, Training
 
 # Of twins in memory, in bytes; what is larger is kept in a file.
 MOST_IN_MEMORY = 2**30
@@ -39,7 +45,10 @@ class Hardening:
 
     Args:
         share: Of each batch, at least 0 and less than 1. 0 is training without hardening, bit for bit.
-        attacks: What twins are made by; each sample is dealt one of them at random. `default_attacks` by default.
+        attacks: What twins are made by, from the teacher. `default_attacks` by default.
+        of_control: Attacks on a classifier of the task, as TransferPGD: more twins are made by them from a copy of the
+            teacher that is fine-tuned for this, which costs a training more. None by default. Each sample is dealt one
+            of all attacks at random.
 
     Raises:
         RemosError: If an option is out of range.
@@ -61,14 +70,22 @@ class Hardening:
 
     share: float = 0.5
     attacks: Sequence[ProjectedAttack] | None = None
+    of_control: Sequence[ProjectedAttack] = ()
+    # Twins by what decides them: they are the same for every training on the same data.
+    _made: dict[str, Twins] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise RemosError(f"`share` must be at least 0 and less than 1, received {self.share!r}.")
-        if not self.made_by or not all(isinstance(attack, ProjectedAttack) for attack in self.made_by):
+        if not self.made_by or not all(_is_small(attack) and not attack.of_task for attack in self.made_by):
             raise RemosError(
                 "`attacks` must be small changes of images that the teacher alone is needed for, as DisplacementAttack "
                 f"and PenultimateAttack, received {self.attacks!r}."
+            )
+        if not all(_is_small(attack) and attack.of_task for attack in self.of_control):
+            raise RemosError(
+                f"`of_control` must be attacks on a classifier of the task, as TransferPGD, received "
+                f"{self.of_control!r}."
             )
 
     @property
@@ -78,8 +95,40 @@ class Hardening:
 
     def get_config(self) -> dict[str, Any]:
         """What decides the result, as plain values for JSON."""
-        attacks = [{"defect": attack.name, **attack.get_config()} for attack in self.made_by]
-        return {"share": self.share, "attacks": attacks}
+        of_control = {"of_control": _described(self.of_control)} if self.of_control else {}
+        return {"share": self.share, "attacks": _described(self.made_by), **of_control}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The hardening that `get_config` described."""
+        kinds = {name: _configured(config.get(name, ())) for name in ("attacks", "of_control")}
+        return cls(share=config["share"], **kinds)
+
+    def unfit(self, task: Task, space: PixelSpace | None) -> RemosError | None:
+        """Why a task's students cannot be hardened; `None` if they can.
+
+        Args:
+            task: The task.
+            space: How inputs come from pixels.
+        """
+        if not isinstance(task.data, TrainingData):
+            return DataError(
+                f"Hardening needs training images by their numbers: arrays (x, y), or a Dataset. Received: a "
+                f"{type(task.data).__name__}. Read the data into arrays, or pass `harden=False`."
+            )
+        if not isinstance(task.example, np.ndarray) or task.example.ndim != 4:
+            return DataError("Hardening is for images: the inputs of these data are none. Pass `harden=False`.")
+        if space is None:
+            return RemosError(
+                "How do inputs come from pixels? Hardening changes pixels: pass `space=PixelSpace(...)`, which "
+                "open_for_model(...).space knows."
+            )
+        if space.scaling == PREPROCESSOR:
+            return RemosError(
+                "Hardening changes pixels, and the teacher scales images by a preprocessor of its own, through which "
+                "no gradient comes. Pass `harden=False`."
+            )
+        return None
 
     def apply(self, task: Task, space: PixelSpace | None, *, verbose: bool | str = "auto") -> None:
         """Makes the twins of a task's training images, and has it train on them.
@@ -96,39 +145,64 @@ class Hardening:
         """
         if self.share == 0:
             return
-        if not isinstance(task.data, TrainingData):
-            raise DataError(
-                f"Hardening needs training images by their numbers: arrays (x, y), or a Dataset. Received: a "
-                f"{type(task.data).__name__}. Leave `harden` out, or read the data into arrays."
-            )
-        if not isinstance(task.example, np.ndarray) or task.example.ndim != 4:
-            raise DataError("Hardening is for images: the inputs of these data are none. Leave `harden` out.")
-        if space is None:
-            raise RemosError(
-                "How do inputs come from pixels? Hardening changes pixels: pass `space=PixelSpace(...)`, which "
-                "open_for_model(...).space knows."
-            )
+        reason = self.unfit(task, space)
+        if reason is not None:
+            raise reason
         check_attackable(task.teacher, space)
-        task.data = task.data.with_twins(self._twins(task, task.data, space, verbose))
+        decides = [fingerprint(task.teacher), task.data.fingerprint(), task.seed, space.get_config(), self.get_config()]
+        if self.of_control:
+            decides.append(task.recipe.get_config())
+        key = json.dumps(decides)
+        if key not in self._made:
+            self._made[key] = self._twins(task, task.data, space, verbose)
+        task.data = task.data.with_twins(self._made[key])
 
     def _twins(self, task: Task, data: TrainingData, space: PixelSpace, verbose: bool | str) -> Twins:
         size = task.recipe.batch_size
         levels, present = _room_for((data.num_samples, *task.example.shape[1:])), np.zeros(data.num_samples, bool)
         example = _pixels(np.repeat(task.example[:1], size, axis=0), space)
         order = np.random.default_rng([task.seed, SEED]).permutation(data.num_samples)
-        for attack, dealt in zip(self.made_by, np.array_split(order, len(self.made_by)), strict=True):
-            ascent = Ascent(attack, task.teacher, space, example, seed=task.seed + SEED)
+        attacked = [(attack, task.teacher) for attack in self.made_by]
+        if self.of_control:
+            control = _control(task, verbose)
+            attacked += [(attack, control) for attack in self.of_control]
+        for (attack, model), dealt in zip(attacked, np.array_split(order, len(attacked)), strict=True):
+            ascent = Ascent(attack, model, space, example, seed=task.seed + SEED)
             pieces = range(0, len(dealt), size)
             for start in track(pieces, total=len(pieces), description=f"Twins ({attack.name})", verbose=verbose):
                 rows, x = data.read(np.sort(dealt[start : start + size]))
                 if not len(rows):
                     continue
                 pixels = _pixels(x, space)
-                # Twins know no class: an attack on a task's classes needs a model of them.
-                moved = ascent.batch(pixels, np.zeros(len(rows), np.int32), rows)
+                # The teacher knows none of the classes: only attacks on the control read them.
+                moved = ascent.batch(pixels, data.labels[rows].astype(np.int32), rows)
                 levels[rows] = space.to_levels(moved, near=pixels, within=attack.epsilon)
                 present[rows] = True
         return Twins(levels, present, space, self.share)
+
+
+def _is_small(attack: Any) -> bool:
+    return isinstance(attack, ProjectedAttack)
+
+
+def _control(task: Task, verbose: bool | str) -> keras.Model:
+    """A copy of the teacher, fine-tuned as the task's students will be trained."""
+    control = task.copy()
+    Trainer(task, "control", verbose=verbose).fit(Training(control))
+    return control
+
+
+def _described(attacks: Sequence[ProjectedAttack]) -> list[dict[str, Any]]:
+    return [{"defect": attack.name, **attack.get_config()} for attack in attacks]
+
+
+def _configured(attacks: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+    made = []
+    for config in attacks:
+        kind = DEFECTS[config["defect"]]
+        known = kind.option_names()
+        made.append(kind(**{name: value for name, value in config.items() if name in known}))
+    return tuple(made)
 
 
 def _pixels(x: np.ndarray, space: PixelSpace) -> np.ndarray:

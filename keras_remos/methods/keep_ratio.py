@@ -14,7 +14,7 @@ import numpy as np
 from keras_remos.methods.tuning import Trainable, right_after_training
 from keras_remos.training.recipe import Recipe
 
-RATIOS = (0.9, 0.8, 0.7, 0.6, 0.5)
+RATIOS = (0.95, 0.9, 0.8, 0.7, 0.6)
 """The shares that are tried, largest first."""
 
 
@@ -40,7 +40,8 @@ class KeepRatio:
     """What the search for a share found.
 
     Args:
-        keep_ratio: The smallest share that loses no more than one standard error and the tolerance; 1 if none does.
+        keep_ratio: The smallest share that loses no more than one standard error and the tolerance; the largest if
+            all lose more.
         steps: All that was tried, the largest share first.
         fine_tuned: Validation accuracy of the student that was fine-tuned for as long.
         epochs: For how many epochs each was trained.
@@ -107,7 +108,15 @@ def search(
     _warn_if_blind(steps, tolerance, len(reference))
     near = [step.keep_ratio for step in steps if step.lost <= min(step.error, tolerance)]
     accuracy = float(reference.mean())
-    return KeepRatio(min(near, default=1.0), tuple(steps), accuracy, short.epochs, len(reference), tolerance)
+    if not near:
+        largest = steps[0]
+        warnings.warn(
+            f"Every slice costs accuracy: the largest, {largest.keep_ratio:g} kept, {largest.lost:.3f} of "
+            f"{reference.mean():.3f}. It is taken all the same: what keeps more keeps the teacher's defects.",
+            stacklevel=4,
+        )
+    chosen = min(near, default=steps[0].keep_ratio)
+    return KeepRatio(chosen, tuple(steps), accuracy, short.epochs, len(reference), tolerance)
 
 
 def _warn_if_blind(steps: Sequence[Step], tolerance: float, samples: int) -> None:

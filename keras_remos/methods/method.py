@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 import keras
 
+from keras_remos.data.parts import can_be_parted, set_aside
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.methods.hardening import Hardening
 from keras_remos.methods.tuning import tune_recipe
+from keras_remos.progress import say
 from keras_remos.saving import PathLike
-from keras_remos.training.recipe import Recipe, default_recipe
+from keras_remos.training.recipe import AUTO, Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
 from keras_remos.training.trainer import Trainer
+
+BUDGET = 12
+"""How many trainings a student may cost where something is left open, its own included."""
+# What one open question is worth, in trainings.
+MOST_EACH = 4
+# The twins of a hardened student take about as long as training does, twice: for tuning, and for the student.
+TWINS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +35,7 @@ class Method(ABC):
     Attributes:
         name: Its key in `METHODS`.
         from_scratch: Whether its students keep no weight of the teacher, and so have further to go.
+        hardens: Whether its students are hardened unless told otherwise.
 
     Example:
     ```python
@@ -36,6 +46,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     from_scratch: ClassVar[bool] = False
+    hardens: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, task: Task, trainer: Trainer) -> keras.Model:
@@ -59,9 +70,10 @@ class Method(ABC):
         recipe: Recipe | None = None,
         seed: int = 0,
         head: str | None = None,
-        harden: bool | Hardening = False,
+        harden: bool | Hardening | None = None,
         space: PixelSpace | None = None,
-        tune: bool = False,
+        budget: float | None = None,
+        attacker_share: float = 0.0,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         checkpoint: PathLike | None = None,
         verbose: bool | str = "auto",
@@ -77,15 +89,21 @@ class Method(ABC):
             validation: The same, or `None`. Never augmented.
             num_classes: How many classes the student tells apart. May be left out where the data know it: a `Dataset`
                 does, and labels in an array are counted.
-            recipe: How long and how fast; `recipe_of` the method and teacher if not given.
+            recipe: How long and how fast. If not given, `recipe_of` the method and teacher with the learning rate left
+                open, `"auto"`: it is then chosen by validation accuracy (see `tune_recipe`), on `validation`, or on a
+                fifth of the training data where there is none (streams cannot be parted: theirs stays the default). The
+                student is trained on all training data.
             seed: For the head, fresh weights, the order of the data, augmentation and dropout. The head is the same
                 for every method.
             head: The path of the teacher's layer that the fresh head takes the place of; found where it is not given.
-            harden: Train on malicious twins of the images beside them: `True`, or a configured `Hardening`.
-            tune: First choose the learning rate by validation accuracy (see `tune_recipe`), for as long as four
-                trainings take: on `validation`, or on a fifth of the training data where there is none. The student is
-                then trained on all training data.
-            space: How inputs come from pixels (`open_for_model(...).space`), which hardening needs to know.
+            harden: Train on malicious twins of the images beside them: `True`, `False`, or a configured `Hardening`. By
+                default ReMoS does, where the data are images and it is known how inputs come from pixels.
+            space: How inputs come from pixels. What `open_for_model` returns brings it along.
+            budget: How many trainings it may cost, the student's own included: 12 by default where something is left
+                open, each open question taking up to four. What it does not pay for is left at its default; 1 settles
+                nothing.
+            attacker_share: The share of the training data that is not trained on, but kept for an attacker of the same
+                task: `audit` finds it again by the student's record. From 0 to less than 1.
             callbacks: Keras callbacks. The model that they see wraps the student: `model.student`; what they save by it
                 is the student. Methods of several stages show them a beginning and an end of training for each. Those
                 that set the learning rate need a recipe with `schedule="constant"` and `warmup=0`; in place of
@@ -105,33 +123,66 @@ class Method(ABC):
             MismatchError: If the checkpoint is of a run with other arguments.
             RemosError: If training diverges, or an option does not suit the teacher.
         """
-        recipe = recipe or default_recipe(teacher, from_scratch=self.from_scratch)
-        how: dict[str, Any] = {"num_classes": num_classes, "seed": seed, "head": head, "harden": harden, "space": space}
-        decided, recipe, record = self.decide(
-            teacher, train, validation, recipe=recipe, tune=tune, verbose=verbose, **how
-        )
-        options = decided.on_record(teacher) | ({} if head is None else {"head": head})
-        if record:
-            options["tuning"] = record
+        usual = default_recipe(teacher, from_scratch=self.from_scratch)
+        can_choose = validation is not None or can_be_parted(train)
+        wanted = recipe or (replace(usual, learning_rate=AUTO) if can_choose else usual)
+        space = space or getattr(train, "space", None)
+        if attacker_share:
+            train, _ = set_aside(train, attacker_share, seed=seed)
         task = Task(
             teacher,
             train,
             validation,
             num_classes=num_classes,
-            recipe=recipe,
+            recipe=wanted,
             seed=seed,
             keep_head=self.keeps_head,
             head=head,
         )
-        if harden:
-            hardening = Hardening() if harden is True else harden
+        hardening = self._hardening(task, harden, space)
+        if budget is None:
+            budget = BUDGET if wanted.is_open or self.is_open else 1
+        how = {"num_classes": num_classes, "seed": seed, "head": head, "harden": hardening or False, "space": space}
+        decided, task.recipe, record = self.decide(
+            teacher,
+            train,
+            validation,
+            recipe=wanted,
+            budget=budget - 1 - (TWINS if hardening else 0),
+            verbose=verbose,
+            **how,
+        )
+        options = decided.on_record(teacher) | ({} if head is None else {"head": head})
+        options |= {"tuning": record} if record else {}
+        options |= {"attacker_share": attacker_share} if attacker_share else {}
+        if hardening:
             hardening.apply(task, space, verbose=verbose)
-            options |= {"hardening": hardening.get_config()}
+            options["hardening"] = hardening.get_config()
         trainer = Trainer(task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options)
         return trainer.trained(decided.fit(task, trainer))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an option was explicitly left open, to be settled on validation data."""
+        return False
+
+    def _hardening(self, task: Task, harden: bool | Hardening | None, space: PixelSpace | None) -> Hardening | None:
+        """How students are hardened, if they are.
+
+        Raises:
+            DataError: If they are to be and cannot be, as for `RemosError`.
+            RemosError: If it is not known how inputs come from pixels.
+        """
+        hardening = harden if isinstance(harden, Hardening) else Hardening()
+        reason = hardening.unfit(task, space)
+        if harden is None:
+            return hardening if self.hardens and reason is None else None
+        if harden and hardening.share and reason is not None:
+            raise reason
+        return hardening if harden and hardening.share else None
+
     def decide(
-        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, tune: bool, **options: Any
+        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, budget: float, **options: Any
     ) -> tuple[Method, Recipe, dict[str, Any]]:
         """Settles what was left open, on validation data.
 
@@ -140,15 +191,23 @@ class Method(ABC):
             train: What the student learns from.
             validation: What decides, or `None`.
             recipe: The recipe to begin with.
-            tune: Whether the learning rate is open.
+            budget: How many trainings that may cost; with less than one nothing is tried.
             **options: More for `train`.
 
         Returns:
             The method and the recipe with nothing left open; and what was tried, as plain values for JSON.
         """
-        if not tune:
+        if not recipe.is_open:
             return self, recipe, {}
-        found = tune_recipe(self, teacher, train, validation, recipe=recipe, **options)
+        if budget < 1:
+            usual = default_recipe(teacher, from_scratch=self.from_scratch)
+            return self, replace(recipe, learning_rate=usual.learning_rate), {}
+        budget = min(budget, MOST_EACH)
+        say(
+            f"Choosing the learning rate takes about {budget:g} trainings of {recipe.epochs} epochs.",
+            verbose=options.get("verbose", "auto"),
+        )
+        found = tune_recipe(self, teacher, train, validation, recipe=recipe, budget=budget, **options)
         return self, found.recipe, {"recipe": found.describe()}
 
     @property
@@ -164,6 +223,11 @@ class Method(ABC):
     def option_names(cls) -> tuple[str, ...]:
         """The options that the constructor takes."""
         return tuple(option.name for option in fields(cls))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The method that made a student, by the student's record."""
+        return cls(**{name: record[name] for name in cls.option_names() if name in record})
 
     def on_record(self, teacher: keras.Model) -> dict[str, Any]:
         """What of the options decides the result for a teacher: what a student's record and a checkpoint hold."""

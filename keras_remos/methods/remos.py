@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import keras
 
@@ -12,16 +12,15 @@ from keras_remos.data.parts import set_aside
 from keras_remos.errors import RemosError
 from keras_remos.methods.finetune import FineTune
 from keras_remos.methods.keep_ratio import RATIOS, KeepRatio, search
-from keras_remos.methods.method import FromTeacher, Method
+from keras_remos.methods.method import MOST_EACH, FromTeacher, Method
 from keras_remos.methods.tuning import VALIDATION_SHARE
+from keras_remos.progress import say
 from keras_remos.slicing.relevant_slice import RelevantSlice
 from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
-from keras_remos.training.recipe import Recipe
+from keras_remos.training.recipe import AUTO, Recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer, Training
-
-AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +31,9 @@ class Remos(FromTeacher):
 
     Args:
         preset: How the slice is chosen: see `RelevantSlicer`.
-        keep_ratio: The share of weights that is kept, in (0, 1]; the preset's by default; `"auto"` searches for the
-            smallest one that costs no accuracy (see `tune_keep_ratio`), for as long as four trainings take.
+        keep_ratio: The share of weights that is kept, in (0, 1]; `"auto"` searches for the smallest one that costs no
+            accuracy (see `tune_keep_ratio`). `None` does so too where the learning rate is left open as well, and else
+            takes the preset's.
         relevant: A slice that was made before, with the same teacher. `preset` and `keep_ratio` are its own then.
         freeze: Keeps excluded weights at zero instead of training them from there.
         keep_head: The student starts with the teacher's head, the attacker's if there is one, instead of a fresh one.
@@ -52,6 +52,7 @@ class Remos(FromTeacher):
     freeze: bool = False
 
     name: ClassVar[str] = "remos"
+    hardens: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.relevant is not None and not isinstance(self.relevant, RelevantSlice):
@@ -62,17 +63,34 @@ class Remos(FromTeacher):
                 f"`keep_ratio` must be a share, or {AUTO!r} where no slice is given, received {self.keep_ratio!r}."
             )
 
+    @property
+    def is_open(self) -> bool:
+        return self.keep_ratio == AUTO
+
     def decide(
-        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, tune: bool, **options: Any
+        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, budget: float, **options: Any
     ) -> tuple[Method, Recipe, dict[str, Any]]:
-        if self.keep_ratio != AUTO:
-            return super().decide(teacher, train, validation, recipe=recipe, tune=tune, **options)
+        is_open = self.is_open or (self.keep_ratio is None and self.relevant is None and recipe.is_open)
         # The rate is tuned at the preset's share: both at once would cost as many trainings as there are pairs.
-        _, recipe, record = replace(self, keep_ratio=None).decide(
-            teacher, train, validation, recipe=recipe, tune=tune, **options
+        method = replace(self, keep_ratio=None) if self.is_open else self
+        questions = recipe.is_open + is_open
+        each = budget / max(questions, 1)
+        if not is_open or each < 1:
+            return Method.decide(method, teacher, train, validation, recipe=recipe, budget=budget, **options)
+        each = min(each, MOST_EACH)
+        _, recipe, record = Method.decide(method, teacher, train, validation, recipe=recipe, budget=each, **options)
+        say(
+            f"Choosing how much to keep takes about {each:g} trainings of {recipe.epochs} epochs.",
+            verbose=options.get("verbose", "auto"),
         )
-        found = tune_keep_ratio(teacher, train, validation, preset=self.preset, recipe=recipe, **options)
+        found = tune_keep_ratio(teacher, train, validation, preset=self.preset, recipe=recipe, budget=each, **options)
         return replace(self, keep_ratio=found.keep_ratio), recipe, {**record, "keep_ratio": found.describe()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        chosen = record["slice"]
+        own = {name: record[name] for name in ("freeze", "keep_head") if name in record}
+        return cls(preset=chosen["preset"], keep_ratio=chosen["keep_ratio"], **own)
 
     def get_config(self) -> dict[str, Any]:
         relevant = None if self.relevant is None else dict(self.relevant.options)

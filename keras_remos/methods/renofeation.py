@@ -74,7 +74,7 @@ class Renofeation(ByFeatures):
         trainer.fit(training, last=turn, stage="stage-1")
         constant = replace(
             recipe,
-            learning_rate=self.averaged_learning_rate or recipe.learning_rate / 2,
+            learning_rate=self.averaged_learning_rate or recipe.rate / 2,
             schedule="constant",
             warmup=0.0,
         )

@@ -16,15 +16,14 @@ import numpy as np
 from keras_remos.data import batches
 from keras_remos.data.parts import set_aside
 from keras_remos.errors import DivergedError, RemosError
-from keras_remos.models.tokenizers import reads_text
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
-"""Learning rates that are tried for images, with SGD."""
+"""Learning rates that are tried with SGD, as models of images are trained."""
 RATES_OF_TEXT = (2e-5, 5e-5, 1e-4, 2e-4, 4e-4)
-"""Learning rates that are tried for language models, with AdamW."""
+"""Learning rates that are tried with AdamW, as language models are trained."""
 
 # Of the training data, where no validation data are given.
 VALIDATION_SHARE = 0.2
@@ -150,9 +149,12 @@ def tune_recipe(
     """
     if budget < 1:
         raise RemosError(f"`budget` must be at least 1 training, received {budget!r}.")
-    base = recipe or default_recipe(teacher, from_scratch=method.from_scratch)
+    usual = default_recipe(teacher, from_scratch=method.from_scratch)
+    base = recipe or usual
     if grid is None:
-        grid = {"learning_rate": RATES_OF_TEXT if reads_text(teacher) else RATES}
+        grid = {"learning_rate": RATES_OF_TEXT if base.optimizer == "adamw" else RATES}
+    if base.is_open:
+        base = replace(base, learning_rate=usual.learning_rate)
     if validation is None:
         train, validation = set_aside(train, VALIDATION_SHARE, seed=seed)
     candidates = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import keras
 from keras import ops
@@ -16,6 +16,8 @@ from keras_remos.errors import RemosError
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.tokenizers import reads_text
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -24,7 +26,7 @@ class Recipe:
     Args:
         epochs: Passes over the data, all stages of a method together.
         batch_size: Samples a batch, for arrays and data sets of ours; other data bring their own batches.
-        learning_rate: Its peak.
+        learning_rate: Its peak; `"auto"` leaves it open: `train` then chooses it on validation data.
         momentum: Of SGD, from 0 to less than 1.
         weight_decay: Of SGD as PyTorch and the papers count it: part of the gradient, so that momentum adds it up. Of
             AdamW beside the gradient.
@@ -44,7 +46,7 @@ class Recipe:
 
     epochs: int = 30
     batch_size: int = 128
-    learning_rate: float = 0.005
+    learning_rate: float | Literal["auto"] = 0.005
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup: float = 0.05
@@ -60,7 +62,9 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise RemosError(f"`{name}` must be a whole number from 1 up, received {value!r}.")
-        for name in ("learning_rate", "head_multiplier"):
+        if isinstance(self.learning_rate, str) and self.learning_rate != AUTO:
+            raise RemosError(f"`learning_rate` must be a number or {AUTO!r}, received {self.learning_rate!r}.")
+        for name in ("head_multiplier", *(() if self.is_open else ("learning_rate",))):
             if not 0 < getattr(self, name) < math.inf:
                 raise RemosError(f"`{name}` must be above 0 and finite, received {getattr(self, name)!r}.")
         for name in ("momentum", "warmup", "label_smoothing"):
@@ -86,6 +90,22 @@ class Recipe:
             )
 
     @property
+    def is_open(self) -> bool:
+        """Whether the learning rate has yet to be chosen."""
+        return self.learning_rate == AUTO
+
+    @property
+    def rate(self) -> float:
+        """The learning rate.
+
+        Raises:
+            RemosError: If it has yet to be chosen.
+        """
+        if isinstance(self.learning_rate, str):
+            raise RemosError("`learning_rate='auto'` is for `train`, which chooses it; here a number is needed.")
+        return self.learning_rate
+
+    @property
     def follows_schedule(self) -> bool:
         """Whether the learning rate is another from step to step, and so cannot be set from outside."""
         return self.schedule != "constant" or self.warmup > 0
@@ -100,6 +120,15 @@ class Recipe:
         augment = self.augment
         name = augment if isinstance(augment, str) else f"{augment.__module__}.{augment.__qualname__}"
         return {**asdict(self), "augment": name}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The recipe that `get_config` described.
+
+        Raises:
+            RemosError: If it was augmented by a function, of which only the name is known.
+        """
+        return cls(**config)
 
 
 FROM_SCRATCH = Recipe(learning_rate=0.1, weight_decay=5e-4)
@@ -140,7 +169,7 @@ def optimizer(recipe: Recipe, *, steps: int, head: Iterable[keras.Variable] = ()
         steps: How many steps will be made.
         head: The weights of the head.
     """
-    rate = _Schedule(recipe, steps) if recipe.follows_schedule else recipe.learning_rate
+    rate = _Schedule(recipe, steps) if recipe.follows_schedule else recipe.rate
     if recipe.optimizer == "adamw":
         return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip)
     # Keras' SGD takes weight decay off beside the gradient; in the gradient it would be added up by the momentum.
@@ -159,7 +188,7 @@ class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, recipe: Recipe, steps: int) -> None:
         super().__init__()
-        self._peak = recipe.learning_rate
+        self._peak = recipe.rate
         self._shape = recipe.schedule
         self._warmup = round(recipe.warmup * steps)
         self._falling = max(steps - self._warmup, 1)

@@ -51,7 +51,20 @@ class Trained:
             f"{self.method}, {self.epochs} epochs, learning rate {recipe['learning_rate']:g}, "
             f"{self.options['num_classes']} classes, seed {self.options['seed']}"
         ]
+        lines.append(self.settings)
         return "\n".join([*lines, *(f"{name:<20}{value:>10.4f}" for name, value in self.last.items())])
+
+    @property
+    def settings(self) -> str:
+        """What was chosen, and by whom, in a line."""
+        tuned = self.options.get("tuning", {})
+        rate = f"{self.options['recipe']['learning_rate']:g}"
+        said = [f"learning rate {rate}, {'chosen on validation data' if 'recipe' in tuned else 'as given'}"]
+        kept = self.options.get("slice", {}).get("keep_ratio")
+        if kept is not None:
+            said.append(f"{kept:g} kept, {'chosen on validation data' if 'keep_ratio' in tuned else 'as given'}")
+        said.append("hardened" if "hardening" in self.options else "not hardened")
+        return "; ".join(said) + "."
 
     def __repr__(self) -> str:
         figures = ", ".join(f"{name}={value:.4f}" for name, value in self.last.items())

@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Any, Protocol
 
 import keras
@@ -222,7 +221,7 @@ class Trainer:
         if found is None:
             return
         self.put_on_record(constant=True)
-        rate = self.task.recipe.learning_rate
+        rate = self.task.recipe.rate
         warnings.warn(
             f"Training ({self.name}) ended in a constant classifier: it says class {found.label} of {found.named} of "
             f"{found.samples} training samples, and {found.right} are of that class. No attack changes what it says, "
@@ -262,7 +261,7 @@ class Trainer:
         """
         kind = keras.losses.CategoricalCrossentropy if one_hot else keras.losses.SparseCategoricalCrossentropy
         student.compile(
-            optimizer=keras.optimizers.SGD(self.task.recipe.learning_rate),
+            optimizer=keras.optimizers.SGD(self.task.recipe.rate),
             loss=kind(from_logits=not returns_probabilities(student, self.task.example)),
             metrics=["accuracy"],
         )
@@ -355,9 +354,8 @@ def _check_weights(student: keras.Model, recipe: Recipe) -> None:
 
 
 def _diverged(what: str, recipe: Recipe) -> DivergedError:
-    lower = replace(recipe, learning_rate=recipe.learning_rate / 10).learning_rate
     return DivergedError(
-        f"{what}: training diverged. Try a lower learning rate ({lower:g} instead of {recipe.learning_rate:g}) or a "
+        f"{what}: training diverged. Try a lower learning rate ({recipe.rate / 10:g} instead of {recipe.rate:g}) or a "
         "longer warm-up; check that inputs are scaled as the teacher was trained and hold no NaN, and that half "
         "precision does not overflow."
     )

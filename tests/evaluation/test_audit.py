@@ -45,7 +45,8 @@ def test_several_neurons_are_several_attacks_with_their_worst_and_mean() -> None
 
 def test_a_recipe_changes_each_ones_own() -> None:
     poisoned = by_hand()
-    options = {"attacker": Attacker(defects=[]), "controls": Controls(floor=True), "train": images(32, seed=6)}
+    options = {"attacker": Attacker(defects=[]), "controls": Controls(floor=True, tune=False)}
+    options["train"] = images(32, seed=6)
     for recipe in ({"epochs": 1, "batch_size": 16}, Recipe(epochs=1, batch_size=16)):
         found = audit(poisoned, {}, (X, Y), recipe=recipe, verbose=False, **options)
         own = {name: trained.options["recipe"] for name, trained in found.trained.items()}
@@ -190,8 +191,10 @@ def test_all_that_fits_a_teacher_is_tried_by_default(poisoned: Prepared, monkeyp
     students = {"same": poisoned.teacher}
     for source, extra in ((poisoned, ["patch-backdoor"]), (Prepared(poisoned.teacher, SPACE), [])):
         found = audit(source, students, (X, Y), controls=Controls(control=False), verbose=False)
-        assert list(found.attacks) == ["penultimate", "nc deepxplore", "snac dlfuzz", *extra]
+        assert list(found.attacks) == ["displacement", "penultimate", "nc deepxplore", "snac dlfuzz", *extra]
         assert found.inheritance.inherited[0].flipped.count == 0
+        assert list(found.left_out) == ["surrogate", "adaptive"]
+        assert "attacker_share" in found.left_out["adaptive"]
 
 
 def test_a_student_in_another_scaling_is_asked_in_its_own(poisoned: Prepared) -> None:

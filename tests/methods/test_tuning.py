@@ -178,14 +178,14 @@ def test_a_method_tunes_itself_and_says_how() -> None:
     y = np.arange(60) % 3
     x = (rng.normal(size=(60, 6)) * 0.3 + np.eye(3)[y] @ rng.normal(size=(3, 6)) * 2).astype("float32")
     teacher = toys.fill(keras.Sequential([keras.Input((6,)), kl.Dense(8, "relu"), kl.Dense(5)]))
-    recipe = Recipe(epochs=8, batch_size=12, augment="none", learning_rate=1e-7)
-    trained = train("remos", teacher, (x, y), recipe=recipe, tune=True, verbose=False)
+    recipe = Recipe(epochs=8, batch_size=12, augment="none", learning_rate="auto")
+    trained = train("remos", teacher, (x, y), recipe=recipe, keep_ratio=0.95, verbose=False)
     told = trained.options["tuning"]["recipe"]
     assert trained.options["recipe"] == told["recipe"]
     assert told["recipe"]["learning_rate"] in RATES and told["validation_samples"] == 12
     assert trained.options["steps"] == 8 * 5  # of all 60 samples
     same = replace(recipe, learning_rate=told["recipe"]["learning_rate"])
-    plain = train("remos", teacher, (x, y), recipe=same, verbose=False)
+    plain = train("remos", teacher, (x, y), recipe=same, keep_ratio=0.95, verbose=False)
     assert "tuning" not in plain.options
     for ours, theirs in zip(trained.student.get_weights(), plain.student.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)

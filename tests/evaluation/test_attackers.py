@@ -1,0 +1,138 @@
+"""Attackers by what they know: a surrogate of their own data, and one that is made as a student was."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from planted import SPACE, images, teacher
+
+from keras_remos.data.parts import set_aside
+from keras_remos.defects import DisplacementAttack, PenultimateAttack, Prepared, SurrogateAttack
+from keras_remos.errors import DataError, MismatchError
+from keras_remos.evaluation import Rate, flip_rate, measure, predict_classes
+from keras_remos.evaluation.attackers import Attacker
+from keras_remos.evaluation.audit import Controls, audit
+from keras_remos.evaluation.inheritance import Inherited, InheritanceReport
+from keras_remos.methods import Hardening, Recipe, Trained, train
+
+X, Y = images(30, seed=5)
+TRAIN = images(48, seed=6)
+OWN = images(24, seed=7)
+RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.01)
+SHORT = Hardening(share=0.25, attacks=[DisplacementAttack(steps=2)])
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Training .* ended in a constant classifier"),
+    pytest.mark.filterwarnings("ignore:Criterion"),
+]
+
+
+def student(method: str = "remos", data: Any = TRAIN, **options: Any) -> Trained:
+    scaled = SPACE.scale(data[0]), data[1]
+    return train(method, teacher(), scaled, recipe=RECIPE, space=SPACE, verbose=False, **options)
+
+
+def audited(students: dict[str, Any], attacker: Attacker, **options: Any) -> Any:
+    how: dict[str, Any] = {"train": TRAIN, "recipe": RECIPE, "controls": Controls(floor=True), "verbose": False}
+    return audit(Prepared(teacher(), SPACE), students, (X, Y), attacker=attacker, **how | options)
+
+
+def test_the_adaptive_attacker_makes_one_like_each_student() -> None:
+    sliced = student(keep_ratio=0.6, harden=SHORT, seed=3)
+    found = audited({"ours": sliced}, Attacker(defects=["surrogate", "adaptive"], data=OWN))
+    assert list(found.attacks) == ["surrogate", "adaptive ours"] and not found.left_out
+    # Made by hand: the student's method, share, hardening and recipe on the attacker's data.
+    copy = train(
+        "remos",
+        teacher(),
+        (SPACE.scale(OWN[0]), OWN[1]),
+        keep_ratio=0.6,
+        harden=SHORT,
+        space=SPACE,
+        recipe=RECIPE,
+        seed=4,
+        verbose=False,
+    )
+    by_hand = SurrogateAttack(recipe=RECIPE).inputs(Prepared(copy.student, SPACE), X, Y, verbose=False)
+    attack = found.attacks["adaptive ours"]
+    np.testing.assert_array_equal(attack.inputs, by_hand.inputs)
+    assert attack.defect == "adaptive" and attack.record["made_like"] == "ours"
+
+    # Each is read under its own attacker: the student and the floor under the student's, the control under a surrogate.
+    rows = {(row.defect, row.student): row for row in found.inheritance.inherited}
+    assert {each for defect, each in rows if defect == "adaptive"} == {"fine-tuned", "ours"}
+    assert rows["adaptive", "fine-tuned"].rate == rows["surrogate", "fine-tuned"].rate
+    clean, attacked = (predict_classes(sliced.student, x, SPACE) for x in (X, attack.inputs))
+    ours = flip_rate(clean, attacked, Y)
+    assert rows["adaptive", "ours"].rate == ours
+    scratch = found.trained["retrained"].student
+    floor = flip_rate(*(predict_classes(scratch, x, SPACE) for x in (X, attack.inputs)), Y)
+    expected = ours.excess(rows["surrogate", "fine-tuned"].rate, floor)
+    np.testing.assert_equal(rows["adaptive", "ours"].excess, expected)
+
+
+def test_surrogates_are_trained_as_the_control() -> None:
+    found = audited({}, Attacker(defects=["surrogate"], data=OWN))
+    assert found.attacks["surrogate"].options["recipe"] == RECIPE.get_config()
+    configured = SurrogateAttack(recipe=Recipe(epochs=1, batch_size=8), steps=1)
+    found = audited({}, Attacker(defects=[configured], data=OWN))
+    assert found.attacks["surrogate"].options["recipe"]["batch_size"] == 8
+
+
+def test_the_share_that_students_left_is_the_attackers() -> None:
+    """Nothing that a student, its control or its floor learnt from is the attacker's."""
+    ours = student("finetune", attacker_share=0.25, harden=False)
+    assert ours.options["attacker_share"] == 0.25
+    rest, aside = set_aside(TRAIN, 0.25, seed=0)
+    assert not {row.tobytes() for row in rest[0]} & {row.tobytes() for row in aside[0]}
+    assert len(rest[0]) + len(aside[0]) == len(TRAIN[0])
+    found = audited({"ours": ours}, Attacker(defects=["surrogate"]))
+    # The control is the very student: it had the rest, and nothing else.
+    for a, b in zip(found.trained["fine-tuned"].student.get_weights(), ours.student.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    given = audited({"ours": ours}, Attacker(defects=["surrogate"], data=aside), train=rest)
+    np.testing.assert_array_equal(found.attacks["surrogate"].inputs, given.attacks["surrogate"].inputs)
+
+
+def test_shares_that_differ_are_no_one_share() -> None:
+    two = {"a": student("finetune", attacker_share=0.25), "b": student("finetune", attacker_share=0.5)}
+    with pytest.raises(MismatchError, match="different shares"):
+        audited(two, Attacker(defects=[]))
+
+
+def test_what_cannot_be_made_again_is_left_out() -> None:
+    function = student("finetune")
+    function.options["recipe"]["augment"] = "mine.augmented"
+    students = {"unknown": teacher(), "function": function}
+    found = audited(students, Attacker(defects=["surrogate", "adaptive"], data=OWN), controls=Controls(control=False))
+    assert list(found.left_out) == ["adaptive (function)", "adaptive (unknown)"]
+    assert "augment" in found.left_out["adaptive (function)"]
+    assert "by which method" in found.left_out["adaptive (unknown)"]
+    assert list(found.attacks) == ["surrogate"]
+
+
+@pytest.mark.parametrize("defect", ["surrogate", "adaptive"])
+def test_without_data_of_their_own_it_says_what_is_missing(defect: str) -> None:
+    with pytest.raises(DataError, match=f"{defect}: It takes data of the attacker's own"):
+        audited({}, Attacker(defects=[defect]))
+
+
+@pytest.mark.once
+def test_the_worst_attack_stands_first() -> None:
+    def row(student: str, defect: str, hits: int) -> Inherited:
+        return Inherited(student, defect, Rate(hits, 10), None, None)
+
+    rows = [row("control", "weak", 9), row("ours", "weak", 1), row("control", "strong", 8), row("ours", "strong", 5)]
+    report = InheritanceReport({"control": Rate(9, 10), "ours": Rate(9, 10)}, {}, tuple(rows), "control")
+    assert [each.defect for each in report.worst_first] == ["strong", "strong", "weak", "weak"]
+    lines = report.summary().splitlines()
+    assert next(line for line in lines if line.startswith("strong")) in lines[5]
+
+
+def test_what_is_no_test_of_a_defect_is_said() -> None:
+    """The control is the floor: nothing lies between them."""
+    model = teacher()
+    attack = PenultimateAttack(steps=1).inputs(Prepared(model, SPACE), X, Y, verbose=False)
+    students = {"control": (model, SPACE), "floor": (model, SPACE)}
+    report = measure(students, X, Y, {"pen": attack}, control="control", floors={"pen": "floor"}, verbose=False)
+    assert any("not clearly above the floor" in warning for warning in report.warnings)
