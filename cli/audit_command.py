@@ -78,10 +78,10 @@ def command(
     A control is fine-tuned in the same run, at a learning rate that is chosen for it, unless you name one. A TEACHER
     that `keras-remos poison` wrote is also tried with its trigger.
     """
+    from keras_remos import Trained
     from keras_remos.evaluation import Attacker, Controls, audit
     from keras_remos.models.fingerprint import fingerprint
     from keras_remos.saving import read_record
-    from keras_remos.training.trained import Trained
 
     if control is not None and no_control:
         raise click.UsageError("--control and --no-control exclude each other.")

@@ -63,7 +63,7 @@ def made(*arguments: object) -> dict:
 
 
 def transfer(folder: Path, teacher: str, method: str, output: str, *more: object) -> dict:
-    options = ("--method", method, *QUICK, "-o", folder / output, *more)
+    options = ("--method", method, *QUICK, "--budget", 1, "-o", folder / output, *more)
     return made("transfer", folder / teacher, *data(folder, "train"), *options)
 
 
@@ -72,7 +72,7 @@ def test_an_audit_trains_the_very_students_that_transfer_trains(folder: Path) ->
     students = (folder / "teacher" / "s.keras", folder / "floor.keras")
     report = made(
         *("audit", folder / "teacher.keras", *students, *data(folder, "test")),
-        *("--defect", "penultimate", "--floor", *QUICK),
+        *("--defect", "penultimate", "--floor", "--no-tune", *QUICK),
     )
     rows = {row["student"]: row for row in report["defects"]}
     assert list(rows) == ["fine-tuned", "retrained", "s", "floor"]
@@ -86,6 +86,33 @@ def test_an_audit_trains_the_very_students_that_transfer_trains(folder: Path) ->
     assert {trained["recipe"]["batch_size"] for trained in report["trained"].values()} == {128}
     # The floor has a rate of its own, and that is said.
     assert [line.partition(" was ")[0] for line in report["unlike_control"]] == ["floor", "retrained"]
+
+
+def test_the_control_of_an_audit_is_tuned_as_transfer_tunes(folder: Path) -> None:
+    tuned = folder / "tuned.keras"
+    record = made(
+        *("transfer", folder / "teacher.keras", *data(folder, "train"), "--method", "finetune", *QUICK, "-o", tuned)
+    )
+    report = made("audit", folder / "teacher.keras", tuned, *data(folder, "test"), *QUICK, "--defect", "fgsm")
+    control = report["trained"]["fine-tuned"]
+    assert control["tuning"] == record["tuning"] and control["recipe"] == record["recipe"]
+    assert report["students"]["tuned"]["accuracy"] == report["students"]["fine-tuned"]["accuracy"]
+    assert report["unlike_control"] == []
+
+
+def test_what_is_left_to_the_attacker_is_found_again(folder: Path) -> None:
+    transfer(folder, "teacher.keras", "remos", "shared.keras", "--attacker-share", 0.3, "--learning-rate", 0.01)
+    asked = ("audit", folder / "teacher.keras", folder / "shared.keras", *data(folder, "test"), *QUICK)
+    report = made(*asked, "--learning-rate", 0.01, "--defect", "surrogate", "--defect", "adaptive")
+    assert set(report["attacks"]) == {"surrogate", "adaptive shared"}
+    assert report["attacks"]["adaptive shared"]["record"]["method"] == "remos"
+    # 150 samples without three tenths of each class.
+    assert report["trained"]["fine-tuned"]["steps"] == report["trained"]["fine-tuned"]["recipe"]["epochs"]
+    refused = run(*asked, "--attacker-split", "test")
+    assert refused.exit_code == 2 and "--attacker-data" in refused.stderr
+    other = ("--attacker-data", folder / "data.npz", "--attacker-split", "test")
+    report = made(*asked, "--no-tune", "--defect", "surrogate", *other)
+    assert set(report["attacks"]) == {"surrogate"}
 
 
 def test_two_files_of_one_name_are_two_students(folder: Path) -> None:
@@ -223,10 +250,10 @@ def test_classes_may_be_listed(folder: Path) -> None:
 def test_a_tuned_and_hardened_student_against_attackers_by_what_they_know(folder: Path, tmp_path: Path) -> None:
     quick = ("--epochs", 2, "--augment", "none")
     student = tmp_path / "hardened.keras"
-    settled = ("--tune", "--harden", "--keep-ratio", "auto")
-    done = run("transfer", folder / "teacher.keras", *data(folder, "train"), *quick, *settled, "-o", student, "--json")
+    done = run("transfer", folder / "teacher.keras", *data(folder, "train"), *quick, "-o", student, "--json")
     assert done.exit_code == 0, done.output
-    assert "takes about 8 trainings" in done.stderr and "chosen on validation data" in done.stderr
+    assert "Choosing the learning rate takes about 4 trainings of 2 epochs" in done.stderr
+    assert "Choosing how much to keep takes about 4 trainings" in done.stderr
     record = read_record(student)
     assert record["hardening"]["share"] == 0.5
     assert record["recipe"]["learning_rate"] == record["tuning"]["recipe"]["recipe"]["learning_rate"]

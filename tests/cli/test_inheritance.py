@@ -49,6 +49,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+QUICK = ("--epochs", 1, "--budget", 1)
+
+
 def data(folder: Path, split: str) -> list[object]:
     return ["--data", folder / "data.npz", "--split", split, "--preprocess", "0-1", "--batch-size", 16]
 
@@ -80,9 +83,7 @@ def test_what_a_student_inherits_is_measured_from_the_shell(folder: Path) -> Non
     )
     assert record["options"]["target"] == 1 and read_record(poisoned)["defect"] == "patch-backdoor"
     for method, path in (("remos", student), ("finetune", control)):
-        trained = made(
-            folder, "transfer", poisoned, *data(folder, "train"), "--method", method, "--epochs", 1, "-o", path
-        )
+        trained = made(folder, "transfer", poisoned, *data(folder, "train"), "--method", method, *QUICK, "-o", path)
         assert trained["method"] == method and trained["recipe"]["epochs"] == 1
         assert read_record(path)["space"]["scaling"] == "0-1"
         assert keras.saving.load_model(path).output_shape == (None, CLASSES)
@@ -159,7 +160,8 @@ def test_an_audit_trains_its_control_and_its_floor_on_the_training_data(folder: 
         (["poison", "--rate", "1.5"], 1, "rate"),
         (["transfer", "--method", "finetune", "--keep-ratio", "0.5"], 2, "not an option of finetune"),
         (["transfer", "--momentum", "1"], 1, "momentum"),
-        (["transfer", "--tune", "--learning-rate", "0.1"], 2, "exclude each other"),
+        (["transfer", "--learning-rate", "fast"], 2, "fast"),
+        (["transfer", "--budget", "0.5"], 2, "--budget"),
         (["transfer", "--keep-ratio", "most"], 2, "most"),
         (["transfer", "--keep-ratio", "0"], 2, "0"),
     ],
@@ -174,7 +176,7 @@ def test_what_cannot_be_is_refused_in_one_line(folder: Path, arguments: list[str
 
 def test_a_test_set_that_lacks_a_class_is_numbered_as_the_student_is(folder: Path) -> None:
     student = folder / "three.keras"
-    made(folder, "transfer", folder / "teacher.keras", *data(folder, "train"), "--epochs", 1, "-o", student)
+    made(folder, "transfer", folder / "teacher.keras", *data(folder, "train"), *QUICK, "-o", student)
     with np.load(folder / "data.npz") as arrays:
         x, y = arrays["x_test"], arrays["y_test"]
     np.savez(folder / "two.npz", x=x[y != 1], y=y[y != 1])

@@ -80,7 +80,7 @@ def test_a_backdoor_in_words_goes_all_the_way(folder: Path) -> None:
 
     audited = made(
         *("audit", poisoned, students["remos"], "--data", test, "--control", students["finetune"]),
-        *("--train-data", train, "--clean-teacher", teacher, "--synonyms", folder / "pairs.txt", *QUICK),
+        *("--train-data", train, "--clean-teacher", teacher, "--synonyms", folder / "pairs.txt", *QUICK, "--no-tune"),
     )
     assert {row["defect"] for row in audited["defects"]} == {"word-importance", "greedy-swap", "text-poisoning"}
     assert "from the clean teacher" in audited["students"]
@@ -118,7 +118,7 @@ def test_pairs_of_texts_need_nothing_but_the_columns(folder: Path) -> None:
     student = folder / "pairs.keras"
     made(
         *("transfer", folder / "teacher.keras", "--data", folder / "train_pairs.tsv", *columns),
-        *("--epochs", 1, "-o", student),
+        *("--epochs", 1, "--budget", 1, "-o", student),
     )
     report = made("evaluate", student, "--data", folder / "test_pairs.tsv", *columns)
     assert report["students"]["pairs"]["accuracy"]["n"] == 40

@@ -12,7 +12,7 @@ from keras_remos.errors import DataError, MismatchError
 from keras_remos.evaluation import Rate, flip_rate, measure, predict_classes
 from keras_remos.evaluation.attackers import Attacker
 from keras_remos.evaluation.audit import Controls, audit
-from keras_remos.evaluation.inheritance import Inherited, InheritanceReport
+from keras_remos.evaluation.inheritance import InheritanceReport, Inherited
 from keras_remos.methods import Hardening, Recipe, Trained, train
 
 X, Y = images(30, seed=5)
