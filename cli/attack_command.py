@@ -11,8 +11,8 @@ from keras_remos_cli.inputs import (
     Opening,
     SynonymChoice,
     beside,
-    check_outputs,
     report_skipped,
+    reserve_outputs,
 )
 from keras_remos_cli.options import (
     head_option,
@@ -120,7 +120,7 @@ def command(
     for several in (neuron, layer):
         if len(several) > 1:
             files = [output.with_suffix(f".{str(each).replace('/', '-')}{output.suffix}") for each in several]
-    check_outputs(*(("-o", file, ".npz") for file in files), force=force)
+    reserve_outputs(*(("-o", file, ".npz") for file in files), force=force)
     kind = DEFECTS[defect]
     driven, moved = (several[0] if len(several) == 1 else several or None for several in (neuron, layer))
     given = {**options, "neuron": driven, "layer": moved, "synonyms": synonyms.open()}

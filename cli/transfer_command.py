@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
     PRESETS,
     head_option,
@@ -88,7 +88,7 @@ def command(
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{method}.keras")
-    check_outputs(("-o", output, ".keras"), force=force)
+    reserve_outputs(("-o", output, ".keras"), force=force)
     if validation_split is not None and validation_data is None:
         raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
     if tune and "learning_rate" in recipe:
