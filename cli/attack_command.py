@@ -110,7 +110,7 @@ def command(
     is trained on --attacker-data; so does a surrogate, which is always trained. --epochs and what follows it are for
     that copy. An attack that was interrupted goes on when it is started again.
     """
-    from keras_remos.defects import DEFECTS
+    from keras_remos.defects import DEFECTS, partial_beside
     from keras_remos.methods import LANGUAGE, Recipe
     from keras_remos.saving import read_record
 
@@ -156,7 +156,7 @@ def command(
             class_names=matched.dataset.class_names,
             batch_size=data.at_a_time,
             seed=seed,
-            resume=file.with_suffix(".partial.npz"),
+            resume=partial_beside(file),
         )
         made = replace(made, command=command_line())
         made.save(file, overwrite=force)

@@ -85,10 +85,13 @@ def command(
     """
     from keras_remos import save_student
     from keras_remos.methods import METHODS, recipe_of
+    from keras_remos.writing import check_folder
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{method}.keras")
     reserve_outputs(("-o", output, ".keras"), force=force)
+    if checkpoint is not None:
+        check_folder(checkpoint, "Checkpoints")
     if validation_split is not None and validation_data is None:
         raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
     if tune and "learning_rate" in recipe:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import keras
 
+from keras_remos.data.content import check_content_known
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.methods.hardening import Hardening
 from keras_remos.methods.tuning import tune_recipe
@@ -17,6 +18,7 @@ from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
 from keras_remos.training.trainer import Trainer
+from keras_remos.writing import check_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +93,11 @@ class Method(ABC):
                 that set the learning rate need a recipe with `schedule="constant"` and `warmup=0`; in place of
                 `BackupAndRestore` there is `checkpoint`.
             checkpoint: A folder. After each epoch all that is needed to go on is kept there; the same call goes on
-                from the last epoch, to the same weights as if it had not been interrupted (on one backend and machine,
-                and as far as the data repeat themselves). Callbacks begin anew.
+                from the last epoch, to the same weights as if it had not been interrupted (on one backend and machine).
+                Callbacks begin anew. That the data are the same is told by what they hold, for which they are read
+                once more. Of a stream that cannot be known: it is refused unless it has a method `fingerprint()`,
+                whose text changes whenever its content does. Validation data may be added, or be others: figures that
+                were measured on others are dropped, and those of the last epoch are measured anew.
             verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
 
         Returns:
@@ -102,9 +107,13 @@ class Method(ABC):
             DataError: If the data are empty, or do not fit the teacher or `num_classes`. Before any work.
             StudentError: If the teacher cannot be copied, its head not be replaced, or not be kept, since it is for
                 other classes.
-            MismatchError: If the checkpoint is of a run with other arguments.
+            MismatchError: If the checkpoint is of a run with other arguments, or of other data.
+            FileError: If the checkpoint's folder cannot be one, or another run uses it.
             RemosError: If training diverges, or an option does not suit the teacher.
         """
+        if checkpoint is not None:
+            check_folder(checkpoint, "Checkpoints")
+            check_content_known(train)
         recipe = recipe or default_recipe(teacher, from_scratch=self.from_scratch)
         how: dict[str, Any] = {"num_classes": num_classes, "seed": seed, "head": head, "harden": harden, "space": space}
         decided, recipe, record = self.decide(
