@@ -16,6 +16,7 @@ import shutil
 import stat
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,11 +161,25 @@ def _naming(path: PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # HDF5 puts the number of the error into its text.
-        reason = error.strerror or " ".join(str(error).split())
-        is_full = error.errno in _FULL or any(os.strerror(number) in reason for number in _FULL)
-        way_out = "Make room, or choose another place." if is_full else "Choose another place."
+        _let_go(error)
+        # HDF5 has the system's words in a long text of its own.
+        said = [os.strerror(code) for code in _FULL if code == error.errno or os.strerror(code) in str(error)]
+        reason = said[0] if said else error.strerror or " ".join(str(error).split())
+        way_out = "Make room, or choose another place." if said else "Choose another place."
         raise FileError(f"{path} cannot be written ({reason}). {way_out} Nothing was replaced.") from error
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Has what failed close its files now: later it would look for those that are gone by then, and complain.
+
+    Keras takes its own frames out of a traceback; those that are left lead back to them.
+    """
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            with contextlib.suppress(RuntimeError):  # the first that is still running
+                for caller, _ in traceback.walk_stack(frame):
+                    caller.clear()
+        error = error.__context__
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from keras_remos.data.twins import Twins
 from keras_remos.defects.adversarial.displacement import DisplacementAttack
 from keras_remos.defects.adversarial.penultimate import ANY, PenultimateAttack
 from keras_remos.defects.adversarial.projected import Ascent, ProjectedAttack, check_attackable
-from keras_remos.errors import DataError, RemosError
+from keras_remos.errors import DataError, FileError, RemosError
 from keras_remos.progress import track
 from keras_remos.training.task import Task
 
@@ -141,4 +143,13 @@ def _room_for(shape: tuple[int, ...]) -> np.ndarray:
         return np.zeros(shape, np.uint8)
     # The file goes when nothing refers to the array any more.
     with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):
+            # All of it now: a disk that fills while an array is written to kills the process.
+            try:
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+            except OSError as error:
+                raise FileError(
+                    f"Twins of all images take {math.prod(shape) / 1e9:.1f} GB in {tempfile.gettempdir()}, which cannot "
+                    f"be had ({error.strerror}). Make room, or name another folder by TMPDIR."
+                ) from error
         return np.memmap(file, np.uint8, "w+", shape=shape)
