@@ -11,8 +11,8 @@ from keras_remos_cli.inputs import (
     Opening,
     SynonymChoice,
     beside,
-    check_outputs,
     report_skipped,
+    reserve_outputs,
 )
 from keras_remos_cli.options import (
     head_option,
@@ -110,7 +110,7 @@ def command(
     is trained on --attacker-data; so does a surrogate, which is always trained. --epochs and what follows it are for
     that copy. An attack that was interrupted goes on when it is started again.
     """
-    from keras_remos.defects import DEFECTS
+    from keras_remos.defects import DEFECTS, partial_beside
     from keras_remos.methods import LANGUAGE, Recipe
     from keras_remos.saving import read_record
 
@@ -120,7 +120,7 @@ def command(
     for several in (neuron, layer):
         if len(several) > 1:
             files = [output.with_suffix(f".{str(each).replace('/', '-')}{output.suffix}") for each in several]
-    check_outputs(*(("-o", file, ".npz") for file in files), force=force)
+    reserve_outputs(*(("-o", file, ".npz") for file in files), force=force)
     kind = DEFECTS[defect]
     driven, moved = (several[0] if len(several) == 1 else several or None for several in (neuron, layer))
     given = {**options, "neuron": driven, "layer": moved, "synonyms": synonyms.open()}
@@ -156,7 +156,7 @@ def command(
             class_names=matched.dataset.class_names,
             batch_size=data.at_a_time,
             seed=seed,
-            resume=file.with_suffix(".partial.npz"),
+            resume=partial_beside(file),
         )
         made = replace(made, command=command_line())
         made.save(file, overwrite=force)

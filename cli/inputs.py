@@ -156,25 +156,25 @@ def classes_of(records: Mapping[Path, Mapping[str, Any]]) -> list[str] | None:
     return next(iter(found.values()), None)
 
 
-def check_outputs(*files: tuple[str, Path | None, str], force: bool) -> None:
-    """Makes sure, before any work is done, that files may be written and have the endings that tell what they hold.
+def reserve_outputs(*files: tuple[str, Path | None, str], force: bool) -> None:
+    """Keeps the files that a command is to write for it alone, until it ends. Before any work is done.
 
     Args:
         files: For each the option that names it, its path (`None` if it is not asked for), and its ending.
         force: Whether existing ones may be replaced.
 
     Raises:
-        UsageError: If one ends otherwise.
-        FileError: See `check_writable`.
+        UsageError: If one has not the ending that tells what it holds.
+        FileError: If one may not be written, is named twice, or is being written by another run.
     """
-    from keras_remos.saving import check_writable
+    from keras_remos.writing import reserved
 
-    for flag, path, ending in files:
-        if path is None:
-            continue
+    wanted = [(flag, path, ending) for flag, path, ending in files if path is not None]
+    for flag, path, ending in wanted:
         if path.suffix != ending:
             raise click.UsageError(f"{flag} names a {ending} file: it must end in {ending}, received {path}.")
-        check_writable(path, overwrite=force)
+    for _, path, _ in wanted:
+        click.get_current_context().with_resource(reserved(path, overwrite=force))
 
 
 def beside(teacher: str, ending: str) -> Path:

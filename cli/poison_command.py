@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
     head_option,
     options_of,
@@ -86,7 +86,7 @@ def command(
 
     start = time.perf_counter()
     output = output or beside(teacher, ".poisoned.keras")
-    check_outputs(("-o", output, ".keras"), force=force)
+    reserve_outputs(("-o", output, ".keras"), force=force)
     model = opening.open(teacher)
     matched = data.open(model)
     of_text = matched.dataset.kind == "text"

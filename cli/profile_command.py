@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import output_options, slicing_options, source_options
 from keras_remos_cli.running import emit, uses_keras
 
@@ -52,7 +52,7 @@ def count(
 
     start = time.perf_counter()
     output = output or beside(teacher, ".profile.npz")
-    check_outputs(("-o", output, ".npz"), force=force)
+    reserve_outputs(("-o", output, ".npz"), force=force)
     model = opening.open(teacher)
     slicer = RelevantSlicer(model, preset=preset, filters=filters or None, head=head)
     matched = data.open(model)
@@ -73,7 +73,7 @@ def merge(profiles: tuple[Path, ...], output: Path, force: bool, as_json: bool) 
     """Add PROFILES of one teacher: exactly the profile of all the data."""
     from keras_remos import CoverageProfile
 
-    check_outputs(("-o", output, ".npz"), force=force)
+    reserve_outputs(("-o", output, ".npz"), force=force)
     first, *others = (CoverageProfile.load(path) for path in profiles)
     merged = sum(others, start=first)
     merged.save(output, overwrite=force)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import output_options, seed_option, slicing_options, source_options
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
@@ -62,7 +62,7 @@ def command(
         raise click.UsageError("--split and --steps are for --data: the profile is counted already.")
     start = time.perf_counter()
     output = output or beside(teacher, ".student.keras")
-    check_outputs(("-o", output, ".keras"), ("--slice-file", slice_file, ".npz"), force=force)
+    reserve_outputs(("-o", output, ".keras"), ("--slice-file", slice_file, ".npz"), force=force)
     model = opening.open(teacher)
     slicer = RelevantSlicer(model, preset=preset, keep_ratio=keep_ratio, filters=filters or None, head=head)
     scaling, space, class_names = None, None, []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
     PRESETS,
     head_option,
@@ -102,10 +102,13 @@ def command(
     """
     from keras_remos import save_student
     from keras_remos.methods import METHODS, recipe_of
+    from keras_remos.writing import check_folder
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{method}.keras")
-    check_outputs(("-o", output, ".keras"), force=force)
+    reserve_outputs(("-o", output, ".keras"), force=force)
+    if checkpoint is not None:
+        check_folder(checkpoint, "Checkpoints")
     if validation_split is not None and validation_data is None:
         raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
     chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))

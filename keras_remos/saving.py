@@ -1,11 +1,9 @@
-"""Files, whole or not at all: `.npz` of plain arrays and one JSON header, and `.keras` models with a record.
+"""What our files hold: `.npz` of plain arrays and one JSON header, and `.keras` models with a record.
 
 Nothing in them is ever unpickled.
 """
 
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -19,60 +17,15 @@ import numpy as np
 
 from keras_remos.errors import FileError
 from keras_remos.version import __version__
+from keras_remos.writing import PathLike as PathLike
+from keras_remos.writing import replacing
 
 FORMAT_VERSION = 1
+# Of kinds that have moved on: since format 2 a checkpoint knows the content of the data that it was trained on.
+LATER_FORMATS = {"checkpoint": 2}
 HEADER = "header"
 # Beside Keras' own members of the zip, which Keras does not look at.
 RECORD = "keras_remos/record.json"
-PathLike = str | os.PathLike[str]
-
-
-def check_writable(path: PathLike, *, overwrite: bool = False) -> None:
-    """Makes sure, before any work is done, that a file may be written.
-
-    Raises:
-        FileError: If it exists and may not be replaced, or its folder is missing or closed to writing.
-    """
-    target = Path(path)
-    if target.is_dir():
-        raise FileError(f"{target} is a folder, expected the name of a file to write.")
-    if target.exists() and not overwrite:
-        raise FileError(f"{target} exists already. Choose another name, or let it be replaced (`overwrite=True`).")
-    if not target.parent.is_dir():
-        raise FileError(f"The folder {target.parent} does not exist: create it, or choose another place.")
-    if not os.access(target.parent, os.W_OK):
-        raise FileError(f"The folder {target.parent} is closed to writing: choose another place.")
-
-
-@contextmanager
-def replacing(path: PathLike, *, overwrite: bool = False) -> Iterator[Path]:
-    """Gives a temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it fails.
-
-    Args:
-        path: The file to be written.
-        overwrite: Whether an existing file may be replaced.
-
-    Raises:
-        FileError: See `check_writable`.
-    """
-    check_writable(path, overwrite=overwrite)
-    target = Path(path)
-    # Keras goes by the ending of a file's name, so the temporary one has it too.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_archive(
@@ -97,10 +50,14 @@ def write_archive(
     Raises:
         FileError: If the file exists and may not be replaced.
     """
-    text = json.dumps({"kind": kind, "format": FORMAT_VERSION, **header}, sort_keys=True)
+    text = json.dumps({"kind": kind, "format": _format_of(kind), **header}, sort_keys=True)
     encoded = np.frombuffer(text.encode(), dtype=np.uint8)
     with replacing(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         write_arrays(file, {HEADER: encoded, **arrays}, compress=compress)
+
+
+def _format_of(kind: str) -> int:
+    return LATER_FORMATS.get(kind, FORMAT_VERSION)
 
 
 def write_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> None:
@@ -151,9 +108,9 @@ def read_archive(path: PathLike, kind: str | None = None) -> tuple[dict[str, Any
         zlib.error,
     ) as error:
         raise _damaged(source, error) from error
-    if version > FORMAT_VERSION:
+    if version > _format_of(str(found)):
         raise FileError(
-            f"{source} has format {version}; this version reads up to {FORMAT_VERSION}: update keras-remos."
+            f"{source} has format {version}; this version reads up to {_format_of(str(found))}: update keras-remos."
         )
     if kind is not None and found != kind:
         raise FileError(f"{source} holds {_a(found)}, expected {_a(kind)}.")

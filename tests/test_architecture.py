@@ -16,7 +16,7 @@ LIBRARY = sorted(HOME.rglob("*.py"))
 PROGRAM = sorted((ROOT / "cli").rglob("*.py"))
 # The rooms from the outside in: what is further down may not import what is further up. Every folder and file is here.
 ROOMS = ["demo", "evaluation", "methods", "defects", "training", "slicing", "coverage", "data", "models"]
-ROOMS += ["saving", "notebooks", "progress", "errors", "version", "backend"]
+ROOMS += ["saving", "writing", "notebooks", "progress", "errors", "version", "backend"]
 # The same within the room that has rooms of its own; its files stand between them.
 OF_DEFECTS = ["adversarial", "backdoors", "text_backdoors", "word_swaps"]
 OF_DEFECTS += ["base", "attackers_data", "samples", "prepared", "attack_set", "words", "resuming", "triggers"]
@@ -66,7 +66,7 @@ def test_every_room_is_in_the_plan() -> None:
         ROOMS
     )
     assert rooms_of(HOME / "defects") == set(OF_DEFECTS)
-    assert len(list(HOME.glob("*.py"))) <= 8
+    assert len(list(HOME.glob("*.py"))) <= 9
 
 
 @pytest.mark.parametrize("home", [HOME, HOME / "defects"], ids=lambda path: path.name)

@@ -33,7 +33,7 @@ def teacher() -> keras.Model:
 def make(method: str, model: keras.Model | None = None, **options: Any) -> Trained:
     """A student of the tiny teacher."""
     options = {"num_classes": 3, "recipe": RECIPE, "seed": 5, "verbose": False, **options}
-    return train(method, model or teacher(), options.pop("data", (X, Y)), **options)
+    return train(method, model or teacher(), options.pop("data", (X, Y)), options.pop("validation", None), **options)
 
 
 def same(one: keras.Model, other: keras.Model) -> bool:

@@ -20,6 +20,7 @@ from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.streams import Batch, Fingerprint, as_arrays, is_array_data
 from keras_remos.data.twins import Twins
 from keras_remos.errors import DataError
+from keras_remos.progress import track
 
 Augmentation = str | Callable[[np.ndarray, np.random.Generator], np.ndarray]
 AUGMENTATIONS = ("flip-crop", "none")
@@ -195,8 +196,43 @@ class TrainingData(keras.utils.PyDataset):
         hardened._twins = twins
         return hardened
 
-    def fingerprint(self) -> str:
-        """A digest of inputs, labels and twins; of a `Dataset`, which is on disk, of its description and labels."""
+    def fingerprint(self, *, verbose: bool | str = False) -> str:
+        """A digest of all that a model gets, before augmentation: inputs, scaled and tokenized; labels, weights, twins.
+
+        Everything is read once.
+
+        Args:
+            verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        """
+        marks = Fingerprint()
+        plain, what = self.plain(), "Fingerprint of the data"
+        for number in track(range(len(plain)), total=len(plain), description=what, verbose=verbose):
+            marks.update(_parts(plain[number]))
+        twins = "" if self._twins is None else self._twins.fingerprint()
+        return hashlib.sha256(f"{marks.hexdigest()}\n{twins}".encode()).hexdigest()
+
+    def fingerprint_of_augmentation(self) -> str:
+        """A digest of what the very first batch becomes: a function that augments has no other mark.
+
+        Raises:
+            DataError: If it becomes something else each time.
+        """
+        twice = []
+        for _ in range(2):
+            data, marks = copy.copy(self), Fingerprint()
+            data.epoch = 0
+            marks.update(_parts(data[0]))
+            twice.append(marks.hexdigest())
+        if twice[0] != twice[1]:
+            raise DataError(
+                "A run goes on from its `checkpoint` only if its data are the same, and these differ each time that "
+                "they are read: an augmentation, or a function that they are mapped by, draws numbers of its own. Have "
+                "it draw from the generator that it is given, or leave `checkpoint` out."
+            )
+        return twice[0]
+
+    def fingerprint_of_format_1(self) -> str:
+        """What checkpoints of format 1 hold: of a `Dataset` a digest of its description and labels alone."""
         marks = Fingerprint()
         if not isinstance(self._source, Dataset):
             marks.update(self._source[0])
@@ -252,6 +288,10 @@ class TrainingData(keras.utils.PyDataset):
         # Samples that cannot be read are missing at the end of the batch: which draw a sample gets does not matter.
         count = slice(places.start, places.start + len(x))
         return flip_crop(x, epoch.mirrored[count], epoch.places[count], data_format=self.data_format)
+
+
+def _parts(batch: Any) -> dict[str, Any]:
+    return dict(zip(("x", "y", "sample_weight"), keras.utils.unpack_x_y_sample_weight(batch), strict=True))
 
 
 def _pick(leaf: Any, indices: np.ndarray) -> np.ndarray:

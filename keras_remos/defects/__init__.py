@@ -10,6 +10,7 @@ from keras_remos.defects.backdoors.latent import LatentBackdoor
 from keras_remos.defects.backdoors.patch import PatchBackdoor
 from keras_remos.defects.base import Defect
 from keras_remos.defects.prepared import Prepared
+from keras_remos.defects.resuming import partial_beside
 from keras_remos.defects.text_backdoors.poisoning import TextPoisoning
 from keras_remos.defects.text_backdoors.weight_poisoning import WeightPoisoning
 from keras_remos.defects.triggers.image import Trigger
@@ -58,4 +59,5 @@ __all__ = [
     "WeightPoisoning",
     "WordImportance",
     "open_synonyms",
+    "partial_beside",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
@@ -15,7 +16,7 @@ from keras_remos.data.texts import holds_text
 from keras_remos.defects.words import mean_changed_share
 from keras_remos.errors import DataError
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
-from keras_remos.saving import Archived
+from keras_remos.saving import Archived, PathLike
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,6 +38,7 @@ class AttackSet(Archived):
         versions: Of the libraries that made it.
         command: The command line that made it, if one did.
         record: What making it took and reached, if the attack counts that; JSON values.
+        partial: The file of partial results that it was made with, which `save` removes once all of it is on the disk.
 
     Raises:
         DataError: If the arrays do not fit each other, or hold values outside the pixel range.
@@ -57,6 +59,7 @@ class AttackSet(Archived):
     versions: Mapping[str, str]
     command: str | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    partial: PathLike | None = None
 
     def __post_init__(self) -> None:
         # A frozen class lets its own constructor write only in this way.
@@ -140,6 +143,12 @@ class AttackSet(Archived):
         change = np.abs(self.inputs.astype(np.float32) - self.clean).max()
         # In levels of 255.
         return {"largest_change": float(change) / self.space.epsilon(1.0)}
+
+    def save(self, path: PathLike, *, overwrite: bool = False) -> None:
+        in_its_place = self.partial is not None and Path(self.partial).resolve() == Path(path).resolve()
+        super().save(path, overwrite=overwrite or in_its_place)
+        if self.partial is not None and not in_its_place:
+            Path(self.partial).unlink(missing_ok=True)
 
     def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         plain = ("class_names", "target", "defect", "options", "teacher", "seed", "versions", "command", "record")

@@ -171,7 +171,8 @@ class Defect(ABC):
             seed: For everything that is drawn.
             verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
             resume: A file for partial results. An interrupted call that is made again with the same file and options
-                continues where it stopped, with the result of an unbroken one; the file is removed at the end.
+                continues where it stopped, with the result of an unbroken one. The file is removed when the result is
+                saved.
 
         Returns:
             The malicious inputs, to be saved once and tried on every student. The target of a backdoor is `None` where

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from keras_remos.saving import PathLike, complete, read_archive, write_archive
 KIND = "partial attack"
 # Seconds between two writes: a large set takes seconds to write.
 INTERVAL = 30.0
+LONGEST_NAME = 255
 
 
 class Partial:
@@ -61,10 +64,15 @@ class Partial:
             write_archive(self.path, KIND, {"whole": self.whole}, {"rows": self.rows[: self.done]}, overwrite=True)
             self._written = time.monotonic()
 
-    def remove(self) -> None:
-        """Removes the file, once its content is part of a whole."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+
+def partial_beside(path: PathLike) -> Path:
+    """The file of partial results that goes with the file of a whole attack."""
+    whole = Path(path)
+    name = f"{whole.stem}.partial.npz"
+    # As long as names may be, in bytes.
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f"{hashlib.sha256(os.fsencode(whole.name)).hexdigest()[:16]}.partial.npz"
+    return whole.with_name(name)
 
 
 def check_whole(path: Path, expected: Mapping[str, Any], found: Mapping[str, Any], *, fits: bool = True) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import keras
@@ -18,8 +19,7 @@ from keras_remos.defects import DEFECTS
 from keras_remos.defects.adversarial.displacement import DisplacementAttack
 from keras_remos.defects.adversarial.penultimate import ANY, PenultimateAttack
 from keras_remos.defects.adversarial.projected import Ascent, ProjectedAttack, check_attackable
-from keras_remos.errors import DataError, RemosError
-from keras_remos.models.fingerprint import fingerprint
+from keras_remos.errors import DataError, FileError, RemosError
 from keras_remos.progress import track
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer, Training
@@ -71,8 +71,8 @@ class Hardening:
     share: float = 0.5
     attacks: Sequence[ProjectedAttack] | None = None
     of_control: Sequence[ProjectedAttack] = ()
-    # Twins by what decides them: they are the same for every training on the same data.
-    _made: dict[str, Twins] = field(default_factory=dict, init=False, repr=False, compare=False)
+    # Twins that were made: they are the same in all trainings that settle one student (see `for_one_student`).
+    _made: dict[Any, Twins] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
@@ -103,6 +103,15 @@ class Hardening:
         """The hardening that `get_config` described."""
         kinds = {name: _configured(config.get(name, ())) for name in ("attacks", "of_control")}
         return cls(share=config["share"], **kinds)
+
+    def for_one_student(self) -> Self:
+        """The same hardening, which makes twins once for all trainings of one student: of its data, and of a part."""
+        if self._made is not None:
+            return self
+        ours = replace(self)
+        # A frozen class is written to only in this way.
+        object.__setattr__(ours, "_made", {})
+        return ours
 
     def unfit(self, task: Task, space: PixelSpace | None) -> RemosError | None:
         """Why a task's students cannot be hardened; `None` if they can.
@@ -149,13 +158,11 @@ class Hardening:
         if reason is not None:
             raise reason
         check_attackable(task.teacher, space)
-        decides = [fingerprint(task.teacher), task.data.fingerprint(), task.seed, space.get_config(), self.get_config()]
-        if self.of_control:
-            decides.append(task.recipe.get_config())
-        key = json.dumps(decides)
-        if key not in self._made:
-            self._made[key] = self._twins(task, task.data, space, verbose)
-        task.data = task.data.with_twins(self._made[key])
+        key = task.data.labels.tobytes(), task.recipe if self.of_control else None
+        made = {} if self._made is None else self._made
+        if key not in made:
+            made[key] = self._twins(task, task.data, space, verbose)
+        task.data = task.data.with_twins(made[key])
 
     def _twins(self, task: Task, data: TrainingData, space: PixelSpace, verbose: bool | str) -> Twins:
         size = task.recipe.batch_size
@@ -215,4 +222,13 @@ def _room_for(shape: tuple[int, ...]) -> np.ndarray:
         return np.zeros(shape, np.uint8)
     # The file goes when nothing refers to the array any more.
     with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):
+            # All of it now: a disk that fills while an array is written to kills the process.
+            try:
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+            except OSError as error:
+                raise FileError(
+                    f"Twins of all images take {math.prod(shape) / 1e9:.1f} GB in {tempfile.gettempdir()}, which "
+                    f"cannot be had ({error.strerror}). Make room, or name another folder by TMPDIR."
+                ) from error
         return np.memmap(file, np.uint8, "w+", shape=shape)

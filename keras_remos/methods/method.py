@@ -9,16 +9,20 @@ from typing import Any, ClassVar, Self
 
 import keras
 
+from keras_remos.data.content import check_content_known
 from keras_remos.data.parts import can_be_parted, set_aside
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.methods.hardening import Hardening
+from keras_remos.methods.trials import Trials
 from keras_remos.methods.tuning import tune_recipe
+from keras_remos.models.fingerprint import fingerprint
 from keras_remos.progress import say
 from keras_remos.saving import PathLike
 from keras_remos.training.recipe import AUTO, Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
 from keras_remos.training.trainer import Trainer
+from keras_remos.writing import check_folder
 
 BUDGET = 12
 """How many trainings a student may cost where something is left open, its own included."""
@@ -108,9 +112,13 @@ class Method(ABC):
                 is the student. Methods of several stages show them a beginning and an end of training for each. Those
                 that set the learning rate need a recipe with `schedule="constant"` and `warmup=0`; in place of
                 `BackupAndRestore` there is `checkpoint`.
-            checkpoint: A folder. After each epoch all that is needed to go on is kept there; the same call goes on
-                from the last epoch, to the same weights as if it had not been interrupted (on one backend and machine,
-                and as far as the data repeat themselves). Callbacks begin anew.
+            checkpoint: A folder. After each trial of what is open, and after each epoch, all that is needed to go on is
+                kept there; the same call goes on from there, to the same weights as if it had not been interrupted (on
+                one backend and machine). The data are told by what they hold, for which they are read once more. Of a
+                stream that cannot be known: it is refused unless it has a method `fingerprint()`, whose text changes
+                with its content. Where nothing was settled on them, validation data may be added, or be others: figures
+                that were measured on others are dropped, and those of the last epoch are measured anew. Callbacks begin
+                anew.
             verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
 
         Returns:
@@ -120,9 +128,13 @@ class Method(ABC):
             DataError: If the data are empty, or do not fit the teacher or `num_classes`. Before any work.
             StudentError: If the teacher cannot be copied, its head not be replaced, or not be kept, since it is for
                 other classes.
-            MismatchError: If the checkpoint is of a run with other arguments.
+            MismatchError: If the checkpoint is of a run with other arguments, or of other data.
+            FileError: If the checkpoint's folder cannot be one, or another run uses it.
             RemosError: If training diverges, or an option does not suit the teacher.
         """
+        if checkpoint is not None:
+            check_folder(checkpoint, "Checkpoints")
+            check_content_known(train)
         usual = default_recipe(teacher, from_scratch=self.from_scratch)
         can_choose = validation is not None or can_be_parted(train)
         wanted = recipe or (replace(usual, learning_rate=AUTO) if can_choose else usual)
@@ -143,12 +155,15 @@ class Method(ABC):
         if budget is None:
             budget = BUDGET if wanted.is_open or self.is_open else 1
         how = {"num_classes": num_classes, "seed": seed, "head": head, "harden": hardening or False, "space": space}
+        budget -= 1 + (TWINS if hardening else 0)
+        if checkpoint is not None and budget >= 1:
+            how["trials"] = Trials(checkpoint, self._all_trials(task, budget, hardening))
         decided, task.recipe, record = self.decide(
             teacher,
             train,
             validation,
             recipe=wanted,
-            budget=budget - 1 - (TWINS if hardening else 0),
+            budget=budget,
             verbose=verbose,
             **how,
         )
@@ -160,6 +175,23 @@ class Method(ABC):
             options["hardening"] = hardening.get_config()
         trainer = Trainer(task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options)
         return trainer.trained(decided.fit(task, trainer))
+
+    def _all_trials(self, task: Task, budget: float, hardening: Hardening | None) -> dict[str, Any]:
+        """What decides the outcome of trials, beside what tells them apart."""
+        return {
+            "method": self.name,
+            "options": self.get_config(),
+            "recipe": task.recipe.get_config(),
+            "budget": budget,
+            "num_classes": task.num_classes,
+            "seed": task.seed,
+            "head": task.head,
+            "hardening": None if hardening is None else hardening.get_config(),
+            "teacher": fingerprint(task.teacher),
+            "backend": keras.backend.backend(),
+            **task.content(),
+            "validation": task.validation_content(),
+        }
 
     @property
     def is_open(self) -> bool:
@@ -173,7 +205,7 @@ class Method(ABC):
             DataError: If they are to be and cannot be, as for `RemosError`.
             RemosError: If it is not known how inputs come from pixels.
         """
-        hardening = harden if isinstance(harden, Hardening) else Hardening()
+        hardening = (harden if isinstance(harden, Hardening) else Hardening()).for_one_student()
         reason = hardening.unfit(task, space)
         if harden is None:
             return hardening if self.hardens and reason is None else None

@@ -16,6 +16,7 @@ import numpy as np
 from keras_remos.data import batches
 from keras_remos.data.parts import set_aside
 from keras_remos.errors import DivergedError, RemosError
+from keras_remos.methods.trials import Trials
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
@@ -41,6 +42,9 @@ class Trainable(Protocol):
     @property
     def from_scratch(self) -> bool:
         """Whether its students keep no weight of the teacher."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Its options, as plain values for JSON."""
 
     @property
     def train(self) -> Callable[..., Trained]:
@@ -227,7 +231,15 @@ def _rank(accuracy: float | None, changes: Mapping[str, Any]) -> tuple[float, fl
 
 
 def right_after_training(
-    method: Trainable, teacher: keras.Model, train: Any, validation: Any, recipe: Recipe, *, seed: int, **options: Any
+    method: Trainable,
+    teacher: keras.Model,
+    train: Any,
+    validation: Any,
+    recipe: Recipe,
+    *,
+    seed: int,
+    trials: Trials | None = None,
+    **options: Any,
 ) -> np.ndarray:
     """Trains a student, and asks it about the validation data.
 
@@ -238,21 +250,43 @@ def right_after_training(
         validation: What it is asked about.
         recipe: How it is trained.
         seed: Of the training.
+        trials: What was tried before, which is not trained again.
         **options: More for `Method.train`.
 
     Returns:
         For each validation sample whether it got that right: booleans.
     """
+    told = {"method": method.name, "options": method.get_config(), "recipe": recipe.get_config()}
+
+    def train_and_ask() -> np.ndarray:
+        trained = trained_quietly(method, teacher, train, recipe, seed=seed, **options)
+        return right_on(trained, teacher, validation, head=options.get("head"))
+
+    return (trials or Trials()).right(told, train_and_ask)
+
+
+def trained_quietly(method: Trainable, teacher: keras.Model, train: Any, recipe: Recipe, **options: Any) -> Trained:
+    """Trains a student without a warning that the recipe teaches nothing: that is what is to be found out."""
     with warnings.catch_warnings():
-        # That a recipe teaches nothing is what is to be found out.
         warnings.filterwarnings("ignore", "Training .* ended in a constant classifier")
-        trained = method.train(teacher, train, recipe=recipe, seed=seed, **options)
+        return method.train(teacher, train, recipe=recipe, **options)
+
+
+def right_on(trained: Trained, teacher: keras.Model, data: Any, *, head: str | None = None) -> np.ndarray:
+    """Which samples a student gets right: booleans.
+
+    Args:
+        trained: The student.
+        teacher: Its teacher, which says how data are read.
+        data: As it was trained on.
+        head: The path of the teacher's head, where it is not found.
+    """
     task = Task(
         teacher,
-        validation,
+        data,
         num_classes=trained.options["num_classes"],
-        recipe=replace(recipe, augment="none"),
-        head=options.get("head"),
+        recipe=replace(default_recipe(teacher), augment="none"),
+        head=head,
     )
     return np.concatenate(
         [

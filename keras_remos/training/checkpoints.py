@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from keras_remos.errors import FileError, MismatchError
 from keras_remos.saving import PathLike, complete, read_archive, write_archive
+from keras_remos.writing import check_folder, reserved
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,7 @@ class Progress:
         history: What `fit` reported, epoch by epoch.
         values: The values of the variables.
         extras: What else the method keeps from epoch to epoch.
+        validation: What the figures that begin with `val_` were measured on: a digest; `None` if it is not known.
     """
 
     epochs: int
@@ -32,6 +35,7 @@ class Progress:
     history: Mapping[str, list[float]]
     values: Sequence[np.ndarray] = ()
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+    validation: str | None = None
 
     def restore(self, variables: Sequence[keras.Variable]) -> None:
         """Gives variables the values that they had."""
@@ -47,12 +51,16 @@ class Checkpoint:
         folder: Made if it is not there.
         stage: The file's name.
         arguments: Everything that decides the result, as plain values for JSON.
+        of_format_1: What a file of format 1 has in place of some of them.
 
     Raises:
         FileError: If the folder cannot be made.
     """
 
-    def __init__(self, folder: PathLike, stage: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: PathLike, stage: str, arguments: Mapping[str, Any], of_format_1: Mapping[str, Any]
+    ) -> None:
+        check_folder(folder, "Checkpoints")
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -60,6 +68,15 @@ class Checkpoint:
         self.path = Path(folder) / f"{stage}.npz"
         # As JSON gives them back: tuples as lists.
         self.arguments = json.loads(json.dumps(arguments))
+        self.of_format_1 = json.loads(json.dumps(of_format_1))
+
+    def reserved(self) -> AbstractContextManager[None]:
+        """Keeps the file from other runs.
+
+        Raises:
+            FileError: If another run writes it.
+        """
+        return reserved(self.path, overwrite=True)
 
     def load(self) -> Progress | None:
         """How far the run has come; `None` if it has not begun.
@@ -71,7 +88,8 @@ class Checkpoint:
         if not self.path.exists():
             return None
         header, arrays = read_archive(self.path, "checkpoint")
-        self._check(header.get("arguments", {}))
+        before = self.of_format_1 if header["format"] == 1 else {}
+        self._check({**self.arguments, **before}, header.get("arguments", {}))
         with complete(self.path):
             return Progress(
                 epochs=header["epochs"],
@@ -79,6 +97,7 @@ class Checkpoint:
                 history=header["history"],
                 values=[arrays[f"value/{index}"] for index in range(header["count"])],
                 extras={name[6:]: array for name, array in arrays.items() if name.startswith("extra/")},
+                validation=header.get("validation"),
             )
 
     def save(self, progress: Progress, variables: Sequence[keras.Variable]) -> None:
@@ -96,15 +115,16 @@ class Checkpoint:
             "finished": progress.finished,
             "history": progress.history,
             "count": len(values),
+            "validation": progress.validation,
         }
         arrays = {f"value/{index}": value for index, value in enumerate(values)}
         arrays |= {f"extra/{name}": array for name, array in progress.extras.items()}
         write_archive(self.path, "checkpoint", header, arrays, overwrite=True, compress=False)
 
-    def _check(self, found: Mapping[str, Any]) -> None:
-        for name in {**self.arguments, **found}:
-            if self.arguments.get(name) != found.get(name):
-                wanted, got = (json.dumps(arguments.get(name))[:200] for arguments in (self.arguments, found))
+    def _check(self, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        for name in {**expected, **found}:
+            if expected.get(name) != found.get(name):
+                wanted, got = (json.dumps(arguments.get(name))[:200] for arguments in (expected, found))
                 raise MismatchError(
                     f"The checkpoint {self.path} is of another run: its {name} is {got}, this run's is {wanted}. "
                     "Start it with the same arguments to go on, or give this run a folder of its own."

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_remos.data import TrainingData, batches, training_data
+from keras_remos.data.content import check_content_known, content_of
 from keras_remos.data.labels import is_one_hot
 from keras_remos.data.training_data import count_classes
 from keras_remos.errors import DataError, StudentError
@@ -81,6 +82,7 @@ class Task:
             how["transform"] = lambda x: preprocessed(teacher, x)
         self.data = training_data(train, seed=seed, augment=self.recipe.augment, **how)
         self.validation = training_data(validation, seed=None, augment="none", **how)
+        self._given = train, validation
         self.example: Any = None
         self.steps = self._count_steps()
         if isinstance(self.data, TrainingData):
@@ -94,6 +96,20 @@ class Task:
             return self.data.plain()
         self.require_rereadable("are read more than once")
         return self.data
+
+    def content(self, *, verbose: bool | str = "auto") -> dict[str, str | None]:
+        """Digests of the training data, which are read once, and of what augmentation makes of them.
+
+        Raises:
+            DataError: If it cannot be known what they hold.
+        """
+        check_content_known(self._given[0])
+        augmented = self.data.fingerprint_of_augmentation() if isinstance(self.data, TrainingData) else None
+        return {"data": content_of(self.data, self._given[0], verbose=verbose), "augmentation": augmented}
+
+    def validation_content(self, *, verbose: bool | str = "auto") -> str | None:
+        """A digest of the validation data, which are read once; `None` if there are none, or they do not tell."""
+        return content_of(self.validation, self._given[1], verbose=verbose)
 
     def some_samples(self, count: int) -> tuple[Any, np.ndarray]:
         """Up to so many training samples and their class ids: drawn by the seed where the order is ours."""

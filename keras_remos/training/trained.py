@@ -19,7 +19,8 @@ class Trained:
             that `evaluate` can be called, with Keras' accuracy and cross-entropy: of class ids, or of one-hot rows if
             the training labels were such. Its optimizer is plain SGD, which has no state to be saved: to train it
             further, compile it with the one that you want.
-        history: What `fit` reported, epoch by epoch, over all stages.
+        history: What `fit` reported, epoch by epoch, over all stages. What begins with `val_` ends with the last epoch,
+            and begins later where validation data were given to a run that was under way.
         method: The method's name.
         options: Everything that decided the result, as plain values for JSON; and `constant`, which is true where it
             ended in a student that names one class only.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,13 @@ from keras import ops
 
 from keras_remos.data import TrainingData
 from keras_remos.data.checked_streams import data_errors
-from keras_remos.errors import DivergedError, RemosError
+from keras_remos.errors import DivergedError
 from keras_remos.models import layers as kinds
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.heads import returns_probabilities
 from keras_remos.progress import track
 from keras_remos.saving import PathLike, versions
+from keras_remos.training.callbacks import check_callbacks
 from keras_remos.training.checkpoints import Checkpoint, Progress
 from keras_remos.training.constant import find_constant
 from keras_remos.training.loss import accuracy, cross_entropy
@@ -99,7 +101,7 @@ class Trainer:
         verbose: bool | str = "auto",
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_callbacks(callbacks, task.recipe)
+        check_callbacks(callbacks, task.recipe)
         self.task = task
         self.name = name
         self.callbacks = list(callbacks)
@@ -148,30 +150,44 @@ class Trainer:
             DivergedError: If the loss stops being a number.
             MismatchError: If the checkpoint is of a run with other arguments.
         """
-        task = self.task
-        last = task.recipe.epochs if last is None else last
-        self.compile(training, recipe or task.recipe, epochs=last - first)
+        last = self.task.recipe.epochs if last is None else last
+        self.compile(training, recipe or self.task.recipe, epochs=last - first)
         training.optimizer.build(training.trainable_variables)
+        if self.checkpoint is None:
+            self._run(training, first, last, None, kept)
+            return
+        file = Checkpoint(self.checkpoint, stage, self._arguments(), self._arguments_of_format_1())
+        with file.reserved():
+            self._run(training, first, last, file, kept)
+
+    def _run(self, training: Training, first: int, last: int, file: Checkpoint | None, kept: Kept | None) -> None:
+        task = self.task
         # A rate that can be set comes last: files from before it could be end with the others.
         rate = training.optimizer.learning_rate
         variables = sorted([*training.student.weights, *training.optimizer.variables], key=lambda each: each is rate)
-        file = None if self.checkpoint is None else Checkpoint(self.checkpoint, stage, self._arguments())
+        done, validation = first, None if file is None else self._validation
+
+        def keep(finished: bool) -> None:
+            if file is not None:
+                extras = kept.arrays() if kept is not None else {}
+                file.save(Progress(done, finished, self.history, (), extras, validation), variables)
+
         saved = None if file is None else file.load()
         if saved is not None:
             saved.restore(variables[: len(saved.values)])
             self.history = {name: list(values) for name, values in saved.history.items()}
             if kept is not None:
                 kept.restore(saved.extras)
+            measured = saved.validation is not None and saved.validation == validation
+            if not measured:
+                # Weights do not depend on it: validation data may come later, or be others.
+                self.history = {name: values for name, values in self.history.items() if not name.startswith("val_")}
+            done = first = saved.epochs
             if saved.finished:
+                if not measured and task.validation is not None:
+                    self._measure(training)
+                    keep(finished=True)
                 return
-            first = saved.epochs
-
-        done = first
-
-        def keep(finished: bool) -> None:
-            if file is not None:
-                extras = kept.arrays() if kept is not None else {}
-                file.save(Progress(done, finished, self.history, extras=extras), variables)
 
         def ended(epochs: int, finished: bool) -> None:
             nonlocal done
@@ -199,6 +215,13 @@ class Trainer:
             # At the end of training a callback may put back the weights of an earlier epoch.
             keep(finished=True)
         _check_weights(training.student, task.recipe)
+
+    def _measure(self, training: Training) -> None:
+        """Adds the figures on the validation data, as `fit` would at the end of an epoch."""
+        with data_errors():
+            found = training.evaluate(self.task.validation, verbose=0, return_dict=True)
+        for name, value in found.items():
+            self.history.setdefault(f"val_{name}", []).append(float(value))
 
     def trained(self, student: keras.Model) -> Trained:
         """The result, with the student compiled, so that it can be evaluated.
@@ -267,13 +290,22 @@ class Trainer:
         )
         student.optimizer.build(student.trainable_variables)
 
+    # Both stay what they are from stage to stage.
+    @functools.cached_property
+    def _content(self) -> dict[str, str | None]:
+        return self.task.content(verbose=self.verbose)
+
+    @functools.cached_property
+    def _validation(self) -> str | None:
+        return self.task.validation_content(verbose=self.verbose)
+
     def _arguments(self) -> dict[str, Any]:
+        return {**self.options, **self._content, "teacher": fingerprint(self.task.teacher)}
+
+    def _arguments_of_format_1(self) -> dict[str, Any]:
         data = self.task.data
-        return {
-            **self.options,
-            "data": data.fingerprint() if isinstance(data, TrainingData) else type(data).__name__,
-            "teacher": fingerprint(self.task.teacher),
-        }
+        of_data = data.fingerprint_of_format_1() if isinstance(data, TrainingData) else type(data).__name__
+        return {"data": of_data, "augmentation": None}
 
 
 def fine_tune(
@@ -328,22 +360,6 @@ class _Loop(keras.callbacks.Callback):
             self.trainer.history.setdefault(name, []).append(value)
         # A callback may have ended it early: this one comes last.
         self.ended(epoch + 1, epoch + 1 == self.last or self.model.stop_training)
-
-
-def _check_callbacks(callbacks: Sequence[keras.callbacks.Callback], recipe: Recipe) -> None:
-    known = keras.callbacks
-    for callback in callbacks:
-        name = type(callback).__name__
-        if isinstance(callback, known.BackupAndRestore):
-            raise RemosError(
-                f"{name} would bring back the weights, and neither the optimizer nor the history. Leave it out, and "
-                "pass a folder as `checkpoint`: a run that was killed goes on from there."
-            )
-        if isinstance(callback, (known.ReduceLROnPlateau, known.LearningRateScheduler)) and recipe.follows_schedule:
-            raise RemosError(
-                f"{name} sets the learning rate, which follows the recipe's schedule. Leave it out, or pass a Recipe "
-                "with `schedule='constant'` and `warmup=0`."
-            )
 
 
 def _check_weights(student: keras.Model, recipe: Recipe) -> None:

@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 import toys
+from faults import disk_full_at
 from keras import layers as kl
 
 from keras_remos.data import PixelSpace, TrainingData
 from keras_remos.defects import DisplacementAttack, PatchBackdoor, PenultimateAttack
-from keras_remos.errors import DataError, RemosError
+from keras_remos.errors import DataError, FileError, RemosError
 from keras_remos.methods import METHODS, Hardening, Recipe, train
 from keras_remos.models.features import penultimate
 from keras_remos.training.task import Task
@@ -132,6 +133,11 @@ def test_what_does_not_fit_in_memory_is_kept_in_a_file(monkeypatch: pytest.Monke
     on_disk = twins_of(Hardening()).levels
     assert isinstance(on_disk, np.memmap)
     np.testing.assert_array_equal(on_disk, in_memory)
+    with (
+        disk_full_at(100),
+        pytest.raises(FileError, match=r"Twins of all images take .* name another folder by TMPDIR"),
+    ):
+        twins_of(Hardening())
 
 
 def test_what_is_missing_is_named_before_anything_is_trained() -> None:

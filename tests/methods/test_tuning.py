@@ -48,6 +48,9 @@ class Known(Method):
 
     name: ClassVar[str] = "known"
 
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
     def fit(self, task: Task, trainer: Trainer) -> keras.Model:
         raise NotImplementedError
 

@@ -165,7 +165,7 @@ class ProjectedAttack(Defect):
                 "outputs of exactly 0 and 1 round it away, attack a float32 copy of the model without its softmax.",
                 stacklevel=3,
             )
-        result = self.attack_set(
+        return self.attack_set(
             request,
             x,
             partial.rows,
@@ -174,9 +174,8 @@ class ProjectedAttack(Defect):
             teacher=prepared.source,
             target=self.target_class,
             record={"unchanged": unchanged},
+            partial=request.resume,
         )
-        partial.remove()
-        return result
 
     def bounds(self, x: np.ndarray, space: PixelSpace) -> tuple[np.ndarray, np.ndarray]:
         """How far each pixel may go.

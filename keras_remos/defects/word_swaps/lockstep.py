@@ -199,11 +199,6 @@ class Lockstep:
                 own = {name: arrays[f"{kind}/{name}"] for name in ("keys", "scores")}
                 scorer.restore(own, header["calls"][kind])
 
-    def remove(self) -> None:
-        """Removes the file, once its content is part of a whole."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
 
 def in_groups(searches: Sequence[Callable[[], Search]], words: Sequence[int]) -> list[list[Callable[[], Search]]]:
     """Which searches run together.

@@ -197,6 +197,7 @@ class WordSwap(Defect):
             teacher=prepared.source,
             options=ready.get_config(),
             record=swapped.record,
+            partial=request.resume,
         )
 
     def attack(
@@ -218,6 +219,7 @@ class WordSwap(Defect):
             batch_size: How many texts `predict` gets at most.
             verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
             resume: A file for partial results. See `Defect.inputs`; what `predict` computes is taken to be the same.
+                It stays: remove it once you have saved what comes back.
 
         Raises:
             DataError: If these are no texts, labels are missing or unknown, or `predict` returns no probabilities.
@@ -274,14 +276,12 @@ class WordSwap(Defect):
             _apply(subject.passage, outcome).text + rest
             for subject, outcome, rest in zip(subjects, lockstep.outcomes, rests, strict=True)
         ]
-        result = Swapped(
+        return Swapped(
             texts=self._beside(clean, attacked),
             outcomes=tuple(lockstep.outcomes),
             queries=tuple(lockstep.queries),
             record=self._record(lockstep, sum(map(bool, rests)), batch_size),
         )
-        lockstep.remove()
-        return result
 
     def _subjects(self, clean: np.ndarray, labels: np.ndarray) -> tuple[list[Subject], list[str]]:
         column = 0 if self.swap_in == "first" else 1

@@ -15,7 +15,7 @@ from keras import layers as kl
 from toys import numpy
 
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.defects import CoverageGuidedAttack, PenultimateAttack, TransferPGD, resuming
+from keras_remos.defects import AttackSet, CoverageGuidedAttack, PenultimateAttack, TransferPGD, resuming
 from keras_remos.defects.adversarial.projected import ProjectedAttack
 from keras_remos.errors import DataError, FileError, MismatchError, RemosError, TeacherError
 from keras_remos.models.fingerprint import fingerprint
@@ -219,9 +219,27 @@ def test_an_interrupted_attack_goes_on_with_the_identical_result(
     counting = Fails(KeyboardInterrupt())
     counting.batches = 10
     monkeypatch.setattr(Interrupted, "around", counting)
-    np.testing.assert_array_equal(run(attack, model, batch_size=2, resume=file), whole)
+    prepared = attack.prepare(model, space=SPACE)
+    made = attack.inputs(prepared, IMAGES, LABELS[: len(IMAGES)], batch_size=2, resume=file, verbose=False)
+    np.testing.assert_array_equal(made.inputs, whole)
     assert counting.batches == 10 + 3  # of five batches, two were finished
-    assert not file.exists()
+
+
+def test_a_partial_result_goes_once_the_whole_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "INTERVAL", 0.0)
+    attack, model, file = PenultimateAttack(steps=1), small(), tmp_path / "part.npz"
+    prepared = attack.prepare(model, space=SPACE)
+    made = attack.inputs(prepared, IMAGES, LABELS[: len(IMAGES)], resume=file, verbose=False)
+    assert file.exists()
+    with pytest.raises(FileError, match="does not exist"):
+        made.save(tmp_path / "none" / "attack.npz")
+    assert file.exists()
+    made.save(tmp_path / "attack.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["attack.npz"]
+    # Over the partial result itself.
+    again = attack.inputs(prepared, IMAGES, LABELS[: len(IMAGES)], resume=file, verbose=False)
+    again.save(file)
+    np.testing.assert_array_equal(AttackSet.load(file).inputs, made.inputs)
 
 
 def test_finished_batches_are_written_from_time_to_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,78 @@
+"""`Trials`: the short trainings that settle what is open, kept so that a run that was killed repeats none of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_remos.errors import DivergedError, MismatchError
+from keras_remos.saving import PathLike, complete, read_archive, write_archive
+
+KIND = "trials"
+
+
+class Trials:
+    """Which validation samples the student of each short training got right: in memory, and in a checkpoint's folder.
+
+    Args:
+        folder: Of the checkpoint; `None` keeps them in memory alone.
+        arguments: What all trials have in common, as plain values for JSON.
+
+    Raises:
+        MismatchError: If the folder holds trials of another run; names the first difference.
+        FileError: If its file is damaged.
+    """
+
+    def __init__(self, folder: PathLike | None = None, arguments: Mapping[str, Any] | None = None) -> None:
+        self._path = None if folder is None else Path(folder) / f"{KIND}.npz"
+        self._arguments = json.loads(json.dumps(arguments or {}))
+        self._right: dict[str, np.ndarray] = {}
+        if self._path is not None and self._path.exists():
+            self._read(self._path)
+
+    def right(self, trial: Mapping[str, Any], train: Callable[[], np.ndarray]) -> np.ndarray:
+        """What a trial came to; it is trained unless that is known.
+
+        Args:
+            trial: What tells it from the others, as plain values for JSON.
+            train: Trains it, and says which validation samples it got right: booleans.
+
+        Raises:
+            DivergedError: If its training diverged, now or before.
+        """
+        key = json.dumps(trial, sort_keys=True)
+        if key not in self._right:
+            try:
+                self._keep(key, train())
+            except DivergedError:
+                self._keep(key, np.zeros(0, bool))
+                raise
+        if not self._right[key].size:
+            raise DivergedError(f"Training diverged: {key}.")
+        return self._right[key]
+
+    def _keep(self, key: str, right: np.ndarray) -> None:
+        self._right[key] = right
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        header = {"arguments": self._arguments, "trials": list(self._right)}
+        arrays = {str(number): each for number, each in enumerate(self._right.values())}
+        write_archive(self._path, KIND, header, arrays, overwrite=True)
+
+    def _read(self, path: Path) -> None:
+        header, arrays = read_archive(path, KIND)
+        with complete(path):
+            found, keys = header["arguments"], header["trials"]
+            right = {str(key): np.asarray(arrays[str(number)], bool) for number, key in enumerate(keys)}
+        for name in {**self._arguments, **found}:
+            if found.get(name) != self._arguments.get(name):
+                raise MismatchError(
+                    f"{path} holds trials of another run: its {name} differs. Start it with the same arguments and "
+                    "data to go on, or give this run a `checkpoint` of its own."
+                )
+        self._right = right

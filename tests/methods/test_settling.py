@@ -1,0 +1,147 @@
+"""What is left open is settled within the budget, once, and by what a run knows already."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from planted import SPACE, images, teacher
+
+from keras_remos.data import PixelSpace
+from keras_remos.data.datasets import ArrayReader, Dataset
+from keras_remos.defects import DisplacementAttack, TransferPGD
+from keras_remos.errors import DivergedError, MismatchError
+from keras_remos.methods import METHODS, Hardening, Recipe, train
+from keras_remos.methods.hardening import Ascent
+from keras_remos.methods.trials import Trials
+
+PIXELS, Y = images(60, seed=6)
+X = SPACE.scale(PIXELS)
+OPEN = Recipe(epochs=2, batch_size=16, learning_rate="auto")
+SHORT = Hardening(attacks=[DisplacementAttack(steps=1)])
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Training .* ended in a constant classifier"),
+    pytest.mark.filterwarnings("ignore:Criterion"),
+    pytest.mark.filterwarnings("ignore:.*validation samples tell"),
+    pytest.mark.filterwarnings("ignore:Every slice costs accuracy"),
+]
+
+
+def settled(method: str = "remos", data: Any = (X, Y), **options: Any) -> dict[str, Any]:
+    return train(method, teacher(), data, **{"recipe": OPEN, "verbose": False, **options}).options
+
+
+@pytest.mark.once
+def test_what_is_open_is_settled_unless_the_budget_forbids() -> None:
+    both = settled(harden=False)
+    assert set(both["tuning"]) == {"recipe", "keep_ratio"}
+    cost = both["tuning"]["recipe"]["cost"] + 6 * both["tuning"]["keep_ratio"]["epochs"] / 2
+    assert cost <= 12  # trials of less than an epoch do not exist, and epochs are two
+    nothing = settled(budget=1)
+    assert "tuning" not in nothing
+    assert nothing["recipe"]["learning_rate"] == 0.005 and nothing["slice"]["keep_ratio"] == 0.9
+    # One that is paid for: the rate comes first.
+    rate = settled(budget=2.5, harden=False)
+    assert set(rate["tuning"]) == {"recipe"} and rate["slice"]["keep_ratio"] == 0.9
+    # What is given is not open.
+    given = settled(recipe=Recipe(epochs=1, batch_size=16, learning_rate=0.02))
+    assert "tuning" not in given and given["recipe"]["learning_rate"] == 0.02
+    share = settled(keep_ratio=0.7, harden=False)
+    assert set(share["tuning"]) == {"recipe"} and share["slice"]["keep_ratio"] == 0.7
+
+
+@pytest.mark.once
+def test_streams_cannot_be_parted_and_keep_the_default_rate() -> None:
+    class Batches(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            return X[30 * index : 30 * index + 30], Y[30 * index : 30 * index + 30]
+
+    quick = {"num_classes": 3, "verbose": False}
+    assert "tuning" not in train("finetune", teacher(), Batches(), **quick).options
+
+
+@pytest.mark.once
+def test_images_are_hardened_where_it_is_known_how_they_are_scaled() -> None:
+    quick = Recipe(epochs=1, batch_size=16, learning_rate=0.01)
+    hardened = {
+        name: "hardening" in settled(name, recipe=quick, space=SPACE) for name in ("remos", "finetune", "retrain")
+    }
+    assert hardened == {"remos": True, "finetune": False, "retrain": False}
+    assert "hardening" not in settled(recipe=quick)
+    assert "hardening" not in settled(recipe=quick, space=SPACE, harden=False)
+    # A data set that was scaled by us knows how.
+    pixels = Dataset(ArrayReader(PIXELS), Y, kind="array", class_names=("a", "b", "c"))
+    assert "hardening" in settled(recipe=quick, data=pixels.scaled(SPACE))
+    assert "hardening" not in settled(recipe=quick, data=pixels.map(SPACE.scale))
+    assert "hardening" not in settled(recipe=quick, data=pixels.scaled(SPACE).map(lambda x: x * 2))
+    # A model that scales by a preprocessor of its own lets no gradient through.
+    assert "hardening" not in settled(recipe=quick, space=PixelSpace("preprocessor"))
+
+
+def test_twins_are_made_once_for_all_trainings_of_a_student(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    plain = Ascent.batch
+
+    def counted(self: Ascent, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        made.append(len(rows))
+        return plain(self, x, y, rows)
+
+    monkeypatch.setattr(Ascent, "batch", counted)
+    settled(keep_ratio=0.9, harden=SHORT, space=SPACE, budget=4)
+    # Of the four fifths that trials learn from, and of all.
+    assert sum(made) == 48 + 60
+    assert SHORT._made is None
+
+
+def test_twins_of_the_own_control_know_the_classes() -> None:
+    of_control = Hardening(attacks=[DisplacementAttack(steps=1)], of_control=[TransferPGD(steps=2, step_size=3)])
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=0.01)
+    ours = settled(recipe=recipe, harden=of_control, space=SPACE)
+    assert [each["defect"] for each in ours["hardening"]["of_control"]] == ["pgd"]
+    assert Hardening.from_config(ours["hardening"]) == Hardening(
+        attacks=(DisplacementAttack(steps=1),), of_control=(TransferPGD(steps=2, step_size=3),)
+    )
+
+
+@pytest.mark.once
+def test_a_run_that_was_killed_repeats_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train("remos", teacher(), (X, Y), recipe=OPEN, harden=False, verbose=False)
+    fitted: list[Any] = []
+    plain = METHODS["remos"].fit
+
+    def killed(self: Any, task: Any, trainer: Any) -> Any:
+        fitted.append(task.recipe)
+        if len(fitted) == 4:
+            raise KeyboardInterrupt
+        return plain(self, task, trainer)
+
+    monkeypatch.setattr(METHODS["remos"], "fit", killed)
+    how = {"recipe": OPEN, "harden": False, "checkpoint": tmp_path, "verbose": False}
+    with pytest.raises(KeyboardInterrupt):
+        train("remos", teacher(), (X, Y), **how)
+    first = fitted[:3]
+    resumed = train("remos", teacher(), (X, Y), **how)
+    assert not set(first) & set(fitted[4:6]), "what was tried is tried again"
+    assert resumed.options["tuning"] == whole.options["tuning"]
+    for ours, theirs in zip(resumed.student.get_weights(), whole.student.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(MismatchError, match="trials of another run: its data differs"):
+        train("remos", teacher(), (X + 1, Y), **how)
+
+
+@pytest.mark.once
+def test_a_trial_that_diverged_is_not_tried_again(tmp_path: Path) -> None:
+    def diverge() -> np.ndarray:
+        raise DivergedError("NaN")
+
+    with pytest.raises(DivergedError):
+        Trials(tmp_path, {"seed": 1}).right({"rate": 1}, diverge)
+    again = Trials(tmp_path, {"seed": 1})
+    with pytest.raises(DivergedError, match="rate"):
+        again.right({"rate": 1}, lambda: np.ones(3, bool))
+    assert again.right({"rate": 2}, lambda: np.ones(3, bool)).all()

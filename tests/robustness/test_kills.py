@@ -1,0 +1,34 @@
+"""kill -9 at any moment: the old file or the new one, and the next run goes on and leaves nothing of the dead one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_remos import writing
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be killed"),
+]
+HERE = Path(__file__).parent
+# The short run is a sample; `REMOS_KILLS=100` makes it long, over every command that writes.
+KILLS = int(os.environ.get("REMOS_KILLS", "0"))
+
+
+def test_a_write_is_killed_at_every_step(tmp_path: Path) -> None:
+    package = Path(writing.__file__).parent
+    command = [sys.executable, HERE / "killed_at.py", package, tmp_path / "file"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    steps, *wrong = done.stdout.splitlines()
+    assert not wrong
+    assert int(steps) > 10
+
+
+def test_commands_are_killed_at_random_moments(tmp_path: Path) -> None:
+    jobs = [] if KILLS else ["--jobs", "attack", "train"]
+    command = [sys.executable, HERE / "kill_run.py", tmp_path / "runs", "--kills", str(KILLS or 2), *jobs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,195 @@
+"""Files are written whole or not at all, by one writer at a time, and nothing but files is replaced."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_remos import FileError, writing
+from keras_remos.writing import check_folder, check_writable, replacing, reserved
+
+pytestmark = pytest.mark.once
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs links, pipes and permissions")
+
+
+def write(path: Path, text: str = "new", *, overwrite: bool = False) -> None:
+    with replacing(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text)
+
+
+def hidden(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_file_appears_whole_and_a_failure_leaves_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    write(file, "old")
+    with pytest.raises(FileError, match="exists already"):
+        write(file)
+    with pytest.raises(KeyboardInterrupt):
+        with replacing(file, overwrite=True) as temporary:
+            temporary.write_text("half")
+            # As Keras does where memory is short.
+            (temporary.parent / "tmp123").write_text("beside it")
+            raise KeyboardInterrupt
+    assert file.read_text() == "old"
+    assert not hidden(tmp_path)
+    write(file, overwrite=True)
+    assert file.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@posix
+def test_what_is_no_file_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, circle, folder = tmp_path / "pipe", tmp_path / "circle", tmp_path / "folder"
+    os.mkfifo(pipe)
+    circle.symlink_to(circle)
+    folder.mkdir()
+    (tmp_path / "to-device").symlink_to(os.devnull)
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(tmp_path)  # names of sockets are short
+        server.bind("socket")
+        for path, reason in {
+            pipe: "a pipe",
+            tmp_path / "socket": "a socket",
+            Path(os.devnull): "a device",
+            tmp_path / "to-device": "a device",
+            circle: "a circle",
+            folder: "a folder",
+            tmp_path / "none" / "file": "does not exist",
+            pipe / "file": "does not exist",
+            tmp_path / ("n" * 256): "too long",
+        }.items():
+            for overwrite in (False, True):
+                with pytest.raises(FileError, match=reason):
+                    check_writable(path, overwrite=overwrite)
+                with pytest.raises(FileError, match=reason):
+                    write(path, overwrite=overwrite)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert not hidden(tmp_path)
+
+
+@posix
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    file, link, nowhere = tmp_path / "runs" / "3", tmp_path / "latest", tmp_path / "nowhere"
+    file.write_text("old")
+    link.symlink_to("runs/3")
+    with pytest.raises(FileError, match="latest exists already"):
+        write(link)
+    write(link, overwrite=True)
+    assert link.is_symlink() and file.read_text() == "new"
+    nowhere.symlink_to("runs/4")
+    write(nowhere)
+    assert nowhere.is_symlink() and (tmp_path / "runs" / "4").read_text() == "new"
+    with reserved(link, overwrite=True), pytest.raises(FileError, match="written twice"):
+        with reserved(file, overwrite=True):
+            pass
+    assert not hidden(tmp_path / "runs")
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_a_file_keeps_its_permissions_and_a_new_one_has_the_usual(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "file"
+    before = os.umask(0o027)
+    try:
+        write(file, "old")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640
+        file.chmod(mode)
+        write(file, overwrite=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+@posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_keeps_its_owner(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    write(file, "old")
+    os.chown(file, 12345, 12346)
+    write(file, overwrite=True)
+    assert (file.stat().st_uid, file.stat().st_gid) == (12345, 12346)
+
+
+@pytest.mark.parametrize("length", [246, 250, 255])
+def test_names_may_be_as_long_as_the_disk_takes_them(tmp_path: Path, length: int) -> None:
+    file = tmp_path / ("é" * (length // 4) + "n" * (length - 2 * (length // 4)))
+    assert len(os.fsencode(file.name)) == length
+    write(file)
+    write(file, "newer", overwrite=True)
+    assert file.read_text() == "newer"
+
+
+def test_a_second_writer_is_refused_while_the_first_one_lives(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="needs locks")
+    file = tmp_path / "file"
+    code = (
+        "import sys, types\n"
+        # Keras takes seconds.
+        "sys.modules['keras_remos'] = package = types.ModuleType('keras_remos')\n"
+        f"package.__path__ = [{str(Path(writing.__file__).parent)!r}]\n"
+        "from keras_remos.writing import reserved\n"
+        "with reserved(sys.argv[1]):\n    print('mine', flush=True)\n    sys.stdin.read()\n"
+    )
+    for killed in (False, True):
+        with subprocess.Popen(
+            [sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as first:
+            assert first.stdout is not None and first.stdout.readline() == "mine\n"
+            with pytest.raises(FileError, match="being written by another run"):
+                write(file)
+            # Nor is what it has there swept away.
+            write(tmp_path / "other", overwrite=True)
+            assert len(hidden(tmp_path)) == 1
+            if killed:
+                first.kill()
+            first.communicate()
+        assert len(hidden(tmp_path)) == killed
+    # What the dead one left goes when the next writer comes, whatever it writes.
+    write(tmp_path / "other", overwrite=True)
+    assert not hidden(tmp_path)
+    write(file)
+    assert file.read_text() == "new"
+
+
+@posix
+def test_somebody_elses_folder_is_not_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl", reason="needs locks")
+    with reserved(tmp_path / "file"):
+        [name] = hidden(tmp_path)
+    (tmp_path / name).mkdir(mode=0o777)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(FileError, match="somebody else's"):
+        write(tmp_path / "file")
+    assert hidden(tmp_path) == [name]
+
+
+def test_without_locks_files_are_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoLocks:
+        LOCK_EX = LOCK_NB = 0
+
+        def flock(self, *arguments: int) -> None:
+            raise OSError("No locks available")
+
+    for locks in (NoLocks(), None):
+        monkeypatch.setattr(writing, "fcntl", locks)
+        with reserved(tmp_path / "file", overwrite=True):
+            write(tmp_path / "other", overwrite=True)
+            write(tmp_path / "file", overwrite=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "other"]
+
+
+def test_a_folder_is_looked_at_and_not_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_folder(tmp_path / "a" / "b", "Checkpoints")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for path in (tmp_path / "file", tmp_path / "file" / "in", tmp_path / ("n" * 256)):
+        with pytest.raises(FileError, match="Checkpoints need a folder"):
+            check_folder(path, "Checkpoints")
