@@ -15,6 +15,7 @@ COMMANDS = {
     "poison": "Plant a backdoor in a copy of a teacher.",
     "profile": "Count what a data set activates in a teacher.",
     "slice": "Make a student from the relevant part of a teacher.",
+    "tradeoff": "Train students that keep more or less of a teacher.",
     "transfer": "Train a student, by ReMoS or one of six other methods.",
 }
 

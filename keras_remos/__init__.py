@@ -40,6 +40,7 @@ from keras_remos.errors import (  # noqa: E402
 from keras_remos.evaluation.attackers import Attacker  # noqa: E402
 from keras_remos.evaluation.audit import AuditReport, Controls, audit  # noqa: E402
 from keras_remos.evaluation.inheritance import InheritanceReport, measure  # noqa: E402
+from keras_remos.evaluation.tradeoff import Tradeoff, tradeoff  # noqa: E402
 from keras_remos.methods import METHODS, Hardening, Method, recipe_of, train, tune_keep_ratio, tune_recipe  # noqa: E402
 from keras_remos.models.description import ModelDescription, describe_model  # noqa: E402
 from keras_remos.models.features import FeatureExtractor, find_features  # noqa: E402
@@ -96,6 +97,7 @@ __all__ = [
     "TextPoisoning",
     "TextTrigger",
     "TopKCoverage",
+    "Tradeoff",
     "Trained",
     "TransferFGSM",
     "TransferPGD",
@@ -114,6 +116,7 @@ __all__ = [
     "profile",
     "recipe_of",
     "save_student",
+    "tradeoff",
     "train",
     "tune_keep_ratio",
     "tune_recipe",

@@ -67,6 +67,20 @@ def test_the_quickstart_for_images_audits_what_it_trained(images: Path) -> None:
     assert keras.saving.load_model(images / "student.keras").output_shape == (None, 3)
 
 
+def test_what_is_inherited_is_measured_over_seeds(images: Path) -> None:
+    arguments = ("teacher.keras", "images.npz", "--epochs", 1, "--batch-size", 8, "--budget", 1)
+    students = ("--students", "the default")
+    said = run("measure_inheritance.py", images, *arguments, *students, "--seeds", 2, "--output", "measured")
+    lines = said[said.index("seeds 0, 1;") :].splitlines()
+    assert sum(line.startswith("ACC ") for line in lines) == 3
+    assert any(line.startswith("adaptive, the default: DIR ") for line in lines)
+    rows = (images / "measured" / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    again = run("measure_inheritance.py", images, *arguments, *students, "--seeds", 2, "--output", "measured")
+    assert again.splitlines() == lines
+    assert (images / "measured" / "results.jsonl").read_text(encoding="utf-8").splitlines() == rows
+    assert json.loads(rows[0])["options"]["the default"]["hardening"]["share"] == 0.5
+
+
 def test_methods_for_images_are_compared_and_a_killed_run_goes_on(images: Path) -> None:
     arguments = ("teacher.keras", "images.npz", "--seeds", 1, "--epochs", 1, "--batch-size", 8)
     students = ("--students", "finetune", "remos")

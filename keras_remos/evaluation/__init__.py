@@ -6,6 +6,7 @@ from keras_remos.evaluation.inheritance import InheritanceReport, Inherited, mea
 from keras_remos.evaluation.intervals import Estimate, over_seeds
 from keras_remos.evaluation.metrics import Rate, accuracy, flip_rate, paired_bootstrap, target_rate
 from keras_remos.evaluation.predictions import predict_classes
+from keras_remos.evaluation.tradeoff import Tradeoff, tradeoff
 
 __all__ = [
     "Attacker",
@@ -15,6 +16,7 @@ __all__ = [
     "InheritanceReport",
     "Inherited",
     "Rate",
+    "Tradeoff",
     "accuracy",
     "audit",
     "flip_rate",
@@ -23,4 +25,5 @@ __all__ = [
     "paired_bootstrap",
     "predict_classes",
     "target_rate",
+    "tradeoff",
 ]

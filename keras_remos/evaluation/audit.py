@@ -45,7 +45,7 @@ class Controls:
         control: What rACC and rDIR are relative to: `True` fine-tunes a student, the name of one of the students takes
             that one, `False` does without.
         floor: Also train a student from scratch, which inherits nothing: how far above it each student is, beside how
-            far the control is, is the excess.
+            far the control is, is the excess. The name of one of the students takes that one.
         clean_teacher: The teacher before an attacker touched it, where it is at hand: a student that is fine-tuned from
             it shows how often a trigger fools a student that never met it.
         head: The path of the teacher's head, where it is not found: theirs take its place, and attacks read what enters
@@ -55,7 +55,7 @@ class Controls:
     """
 
     control: bool | str = True
-    floor: bool = False
+    floor: bool | str = False
     clean_teacher: keras.Model | None = None
     head: str | None = None
     tune: bool = True
@@ -63,7 +63,7 @@ class Controls:
     def trained_from(self, teacher: keras.Model) -> dict[str, tuple[keras.Model, str]]:
         """Who is trained in the run: by the name in the table, the teacher and the method."""
         trained = {CONTROL: (teacher, "finetune")} if self.control is True else {}
-        trained |= {FLOOR: (teacher, "retrain")} if self.floor else {}
+        trained |= {FLOOR: (teacher, "retrain")} if self.floor is True else {}
         return trained | ({CLEAN: (self.clean_teacher, "finetune")} if self.clean_teacher is not None else {})
 
     @property
@@ -238,7 +238,7 @@ def audit(
         y,
         tried,
         control=controls.compared,
-        floors=_floors(tried, trained) if controls.compared is not None else None,
+        floors=_floors(tried, trained, controls) if controls.compared is not None else None,
         batch_size=batch_size,
         seed=seed,
         verbose=verbose,
@@ -282,17 +282,18 @@ def _parted(train: Any, attacker: Attacker, ways: Mapping[str, Trained]) -> tupl
     return rest, replace(attacker, data=aside)
 
 
-def _floors(attacks: Attacks, trained: Mapping[str, Any]) -> dict[str, str]:
+def _floors(attacks: Attacks, trained: Mapping[str, Any], controls: Controls) -> dict[str, str]:
     """For each attack the student that cannot have inherited it, if one was trained.
 
     A backdoor is not in a student of the clean teacher. Adversarial inputs work on that one, too: there it takes a
     student from scratch.
     """
+    usual = controls.floor if isinstance(controls.floor, str) else FLOOR
     found = {
-        name: CLEAN if CLEAN in trained and isinstance(attack, AttackSet) and _plants(attack) else FLOOR
+        name: CLEAN if CLEAN in trained and isinstance(attack, AttackSet) and _plants(attack) else usual
         for name, attack in attacks.items()
     }
-    return {name: floor for name, floor in found.items() if floor in trained}
+    return {name: floor for name, floor in found.items() if floor in trained or floor == controls.floor}
 
 
 def _plants(attack: AttackSet) -> bool:
@@ -343,10 +344,9 @@ def _check_request(judged: Students, train: Any, controls: Controls, compared_wi
             f"Trained in this run: {', '.join(compared_with)}. For that give `train`, or name the student to "
             "compare with, or do without (`controls`)."
         )
-    if isinstance(controls.control, str) and controls.control not in judged:
-        raise RemosError(
-            f"There is no student {controls.control!r} to compare with: expected one of {', '.join(judged)}."
-        )
+    for named in (controls.control, controls.floor):
+        if isinstance(named, str) and named not in judged:
+            raise RemosError(f"There is no student {named!r} to compare with: expected one of {', '.join(judged)}.")
     taken = sorted(set(compared_with) & set(judged))
     if taken:
         raise RemosError(f"The name {' and '.join(taken)} is taken: rename that student.")

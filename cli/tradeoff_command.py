@@ -1,0 +1,109 @@
+"""`keras-remos tradeoff`: what students cost and inherit that keep more or less of their teacher."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from keras_remos_cli.inputs import DataChoice, Opening, report_skipped
+from keras_remos_cli.options import (
+    PRESETS,
+    head_option,
+    json_option,
+    recipe_given,
+    recipe_options,
+    seed_option,
+    source_options,
+)
+from keras_remos_cli.origins import names_of
+from keras_remos_cli.running import command_line, emit, uses_keras
+
+
+@click.command("tradeoff")
+@source_options
+@click.option("--validation-data", type=click.Path(path_type=Path), help="What ACC is of. Default: a fifth of --data.")
+@click.option("--validation-split", type=click.Choice(["train", "test"]), help="A part of --validation-data.")
+@click.option(
+    "--inputs",
+    "attack_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="What `keras-remos attack` wrote, for DIR; may be repeated.",
+)
+@click.option(
+    "--keep-ratio",
+    "ratios",
+    multiple=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="A share that is kept; may be repeated. Default: 1 (fine-tuning), .95, .9, .8, .7, .6, .5.",
+)
+@click.option("--preset", type=click.Choice(PRESETS), default="recommended", show_default=True)
+@click.option("--harden", is_flag=True, help="Harden all of them.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A .jsonl file that each student is added to, a line each: a killed run goes on from it.",
+)
+@recipe_options
+@head_option
+@seed_option
+@json_option
+@uses_keras
+def command(
+    teacher: str,
+    opening: Opening,
+    data: DataChoice,
+    validation_data: Path | None,
+    validation_split: str | None,
+    attack_paths: tuple[Path, ...],
+    ratios: tuple[float, ...],
+    preset: str,
+    harden: bool,
+    output: Path | None,
+    recipe: dict[str, Any],
+    head: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Train a student of TEACHER for each of several shares that are kept of it.
+
+    All are trained alike, at a learning rate that is chosen for the fine-tuned one unless you give it. Prints a line
+    for each share: its accuracy, and how much of each attack it inherits.
+    """
+    from keras_remos import AttackSet, tradeoff
+    from keras_remos.methods import recipe_of
+
+    start = time.perf_counter()
+    if output is not None and output.suffix != ".jsonl":
+        raise click.UsageError(f"-o names a .jsonl file: it must end in .jsonl, received {output}.")
+    if validation_split is not None and validation_data is None:
+        raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
+    model = opening.open(teacher)
+    matched = data.open(model)
+    matched.dataset.required_labels()
+    validation = None
+    if validation_data is not None:
+        other = replace(data, split=validation_split)
+        validation = other.open_other(model, validation_data, matched.dataset.class_names).dataset
+    titles = names_of(attack_paths)
+    found = tradeoff(
+        model,
+        matched.dataset,
+        validation,
+        inputs={titles[p]: AttackSet.load(p).numbered(matched.dataset.class_names) for p in attack_paths},
+        **({"ratios": ratios} if ratios else {}),
+        preset=preset,
+        recipe=replace(recipe_of("finetune", model), **{"learning_rate": "auto", **recipe_given(data, recipe)}),
+        harden=harden,
+        space=matched.space,
+        num_classes=matched.dataset.num_classes,
+        head=head,
+        seed=seed,
+        results=output,
+    )
+    report_skipped(matched)
+    seconds = round(time.perf_counter() - start, 3)
+    result = {**found.describe(), "command": command_line(), "seconds": seconds}
+    emit(result, f"{found.summary()}\n\n{seconds:.1f} s", as_json=as_json)

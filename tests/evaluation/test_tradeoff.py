@@ -1,0 +1,140 @@
+"""A trade-off trains a student for each share, measures all alike, and goes on where it was killed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from planted import SPACE, images, teacher
+from shell import run
+
+import keras_remos as kr
+from keras_remos.data.parts import set_aside
+from keras_remos.defects import PenultimateAttack, Prepared
+from keras_remos.errors import FileError, MismatchError, RemosError
+from keras_remos.evaluation import flip_rate, predict_classes, tradeoff
+from keras_remos.methods import METHODS
+
+PIXELS, Y = images(60, seed=6)
+DATA = SPACE.scale(PIXELS), Y
+TEST = images(30, seed=5)
+RECIPE = kr.Recipe(epochs=2, batch_size=16, learning_rate=0.05)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Training .* ended in a constant classifier"),
+    pytest.mark.filterwarnings("ignore:Criterion"),
+]
+
+
+def attack(seed: int = 0) -> kr.AttackSet:
+    return PenultimateAttack(steps=2).inputs(Prepared(teacher(), SPACE), *TEST, seed=seed, verbose=False)
+
+
+def found(**options: Any) -> kr.Tradeoff:
+    how: dict[str, Any] = {"ratios": (0.6, 1, 0.9), "recipe": RECIPE, "space": SPACE, "verbose": False}
+    return tradeoff(teacher(), DATA, **how | options)
+
+
+def test_each_point_is_the_student_of_that_share() -> None:
+    made = attack()
+    result = found(inputs={"pen": made})
+    assert [point.keep_ratio for point in result.points] == [1, 0.9, 0.6]
+    rest, aside = set_aside(DATA, 0.2, seed=0)
+    for point, (method, options) in zip(
+        result.points,
+        [("finetune", {}), ("remos", {"keep_ratio": 0.9}), ("remos", {"keep_ratio": 0.6})],
+        strict=True,
+    ):
+        alone = kr.train(method, teacher(), rest, recipe=RECIPE, harden=False, verbose=False, **options).student
+        said = np.argmax(alone.predict(aside[0], verbose=0), axis=-1)
+        assert point.accuracy.count == (said == aside[1]).sum() and point.accuracy.total == len(aside[1])
+        clean, attacked = (predict_classes(alone, x, SPACE) for x in (made.clean, made.inputs))
+        assert point.inherited["pen"] == flip_rate(clean, attacked, made.labels)
+    assert json.loads(json.dumps(result.describe(), allow_nan=False))["points"][2]["keep_ratio"] == 0.6
+    lines = result.summary().splitlines()
+    assert lines[0].split() == ["kept", "ACC", "pen"] and lines[3].startswith("0.6 ")
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.once
+def test_what_was_measured_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, shares = tmp_path / "results.jsonl", []
+    whole = found()
+    plain = METHODS["remos"].fit
+
+    def killed(self: Any, task: Any, trainer: Any) -> Any:
+        shares.append(self.relevant.options["keep_ratio"])
+        if len(shares) == 2:
+            raise KeyboardInterrupt
+        return plain(self, task, trainer)
+
+    monkeypatch.setattr(METHODS["remos"], "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        found(results=results)
+    assert len(results.read_text().splitlines()) == 2
+    again = found(results=results)
+    assert shares == [0.9, 0.6, 0.6]
+    assert again.describe() == whole.describe()
+    # Other data are another run, in the same file.
+    other = tradeoff(teacher(), (DATA[0] * 0.9, Y), ratios=(1,), recipe=RECIPE, results=results, verbose=False)
+    assert len(results.read_text().splitlines()) == 4 and len(other.points) == 1
+    assert found(results=results).describe() == whole.describe()
+
+
+@pytest.mark.once
+def test_the_rate_is_chosen_once_for_all(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    open_rate = kr.Recipe(epochs=2, batch_size=16, learning_rate="auto")
+    first = found(recipe=open_rate, ratios=(1,), results=results)
+    row = json.loads(results.read_text())
+    assert row["recipe"] == first.recipe.get_config() and not first.recipe.is_open
+    # It is known then.
+    row["recipe"]["learning_rate"] = 0.0123
+    results.write_text(json.dumps(row) + "\n")
+    assert found(recipe=open_rate, ratios=(1, 0.9), results=results).recipe.learning_rate == 0.0123
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"ratios": ()}, RemosError, "one or more shares"),
+        ({"ratios": (1.5,)}, RemosError, "1.5"),
+        ({"space": None, "inputs": {"pen": attack}}, RemosError, "space="),
+        ({"inputs": {"pen": attack}, "model": True}, MismatchError, "another model"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    options["inputs"] = {name: build() for name, build in options.get("inputs", {}).items()}
+    model = METHODS["retrain"]().train(teacher(), DATA, recipe=RECIPE, verbose=False).student
+    given = model if options.pop("model", False) else teacher()
+    how: dict[str, Any] = {"ratios": (1,), "recipe": RECIPE, "space": SPACE, "verbose": False}
+    with pytest.raises(error, match=message):
+        tradeoff(given, DATA, **how | options)
+
+
+@pytest.mark.once
+def test_results_of_something_else_are_refused(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    results.write_text("hello\n")
+    with pytest.raises(FileError, match=r"results\.jsonl"):
+        found(results=results)
+    assert results.read_text() == "hello\n"
+
+
+@pytest.mark.once
+def test_from_the_shell(tmp_path: Path) -> None:
+    teacher().save(tmp_path / "teacher.keras")
+    np.savez(tmp_path / "data.npz", x=PIXELS, y=Y)
+    attack().save(tmp_path / "pen.npz")
+    given = ("--data", tmp_path / "data.npz", "--preprocess", "-1-1", "--epochs", 1, "--learning-rate", 0.02)
+    asked = ("--inputs", tmp_path / "pen.npz", "--keep-ratio", 1, "--keep-ratio", 0.7, "-o", tmp_path / "t.jsonl")
+    done = run("tradeoff", tmp_path / "teacher.keras", *given, *asked, "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert [point["keep_ratio"] for point in told["points"]] == [1, 0.7]
+    assert told["points"][0]["accuracy"]["n"] == 12 and told["points"][1]["inherited"]["pen"]["n"] <= 30
+    shown = run("tradeoff", tmp_path / "teacher.keras", *given, *asked)
+    assert shown.stdout.splitlines()[0].split() == ["kept", "ACC", "pen"]
+    assert run("tradeoff", tmp_path / "teacher.keras", *given, "-o", tmp_path / "t.txt").exit_code == 2
