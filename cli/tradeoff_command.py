@@ -93,7 +93,7 @@ def command(
         matched.dataset,
         validation,
         inputs={titles[p]: AttackSet.load(p).numbered(matched.dataset.class_names) for p in attack_paths},
-        **({"ratios": ratios} if ratios else {}),
+        ratios=ratios or None,
         preset=preset,
         recipe=replace(recipe_of("finetune", model), **{"learning_rate": "auto", **recipe_given(data, recipe)}),
         harden=harden,

@@ -141,6 +141,7 @@ def test_without_a_backend_the_error_says_how_to_get_one() -> None:
     assert 'pip install "keras-remos[jax]"' in done.stderr
 
 
+@pytest.mark.once
 def test_of_several_backends_the_first_is_taken_unless_one_is_chosen() -> None:
     installed = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
     code = "import keras_remos, keras; print(keras.backend.backend())"

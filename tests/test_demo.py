@@ -68,6 +68,7 @@ def test_poison_touches_the_stated_share():
     np.testing.assert_array_equal(labels[~changed], LABELS[~changed])
 
 
+@pytest.mark.once
 def test_models_follow_the_seed():
     first, again, other = (demo.build_model(seed=seed).get_weights() for seed in (0, 0, 1))
     for one, same in zip(first, again, strict=True):

@@ -84,6 +84,7 @@ MODELS: dict[str, tuple[Callable[[], keras.Model], tuple[str, ...], Any, str]] =
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("task", MODELS)
 def test_a_model_of_any_task_is_sliced_and_its_student_is_fitted(task: str) -> None:
     build, heads, y, loss = MODELS[task]

@@ -80,6 +80,7 @@ def results() -> dict[str, Any]:
     return shown()
 
 
+@pytest.mark.once
 def test_everything_shows_itself_in_one_line(results: dict[str, Any]) -> None:
     for name, result in results.items():
         assert "\n" not in repr(result) and len(repr(result)) < 120, name
@@ -106,6 +107,7 @@ def test_results_describe_themselves(results: dict[str, Any]) -> None:
     assert results["trained"].summary().splitlines()[0] == "finetune, 1 epochs, learning rate 0.01, 3 classes, seed 5"
 
 
+@pytest.mark.once
 def test_classes_are_counted_where_the_data_know_them() -> None:
     x, y = images(24, seed=0)
     for labels in (y, np.eye(3)[y], y[:, None]):

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ from keras_remos.saving import versions
 from keras_remos.training.recipe import AUTO, Recipe, default_recipe
 from keras_remos.training.trained import Trained
 
-Student = keras.Model | Trained | tuple[keras.Model | Trained, PixelSpace]
+Student: TypeAlias = keras.Model | Trained | tuple[keras.Model | Trained, PixelSpace]
 
 CONTROL = "fine-tuned"
 FLOOR = "retrained"
@@ -252,8 +252,8 @@ def _model(student: keras.Model | Trained) -> keras.Model:
 
 def _recipe(method: str, teacher: keras.Model, options: Mapping[str, Any], *, tune: bool) -> Recipe:
     """How a control or a floor is trained."""
-    open_rate = {"learning_rate": AUTO} if tune and "learning_rate" not in options else {}
-    return replace(recipe_of(method, teacher), **options, **open_rate)
+    recipe = replace(recipe_of(method, teacher), **options)
+    return replace(recipe, learning_rate=AUTO) if tune and "learning_rate" not in options else recipe
 
 
 def _recipe_of(student: Trained | None) -> Recipe | None:

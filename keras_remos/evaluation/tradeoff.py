@@ -111,7 +111,7 @@ def tradeoff(
     validation: Any = None,
     *,
     inputs: Mapping[str, AttackSet] | None = None,
-    ratios: Sequence[float] = RATIOS,
+    ratios: Sequence[float] | None = None,
     preset: str = "recommended",
     recipe: Recipe | None = None,
     harden: bool | Hardening = False,
@@ -133,7 +133,7 @@ def tradeoff(
         validation: What accuracy is measured on. By default a fifth of every class of `train`, which is then not
             trained on.
         inputs: Attack sets by name, made with this teacher, to measure DIR on.
-        ratios: The shares, in (0, 1].
+        ratios: The shares, in (0, 1]; `RATIOS` by default.
         preset: How the slices are chosen: see `RelevantSlicer`.
         recipe: How students are trained; by default the learning rate is chosen for the fine-tuned one, as long as four
             trainings take.
@@ -161,7 +161,7 @@ def tradeoff(
     print(tradeoff(teacher, found.dataset, inputs={"penultimate": AttackSet.load("pen.npz")}).summary())
     ```
     """
-    ratios = sorted({float(ratio) for ratio in ratios}, reverse=True)
+    ratios = sorted({float(ratio) for ratio in (RATIOS if ratios is None else ratios)}, reverse=True)
     if not ratios:
         raise RemosError("`ratios` must be one or more shares, received none.")
     for ratio in ratios:
@@ -176,8 +176,10 @@ def tradeoff(
         train, validation = set_aside(train, VALIDATION_SHARE, seed=seed)
     how: dict[str, Any] = {"num_classes": num_classes, "head": head}
     task = Task(teacher, train, recipe=recipe or recipe_of("finetune", teacher), seed=seed, **how)
-    hardening = (harden if isinstance(harden, Hardening) else Hardening()).for_one_student() if harden else False
-    how |= {"harden": hardening, "space": space, "verbose": verbose}
+    hardening = None
+    if harden:
+        hardening = (harden if isinstance(harden, Hardening) else Hardening()).for_one_student()
+    how |= {"harden": hardening or False, "space": space, "verbose": verbose}
     key = {
         "teacher": _digest(json.dumps(fingerprint(teacher)).encode()),
         **task.content(verbose=verbose),

@@ -157,6 +157,7 @@ class Hardening:
         reason = self.unfit(task, space)
         if reason is not None:
             raise reason
+        assert space is not None, "that would be a reason"
         check_attackable(task.teacher, space)
         key = task.data.labels.tobytes(), task.recipe if self.of_control else None
         made = {} if self._made is None else self._made

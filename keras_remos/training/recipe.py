@@ -16,7 +16,7 @@ from keras_remos.errors import RemosError
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.tokenizers import reads_text
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)

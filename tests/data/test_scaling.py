@@ -266,6 +266,7 @@ def test_what_a_real_architecture_sees():
     assert name == "none" and "0 to 255 as -124 to 151" in reason
 
 
+@pytest.mark.once
 @settings(max_examples=25, deadline=None)
 @given(
     gain=st.sampled_from([1 / 255, 1 / 127.5, 1 / 64, 1.0]),
@@ -399,6 +400,7 @@ def test_scaled_data_stay_as_they_are():
     assert name == "none" and "already" in reason
 
 
+@pytest.mark.once
 @needs_shared
 @pytest.mark.parametrize("teacher", ["cifar10_resnet20", "cifar10_resnet56"])
 def test_real_teachers(teacher):

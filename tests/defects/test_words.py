@@ -8,6 +8,7 @@ from keras_remos.defects.word_swaps.stop_words import STOP_WORDS
 from keras_remos.defects.words import Passage, changed_share, is_word, match_case, plain
 
 
+@pytest.mark.once
 @settings(deadline=None)
 @given(st.text(max_size=60), st.one_of(st.none(), st.integers(1, 5)))
 def test_words_and_gaps_are_the_text(text: str, most: int | None) -> None:

@@ -68,6 +68,7 @@ def attacked(model: keras.Model, attack: Any) -> Any:
     return attack.inputs(attack.prepare(model, space=SPACE), IMAGES, LABELS, verbose=False)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", [PatchBackdoor, LatentBackdoor, TransferPGD])
 def test_attackers_train_with_a_head_in_its_place(kind: Any) -> None:
     options: dict[str, Any] = {"epochs": 1} if kind is TransferPGD else {"recipe": RECIPE}
@@ -78,6 +79,7 @@ def test_attackers_train_with_a_head_in_its_place(kind: Any) -> None:
     assert prepared.teacher.output_shape == (None, 4 if kind is LatentBackdoor else 3)  # the latent one hides again
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("method", kr.METHODS)
 def test_every_method_puts_its_own_in_its_place(method: str) -> None:
     data = SPACE.scale(IMAGES), LABELS
@@ -99,6 +101,7 @@ def test_attention_is_that_of_what_enters_it(monkeypatch: pytest.MonkeyPatch) ->
     assert found["wide"].shape == (4,) and seen[0].shape == (12, 6)
 
 
+@pytest.mark.once
 def test_an_audit_names_it_once() -> None:
     report = kr.audit(
         gated(),

@@ -78,6 +78,7 @@ def subclassed() -> keras.Model:
     return toys.fill(model)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("build", [functional, subclassed])
 def test_paths_do_not_count(build: Any, tmp_path: Path) -> None:
     model, again = build(), build()
@@ -95,6 +96,7 @@ def test_paths_do_not_count(build: Any, tmp_path: Path) -> None:
         np.testing.assert_array_equal(toys.numpy(kernel.value)[~mask], 0)
 
 
+@pytest.mark.once
 def test_a_students_file_is_as_it_was(tmp_path: Path) -> None:
     model = functional()
     student = RelevantSlicer(model, keep_ratio=0.7).apply(X, num_classes=2, verbose=False)

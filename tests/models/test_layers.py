@@ -299,6 +299,7 @@ def test_weights_of_the_model_itself_are_named() -> None:
     assert ("(the model itself)", VECTORS) in profile(toys.fill(model), np.ones((2, 3), "float32")).skipped
 
 
+@pytest.mark.once
 def test_every_weight_is_either_sliced_or_named() -> None:
     for name in toys.TOYS:
         model, x, _ = toys.make(name)

@@ -73,6 +73,7 @@ def coverage(tensor: np.ndarray) -> np.ndarray:
     return counts
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_the_artifact_preset_is_the_released_code_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_resnet18()

@@ -76,6 +76,7 @@ def fit(student: keras.Model) -> None:
     student.fit(X, Y, epochs=2, batch_size=6, verbose=0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", TEACHERS)
 @pytest.mark.parametrize("num_classes", [None, 3])
 def test_what_was_reset_trains(name: str, num_classes: int | None, tmp_path: Path) -> None:

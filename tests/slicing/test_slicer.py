@@ -54,6 +54,7 @@ def cnn() -> tuple[keras.Model, np.ndarray]:
     return model, x
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", ["mlp", "cnn", "mobile", "multi_head", "shared", "text"])
 def test_masks_equal_the_oracle_under_every_preset(name: str, preset: str) -> None:

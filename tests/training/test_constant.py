@@ -22,6 +22,7 @@ RECIPE = replace(tiny.RECIPE, batch_size=16, augment="none")
 CONSTANT = r"ended in a constant classifier: it says class \d of 64 of 64 training samples, and 2[12] are of that class"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("method", ["finetune", "remos", "renofeation"])
 def test_methods_of_one_stage_and_of_several_say_so(method: str) -> None:
     with pytest.warns(UserWarning, match=rf"Training \({method}\) {CONSTANT}.*lower learning rate \(0.005 instead"):
@@ -30,6 +31,7 @@ def test_methods_of_one_stage_and_of_several_say_so(method: str) -> None:
     assert made.describe()["constant"] is True
 
 
+@pytest.mark.once
 def test_students_that_read_tokens_say_so() -> None:
     tokens = np.full((64, 7), 3, "int32")
     with pytest.warns(UserWarning, match=CONSTANT):
