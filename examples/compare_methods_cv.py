@@ -10,7 +10,7 @@ patch, and a latent one). Two more scenes run when they are named: displacement 
 surrogate attacks the attacker's own fine-tune of it. Every method trains on the same data, in the same order, with the
 same augmentation, the same head and for as many steps. Each student is a line of the output file once it is measured,
 so that a run that was killed goes on where it stopped; lines of another teacher, other data or another recipe are left
-alone. The table at the end puts the test images of all seeds together.
+alone. The table at the end gives means over seeds, with their intervals.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from keras_remos.defects import (
     PenultimateAttack,
     SurrogateAttack,
 )
-from keras_remos.evaluation import Rate, measure
+from keras_remos.evaluation import measure, over_seeds
 from keras_remos.methods import FRESH, recipe_of
 from keras_remos.models.fingerprint import fingerprint
 
@@ -119,7 +119,7 @@ def main() -> None:
                     recipe=recipe,
                     seed=seed,
                     space=train.space,
-                    **options,
+                    **{"harden": False, **options},
                 )
                 report = measure({name: (trained.student, train.space)}, x, y, sets)
                 row = {"run": run, "seed": seed, "scene": scene, "student": name, **report.describe()}
@@ -184,32 +184,38 @@ def read(path: Path, run: str) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """ACC and DIR of each student under each attack, all seeds' test images taken together."""
-    accuracies: dict[tuple[str, str], Rate] = defaultdict(lambda: Rate(0, 0))
-    rates: dict[tuple[str, str], Rate] = defaultdict(lambda: Rate(0, 0))
+    """ACC and DIR of each student under each attack: the mean over seeds, its interval over seeds, and each seed's DIR.
+
+    Students of several seeds answer the same images: three seeds are three figures, not three times as many images.
+    """
+    figures: dict[tuple[str, str], dict[int, tuple[float, float]]] = defaultdict(dict)
     for row in rows:
         (own,) = row["students"].values()
         for found in row["defects"]:
-            key = found["defect"], row["student"]
-            accuracies[key] = add(accuracies[key], own["accuracy"])
-            rates[key] = add(rates[key], found["targeted"] or found["flipped"])
-    lines = [f"{'defect':<19}{'student':<16}{'ACC':>7}{'rACC':>7}{'DIR':>7}{'95 % interval':>17}{'n':>7}{'rDIR':>7}"]
-    for defect, student in list(rates):  # the control need not be among them
-        rate, accuracy = rates[defect, student], accuracies[defect, student]
-        low, high = rate.interval()
+            rate = found["targeted"] or found["flipped"]
+            both = (value_of(own["accuracy"]), value_of(rate))
+            figures[found["defect"], row["student"]][row["seed"]] = both
+    lines = [f"{'defect':<19}{'student':<20}{'ACC':>6}{'rACC':>7}{'DIR':>7}{'over seeds':>17}{'rDIR':>7}  each seed"]
+    for (defect, student), own in figures.items():  # the control need not be among them
+        accuracy, rate = (over_seeds([each[part] for each in own.values()]) for part in (0, 1))
+        control = figures.get((defect, CONTROL), {})
         relative = [
-            own.value / control.value if control.count else float("nan")
-            for own, control in ((accuracy, accuracies[defect, CONTROL]), (rate, rates[defect, CONTROL]))
+            over_seeds([own[seed][part] / (control[seed][part] or math.nan) for seed in own]).value
+            if own.keys() <= control.keys()
+            else math.nan
+            for part in (0, 1)
         ]
+        between = f"{rate.low:.3f} to {rate.high:.3f}" if len(own) > 1 else "one seed"
         lines.append(
-            f"{defect:<19}{student:<16}{accuracy.value:>7.3f}{relative[0]:>7.3f}{rate.value:>7.3f}"
-            f"{f'{low:.3f} to {high:.3f}':>17}{rate.total:>7,}{relative[1]:>7.3f}"
+            f"{defect:<19}{student:<20}{accuracy.value:>6.3f}{relative[0]:>7.3f}{rate.value:>7.3f}{between:>17}"
+            f"{relative[1]:>7.3f}  {' '.join(f'{each[1]:.3f}' for each in own.values())}"
         )
     return "\n".join(lines)
 
 
-def add(rate: Rate, measured: dict[str, int]) -> Rate:
-    return Rate(rate.count + measured["count"], rate.total + measured["n"])
+def value_of(rate: dict[str, float | None]) -> float:
+    value = rate["value"]
+    return math.nan if value is None else value
 
 
 if __name__ == "__main__":

@@ -187,6 +187,9 @@ def audit(
     )
     train, attacker = _parted(train, attacker, ways)
     options = recipe.changes(default_recipe(prepared.teacher)) if isinstance(recipe, Recipe) else dict(recipe or {})
+    if options.get("learning_rate") == AUTO:
+        # As if it were not named: of controls it is chosen, attackers' copies have their default.
+        del options["learning_rate"]
     of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
     # What makes no sense is refused before anything is trained.
     Attempts(attacker, prepared, train, of_copies, head=controls.head)

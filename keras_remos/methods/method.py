@@ -28,8 +28,8 @@ BUDGET = 12
 """How many trainings a student may cost where something is left open, its own included."""
 # What one open question is worth, in trainings.
 MOST_EACH = 4
-# The twins of a hardened student take about as long as training does, twice: for tuning, and for the student.
-TWINS = 2
+# Twins take about as long as training does, and so does a control to make more of: for trials, and for the student.
+TWINS = CONTROL = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,7 @@ class Method(ABC):
         if budget is None:
             budget = BUDGET if wanted.is_open or self.is_open else 1
         how = {"num_classes": num_classes, "seed": seed, "head": head, "harden": hardening or False, "space": space}
-        budget -= 1 + (TWINS if hardening else 0)
+        budget -= 1 + (0 if hardening is None else TWINS + (CONTROL if hardening.of_control else 0))
         if checkpoint is not None and budget >= 1:
             how["trials"] = Trials(checkpoint, self._all_trials(task, budget, hardening))
         decided, task.recipe, record = self.decide(
@@ -239,6 +239,9 @@ class Method(ABC):
             f"Choosing the learning rate takes about {budget:g} trainings of {recipe.epochs} epochs.",
             verbose=options.get("verbose", "auto"),
         )
+        harden = options.get("harden")
+        if isinstance(harden, Hardening):
+            options["harden"] = harden.by_teacher()
         found = tune_recipe(self, teacher, train, validation, recipe=recipe, budget=budget, **options)
         return self, found.recipe, {"recipe": found.describe()}
 
