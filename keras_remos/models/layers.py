@@ -191,6 +191,27 @@ def unchanged_states(model: keras.Layer) -> Iterator[None]:
             variable.assign(value)
 
 
+@contextmanager
+def unchanged_tensors(model: keras.Layer) -> Iterator[None]:
+    """Puts back what layers keep of a call for the next one, as tables that the first call computes.
+
+    A trace computes nothing: what it leaves has no values.
+    """
+    layers = [model, *(layer for _, layer in walk(model))]
+    before = [dict(vars(layer)) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, kept in zip(layers, before, strict=True):
+            for name, value in list(vars(layer).items()):
+                if value is kept.get(name) or not any(map(keras.ops.is_tensor, keras.tree.flatten(value))):
+                    continue
+                if name in kept:
+                    vars(layer)[name] = kept[name]
+                else:
+                    del vars(layer)[name]
+
+
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
     """The weights that the layer itself holds and uses, without those of the layers below it."""
     spent = {id(variable) for variable in spent_adapter(layer)}

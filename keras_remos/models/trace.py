@@ -168,7 +168,8 @@ def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int
         shape = array.shape if batch is None else (batch, *array.shape[1:])
         return keras.KerasTensor(shape, dtype=keras.backend.standardize_dtype(array.dtype))
 
-    Probe()(keras.tree.map_structure(symbolic, example))
+    with kinds.unchanged_tensors(model):
+        Probe()(keras.tree.map_structure(symbolic, example))
     return runs[-1]
 
 

@@ -140,9 +140,25 @@ def test_a_student_is_made_and_trained(collection: Collection, group: str, speci
             raise
         return
     except Exception as error:
+        if _cannot_be_trained(specimen, error):
+            row["result"] = f"not trained, nor is the teacher: {type(error).__name__}: {one_line(error)[:200]}"
+            pytest.skip(row["result"])
         row["result"] = f"failed: {type(error).__name__}: {one_line(error)[:300]}"
         raise
     assert specimen.refused is None
+
+
+def _cannot_be_trained(specimen: Specimen, error: Exception) -> bool:
+    """Whether the teacher itself fails in the same way: on this backend, by Keras or by its own library."""
+    teacher = specimen.build()
+    x = specimen.inputs(teacher)
+    for new_head in (True, False):
+        try:
+            fit(teacher, x, new_head=new_head)
+        except Exception as same:
+            if type(same) is type(error) and one_line(same) == one_line(error):
+                return True
+    return False
 
 
 def _study(collection: Collection, specimen: Specimen, row: dict[str, Any], teacher: keras.Model, x: Any) -> str:
@@ -163,7 +179,9 @@ def _study(collection: Collection, specimen: Specimen, row: dict[str, Any], teac
     else:
         check_mask(student, chosen)
         # A model with an option for the number of its classes may return more than scores.
-        fit(student, x, new_head=hasattr(student(x, training=False), "shape"))
+        made = student(x, training=False)
+        fit(student, x, new_head=hasattr(made, "shape"))
+        assert not hasattr(made, "shape") or made.shape[-1] == 2
         try:
             student.save(folder / "student.keras")
             row["head"] = "new"
@@ -176,6 +194,7 @@ def _study(collection: Collection, specimen: Specimen, row: dict[str, Any], teac
         student.save(folder / "student.keras")
     save(folder, x, student(x, training=False))
     row["folder"] = folder.name
+    row["changed"] = specimen.changed
     assert unnamed == []
     return "ok"
 
@@ -209,12 +228,13 @@ def unaccounted(model: keras.Model, chosen: RelevantSlice) -> list[str]:
 
 def fit(student: keras.Model, x: Any, *, new_head: bool) -> None:
     """One step."""
+    made = student(x, training=False)  # what a layer keeps of its first call it should not keep of a trace of Keras
     before = [keras.ops.convert_to_numpy(variable.value) for variable in student.trainable_variables]
     options: dict[str, Any] = {"batch_size": SAMPLES, "verbose": 0}
     if new_head:
         # One class for each sample, or for each token or pixel where that is what the teacher tells.
-        *labels, classes = student(x, training=False).shape
-        assert (labels[0], classes) == (SAMPLES, 2)
+        *labels, classes = made.shape
+        assert labels[0] == SAMPLES
         student.compile("sgd", "sparse_categorical_crossentropy", metrics=[], jit_compile=False)
         student.fit(x, np.arange(np.prod(labels)).reshape(labels) % 2, **options)
     else:
@@ -238,12 +258,14 @@ def test_students_predict_the_same_without_keras_remos(collection: Collection) -
     assert done.returncode == 0, done.stderr[-3000:]
     complaints = json.loads(done.stdout.splitlines()[-1])
     for row in collection.rows.values():
-        wrong = complaints.get(row.get("folder"), "")
+        wrong, changed = complaints.get(row.get("folder"), ""), row.get("changed")
         if wrong:
-            row["result"] = f"cannot be opened: {wrong}"
+            expected = changed and wrong.startswith("AssertionError: Not equal to tolerance")
+            row["result"] = f"ok but for its file: {changed}" if expected else f"cannot be opened: {wrong}"
     assert complaints, "no student was saved"
     found = {row["name"]: row["result"] for row in collection.rows.values()}
     assert {name: result for name, result in found.items() if result.startswith("cannot be opened")} == {}
+    assert [row["name"] for row in collection.rows.values() if row.get("changed") and row["result"] == "ok"] == []
 
 
 @pytest.mark.skipif("KerasHub, text" not in GROUPS, reason="KerasHub is not installed")
