@@ -15,7 +15,7 @@ from keras_remos.data.from_disk import open_dataset
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.scaling import SCALINGS, choose_scaling
 from keras_remos.errors import DataError
-from keras_remos.models.inputs import image_shape
+from keras_remos.models.inputs import image_shape, takes_strings
 
 SAMPLES_FOR_SCALING = 64
 
@@ -99,6 +99,10 @@ def open_for_model(
         class_names=class_names,
         strict=strict,
     )
+    if dataset.kind == "text" and takes_strings(model):
+        if len(model.inputs) == 1 and len(model.inputs[0].shape) == 2:
+            dataset = dataset.map(lambda x: x[:, np.newaxis])
+        return MatchedDataset(dataset, "none", "The model reads strings itself.", dataset, _space("none", None, None))
     if dataset.kind == "text":
         if getattr(model, "preprocessor", None) is None:
             raise DataError(

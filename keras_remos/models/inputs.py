@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_remos.errors import DataError
@@ -25,6 +26,19 @@ def preprocessed(model: keras.Model, x: Any) -> Any:
     return keras.tree.map_structure(ops.convert_to_numpy, prepared)
 
 
+def takes_strings(model: keras.Model) -> bool:
+    """Whether a model reads strings by layers of its own, as `TextVectorization` and `StringLookup` are."""
+    taken = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    return any(keras.backend.standardize_dtype(tensor.dtype) == "string" for tensor in taken)
+
+
+def strings_as_tensors(x: Any) -> Any:
+    """A structure of arrays with tensors in place of those of strings: `fit` takes no NumPy strings."""
+    return keras.tree.map_structure(
+        lambda leaf: ops.convert_to_tensor(leaf, dtype="string") if np.asarray(leaf).dtype.kind in "OUS" else leaf, x
+    )
+
+
 def _is_prepared(model: keras.Model, x: Any) -> bool:
     return isinstance(x, Mapping) and isinstance(model.input, Mapping) and set(model.input) <= set(x)
 
@@ -41,7 +55,8 @@ def check_inputs(model: keras.Model, inputs: Any) -> None:
             takes.
     """
     arrays = keras.tree.flatten(inputs)
-    if any(getattr(array, "dtype", None) is None or array.dtype.kind in "OUS" for array in arrays):
+    no_numbers = any(getattr(array, "dtype", None) is None or array.dtype.kind in "OUS" for array in arrays)
+    if no_numbers and not takes_strings(model):
         raise DataError(
             f"Model {model.name!r} takes numbers, the data holds text or objects. Tokenize it first, or use a KerasHub "
             "task, which brings its preprocessor."

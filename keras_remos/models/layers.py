@@ -57,6 +57,7 @@ KEEP_SIGNS = (kl.Identity, *DROPOUTS, *PADDINGS)
 MERGES = (kl.Add, kl.Average, kl.Concatenate, kl.Dot, kl.Maximum, kl.Minimum, kl.Multiply, kl.Subtract)
 LAYER_NORMALIZATIONS = (kl.LayerNormalization, kl.RMSNormalization)
 ATTENTIONS = (kl.MultiHeadAttention, kl.GroupQueryAttention)
+LOOKUPS = (kl.TextVectorization, kl.StringLookup, kl.IntegerLookup, kl.Hashing)
 NORMALIZATIONS = (*LAYER_NORMALIZATIONS, kl.BatchNormalization, kl.GroupNormalization, kl.Normalization)
 
 

@@ -125,6 +125,10 @@ def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pas
 def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int | None) -> Pass:
     """See `trace_pass`: with so many samples, or as many as the example has."""
     runs: list[Pass] = []
+    tapped = {id(layer) for layer in taps}
+    lookups = [
+        layer for _, layer in kinds.visible(model) if isinstance(layer, kinds.LOOKUPS) and id(layer) not in tapped
+    ]
 
     class Probe(keras.Layer):
         def __init__(self) -> None:
@@ -140,6 +144,11 @@ def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int
                 returned.clear()
 
                 def listen(layer: keras.Layer, entered: Tensor, left: Tensor, kwargs: dict[str, Any]) -> None:
+                    if isinstance(layer, kinds.LOOKUPS) and left.shape[0] is None and hasattr(left, "set_shape"):
+                        # Where TensorFlow splits strings it loses how many samples there are.
+                        left.set_shape((entered.shape[0], *left.shape[1:]))
+                    if id(layer) not in tapped:
+                        return
                     mark(entered)
                     mark(left)
                     seen.append((layer, tuple(entered.shape), tuple(left.shape), kwargs, kinds.operation_around()))
@@ -148,7 +157,7 @@ def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int
                 # layer attribute would be tracked.
                 for tensor in keras.tree.flatten(x):
                     mark(tensor)
-                with capture(taps, listen, model=model):
+                with capture([*taps, *lookups], listen, model=model):
                     for tensor in keras.tree.flatten(model(x, training=False)):
                         mark(tensor)
                         returned.append(tuple(tensor.shape))
@@ -166,7 +175,8 @@ def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int
 
     def symbolic(array: Any) -> keras.KerasTensor:
         shape = array.shape if batch is None else (batch, *array.shape[1:])
-        return keras.KerasTensor(shape, dtype=keras.backend.standardize_dtype(array.dtype))
+        is_text = getattr(array.dtype, "kind", None) in ("O", "U", "S")
+        return keras.KerasTensor(shape, dtype="string" if is_text else keras.backend.standardize_dtype(array.dtype))
 
     with kinds.unchanged_tensors(model):
         Probe()(keras.tree.map_structure(symbolic, example))
