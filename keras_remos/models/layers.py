@@ -61,8 +61,9 @@ LOOKUPS = (kl.TextVectorization, kl.StringLookup, kl.IntegerLookup, kl.Hashing)
 NORMALIZATIONS = (*LAYER_NORMALIZATIONS, kl.BatchNormalization, kl.GroupNormalization, kl.Normalization)
 
 
-# What an axis of unknown size is taken for where no example is given.
-IMAGE_SIDE, SEQUENCE_LENGTH = 64, 4
+# What axes of unknown size are taken for where no example is given, one pair after the other: the side of an image, and
+# the length of a sequence.
+GUESSED_SIZES = ((64, 4), (224, 2), (299, 1))
 
 Into = Callable[[keras.Layer], bool]
 
@@ -264,12 +265,13 @@ def _functional(model: keras.Model) -> keras.Model:
     return getattr(model, "_functional", None) or model
 
 
-def symbolic_batch(symbolic: Any) -> Any:
+def symbolic_batch(symbolic: Any, sizes: tuple[int, int] = GUESSED_SIZES[0]) -> Any:
     """A batch of what a model takes: symbolic tensors with a size for each axis of unknown size."""
+    side, length = sizes
 
     def sized(tensor: keras.KerasTensor) -> keras.KerasTensor:
         batch, *axes = tensor.shape
-        unknown = IMAGE_SIDE if len(axes) > 2 else SEQUENCE_LENGTH
+        unknown = side if len(axes) > 2 else length
         return keras.KerasTensor((batch or 2, *(axis or unknown for axis in axes)), dtype=tensor.dtype)
 
     return keras.tree.map_structure(sized, symbolic)
