@@ -9,6 +9,7 @@ import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, check_outputs, report_skipped
 from keras_remos_cli.options import (
     PRESETS,
+    adjusted,
     head_option,
     options_of,
     output_options,
@@ -114,7 +115,7 @@ def command(
         matched.dataset,
         validation,
         num_classes=num_classes,
-        recipe=replace(recipe_of(method, model), **recipe_given(data, recipe)),
+        recipe=adjusted(recipe_of(method, model), recipe_given(data, recipe)),
         seed=seed,
         head=head,
         harden=harden,

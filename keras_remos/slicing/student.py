@@ -302,8 +302,8 @@ def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ..
                 f"model's configuration does not say. To copy it, {MERGE}."
             )
         if len(old_variables) != len(new_variables) or any(tuple(old.shape) != tuple(new.shape) for old, new in pairs):
-            unsaid = unsaid_options(teacher)
-            why = f", as get_config() leaves out {', '.join(unsaid)}: files of it cannot be opened either" if unsaid else ""
+            unsaid = ", ".join(unsaid_options(teacher))
+            why = f", as get_config() leaves out {unsaid}: files of it cannot be opened either" if unsaid else ""
             raise _uncopiable(teacher, f"layer {path!r} has other shapes in the copy{why}")
         for old, new in pairs:
             # A copy: JAX gives buffers away to compiled functions, and must not give away the teacher's.
@@ -322,5 +322,6 @@ def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ..
 def _uncopiable(teacher: keras.Model, reason: str) -> StudentError:
     return StudentError(
         f"{type(teacher).__name__} {teacher.name!r} cannot be copied ({reason}). Give the class a "
-        "get_config() that says all that it was made with, or pass `in_place=True` to turn the teacher itself into the student."
+        "get_config() that says all that it was made with, or pass `in_place=True` to turn the teacher itself into the "
+        "student."
     )

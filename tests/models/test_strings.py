@@ -1,4 +1,4 @@
-"""Models that take strings: Keras runs them on TensorFlow, where they are profiled, sliced and trained as others are."""
+"""Models that take strings: Keras runs them on TensorFlow, where they are sliced and trained as others are."""
 
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,12 @@ def test_a_table_of_texts_is_profiled_and_trained_on_in_the_shell(tmp_path: Path
     reader((1,)).save(tmp_path / "teacher.keras")
     rows = [f"{text}\t{'good' if label else 'bad'}" for text, label in zip(TEXTS, LABELS, strict=True)]
     (tmp_path / "train.tsv").write_text("\n".join(["text\tlabel", *rows]), encoding="utf-8")
-    for command, options in {"slice": ("-o", "student.keras"), "transfer": ("-o", "tuned.keras", "--epochs", 1)}.items():
+    for command, options in {
+        "slice": ("-o", "student.keras"),
+        "transfer": ("-o", "tuned.keras", "--epochs", 1),
+    }.items():
         flag, out, *more = options
-        done = run(
-            command, tmp_path / "teacher.keras", "--data", tmp_path / "train.tsv", flag, tmp_path / out, *more
-        )
+        done = run(command, tmp_path / "teacher.keras", "--data", tmp_path / "train.tsv", flag, tmp_path / out, *more)
         assert done.exit_code == 0, done.stderr
 
 

@@ -233,7 +233,7 @@ def fit(student: keras.Model, x: Any, *, new_head: bool) -> None:
     options: dict[str, Any] = {"batch_size": SAMPLES, "verbose": 0}
     if new_head:
         # One class for each sample, or for each token or pixel where that is what the teacher tells.
-        *labels, classes = made.shape
+        labels = tuple(made.shape)[:-1]
         assert labels[0] == SAMPLES
         student.compile("sgd", "sparse_categorical_crossentropy", metrics=[], jit_compile=False)
         student.fit(x, np.arange(np.prod(labels)).reshape(labels) % 2, **options)
