@@ -118,7 +118,11 @@ def _scores_tokens(node: Any, nodes: list[Any]) -> bool:
         return kinds.is_reverse_call(node.arguments.kwargs)
     if not isinstance(layer, keras.Layer) or isinstance(layer, keras.Model):
         return False
-    tables = {id(below) for _, below in kinds.walk(layer) if isinstance(below, kl.Embedding)}
+    # One score for each row of the table.
+    size = node.output_tensors[0].shape[-1]
+    tables = {
+        id(below) for _, below in kinds.walk(layer) if isinstance(below, kl.Embedding) and below.input_dim == size
+    }
     others = (other.operation for other in nodes if isinstance(other.operation, keras.Layer))
     elsewhere = (below for other in others if other is not layer for _, below in [("", other), *kinds.walk(other)])
     return bool(tables) and any(id(below) in tables for below in elsewhere)

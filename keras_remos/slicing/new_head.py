@@ -149,7 +149,15 @@ def _returned(model: keras.Model) -> Any:
     if kinds.is_plain(model):
         return kinds.symbolic_outputs(model)
     with kinds.unchanged_tensors(model):
-        return model(kinds.symbolic_inputs(model))
+        made = model(kinds.symbolic_inputs(model))
+    return keras.tree.map_structure(_of_known_size, made, kinds.symbolic_outputs(model))
+
+
+def _of_known_size(made: keras.KerasTensor, known: keras.KerasTensor) -> keras.KerasTensor:
+    """A tensor with the number of features that a model knows of: some lose it when they are called."""
+    if made.shape[-1] is not None or known.shape[-1] is None:
+        return made
+    return keras.layers.Reshape(tuple(-1 if side is None else side for side in known.shape[1:]))(made)
 
 
 def _why_not_saved(made: keras.Model, custom_objects: Mapping[str, Any]) -> str | None:

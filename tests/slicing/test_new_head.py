@@ -13,6 +13,7 @@ from keras import layers as kl
 from keras import ops
 
 from keras_remos import RelevantSlicer, StudentError
+from keras_remos.models.ends import before_token_scores
 from keras_remos.models.features import FeatureExtractor
 from keras_remos.models.heads import find_heads
 from keras_remos.models.layers import walk, weight_holders
@@ -428,6 +429,20 @@ def test_a_student_that_keras_cannot_save_is_named_before_it_is_trained() -> Non
     assert student(x).shape == (5, 2)
 
 
+class Vague(Whole):
+    """What it returns when it is called is of a size that nobody tells, as of some of KerasHub's backbones."""
+
+    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return keras.KerasTensor((None, None), "float32")
+
+
+def test_the_size_of_features_is_what_a_model_knows() -> None:
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    student = RelevantSlicer(toys.fill(Vague(6, name="vague"))).apply(x, num_classes=2, verbose=False)
+    assert tuple(student.get_layer("head").kernel.shape) == (6, 2)
+    assert tuple(student(x).shape) == (5, 2)
+
+
 @pytest.mark.parametrize("kind", [Whole, Cut])
 def test_a_teacher_is_copied_once(kind: type[Whole], monkeypatch: pytest.MonkeyPatch) -> None:
     """Large ones take long to make."""
@@ -480,6 +495,30 @@ def test_a_head_on_a_masked_language_model_stands_on_its_states_too() -> None:
     head = student.get_layer("head")
     hidden = toys.run(model.get_layer("hidden"), toys.run(model.get_layer("table"), data["x"])).mean(axis=1)
     np.testing.assert_allclose(toys.numpy(student(data)), toys.run(head, hidden), atol=1e-6)
+
+
+class Decoder(kl.Layer):
+    """A block with a table that is used elsewhere, too, as for what each layer adds to its states for a token."""
+
+    def __init__(self, table: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.table, self.dense = table, kl.Dense(6, activation="relu", name="dense")
+
+    def build(self, x_shape: Any, states_shape: Any) -> None:
+        self.dense.build(states_shape)
+
+    def call(self, x: Any, states: Any) -> Any:
+        return self.dense(states + self.table(x))
+
+    def compute_output_shape(self, x_shape: Any, states_shape: Any) -> Any:
+        return states_shape
+
+
+def test_a_last_block_with_a_table_of_its_own_is_no_head() -> None:
+    x = keras.Input((5,), dtype="int32")
+    table = kl.Embedding(11, 6, name="table")
+    model = keras.Model(x, Decoder(table, name="decoder")(x, table(x)))
+    assert before_token_scores(model) is None
 
 
 class Remembers(kl.Dense):
