@@ -106,7 +106,7 @@ def before_token_scores(model: keras.Model) -> Any:
         node = next((node for node in nodes if any(made is tensor for made in node.output_tensors)), None)
         if node is None or _scores_tokens(node, nodes):
             return None if node is None else node.input_tensors[0]
-        if len(node.input_tensors) != 1 or getattr(node.operation, "weights", ()):
+        if len(node.input_tensors) != 1 or getattr(node.operation, "weights", None):
             return None
         tensor = node.input_tensors[0]
 

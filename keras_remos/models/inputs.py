@@ -118,10 +118,10 @@ def image_shape(model: keras.Model) -> tuple[tuple[int | None, int | None, int |
 def runs_on_tokens(model: keras.Model) -> bool:
     """Whether a model is one of language: whether its main computation runs on a sequence of tokens.
 
-    Token ids come from an input of shape `(batch, time)` to an embedding table, and kernels read its rows one time step
-    beside the other. A table of positions (as in a vision transformer) is looked up by none of the inputs; one of
-    categories has no time axis, or its rows are flattened or pooled before any kernel sees them. Of a model with images
-    beside the tokens, that part decides which has more weights.
+    Token ids come from an input of shape `(batch, time)`, or from one of strings, to an embedding table, and kernels
+    read its rows one time step beside the other. A table of positions (as in a vision transformer) is looked up by none
+    of the inputs; one of categories has no time axis, or its rows are flattened or pooled before any kernel sees them.
+    Of a model with images beside the tokens, that part decides which has more weights.
 
     Args:
         model: A built model. One that cannot be traced, as Keras does not know its inputs, counts as one of language
@@ -143,7 +143,9 @@ def runs_on_tokens(model: keras.Model) -> bool:
         seen = trace_pass(_Entered(model, entrance), [entrance, *tables, *kernels], example)
     except Exception:  # whatever a user's layers raise for a guessed size
         return True
-    entered = {call.outputs.key for call in seen.calls if call.layer is entrance and len(call.outputs.shape) == 2}
+    # Of a text there is one string.
+    axes = (1, 2) if takes_strings(model) else (2,)
+    entered = {call.outputs.key for call in seen.calls if call.layer is entrance and len(call.outputs.shape) in axes}
     weighed = [call for call in seen.calls if call.layer in kernels]
     stop = {call.outputs.key for call in weighed}
     rows = {

@@ -11,17 +11,21 @@ from keras import layers as kl
 from shell import run
 
 from keras_remos import Recipe, RelevantSlicer, TeacherError, describe_model, train
+from keras_remos.models.inputs import runs_on_tokens
 
 on_tensorflow = keras.backend.backend() == "tensorflow"
 TEXTS = np.array(["a good film", "a bad film", "good good", "what a bad day", "film"] * 3)
 LABELS = np.array([1, 0, 1, 0, 1] * 3)
 
 
-def reader(shape: tuple[int, ...]) -> keras.Model:
+def reader(shape: tuple[int, ...], *layers: keras.Layer) -> keras.Model:
     vectorize = kl.TextVectorization(max_tokens=12, output_sequence_length=5, name="vectorize")
     vectorize.adapt(TEXTS)
     x = keras.Input(shape, dtype="string", name="texts")
-    h = kl.GlobalAveragePooling1D()(kl.Embedding(12, 6, name="table")(vectorize(x)))
+    h = kl.Embedding(12, 6, name="table")(vectorize(x))
+    for layer in layers:
+        h = layer(h)
+    h = kl.GlobalAveragePooling1D()(h)
     h = kl.Dense(6, activation="relu", name="dense")(h)
     return toys.fill(keras.Model(x, kl.Dense(3, activation="softmax", name="head")(h)))
 
@@ -57,8 +61,17 @@ def test_they_are_sliced_and_trained_on_tensorflow(name: str, tmp_path: Path) ->
     student.save(tmp_path / "student.keras")
     opened = keras.saving.load_model(tmp_path / "student.keras")
     np.testing.assert_allclose(toys.numpy(opened(x)), toys.numpy(student(x)), atol=1e-6)
+    if name == "texts in a column":
+        return  # that is trained in the shell, below
     trained = train("remos", model, (x, LABELS), verbose=False, recipe=Recipe(epochs=2, batch_size=4))
     assert trained.student(x).shape == (len(TEXTS), 2)
+
+
+@pytest.mark.skipif(not on_tensorflow, reason="Keras' layers that read strings need TensorFlow")
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_one_that_reads_tokens_one_beside_the_other_is_of_language(shape: tuple[int, ...]) -> None:
+    assert not runs_on_tokens(reader(shape))  # it pools them first
+    assert runs_on_tokens(reader(shape, kl.Conv1D(6, 2)))
 
 
 @pytest.mark.skipif(not on_tensorflow, reason="Keras' layers that read strings need TensorFlow")
