@@ -66,9 +66,9 @@ def command(
     tried with its trigger.
     """
     from keras_remos.evaluation import Attacker, Controls, audit
+    from keras_remos.methods import recipe_of
     from keras_remos.models.fingerprint import fingerprint
     from keras_remos.saving import read_record
-    from keras_remos.training.recipe import default_recipe
 
     if control is not None and no_control:
         raise click.UsageError("--control and --no-control exclude each other.")
@@ -91,7 +91,7 @@ def command(
         opened = opening.open(path)
         judged[names[path]] = opened, data.open_trained(opened, path, known).space
     given = recipe_given(data, recipe)
-    adjusted(default_recipe(model), given)
+    adjusted(recipe_of("finetune", model), given)
     trained = {
         "the control": (control is None and not no_control, "give --control, or --no-control"),
         "the student from scratch": (floor, "leave --floor out"),
