@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from specimen import SAMPLES, Specimen
 
 from keras_remos import RelevantSlice, RelevantSlicer
 from keras_remos.errors import RemosError, StudentError
+from keras_remos.models.inputs import strings_as_tensors
 from keras_remos.models.layers import own_variables, weight_holders
 from keras_remos.models.sliceable import find_sliceable
 
@@ -109,7 +111,7 @@ def collection(collected: Collection) -> Iterator[Collection]:
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split()) or type(error).__name__
 
 
 @pytest.mark.parametrize(("group", "specimen"), SPECIMENS)
@@ -231,6 +233,7 @@ def unaccounted(model: keras.Model, chosen: RelevantSlice) -> list[str]:
 def fit(student: keras.Model, x: Any, *, new_head: bool) -> None:
     """One step."""
     made = student(x, training=False)  # what a layer keeps of its first call it should not keep of a trace of Keras
+    x = strings_as_tensors(x)
     before = [keras.ops.convert_to_numpy(variable.value) for variable in student.trainable_variables]
     options: dict[str, Any] = {"batch_size": SAMPLES, "verbose": 0}
     if new_head:
