@@ -15,6 +15,7 @@ from keras_remos_cli.inputs import (
     reserve_outputs,
 )
 from keras_remos_cli.options import (
+    adjusted,
     head_option,
     options_of,
     output_options,
@@ -129,7 +130,7 @@ def command(
         if "recipe" not in kind.option_names():
             flag = next(iter(recipe)).replace("_", "-")
             raise click.UsageError(f"--{flag} is not an option of {defect}: it trains no copy by a recipe.")
-        given["recipe"] = replace(LANGUAGE if kind.of_text else Recipe(), **recipe)
+        given["recipe"] = adjusted(LANGUAGE if kind.of_text else Recipe(), recipe)
     if kind.plants:
         if read_record(teacher).get("defect") != defect:
             raise click.ClickException(f"{teacher} carries no {defect}: plant one with `keras-remos poison` first.")

@@ -9,6 +9,7 @@ import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, classes_of, report_skipped
 from keras_remos_cli.options import (
     TEACHER,
+    adjusted,
     head_option,
     json_option,
     recipe_given,
@@ -80,6 +81,7 @@ def command(
     """
     from keras_remos import Trained
     from keras_remos.evaluation import Attacker, Controls, audit
+    from keras_remos.methods import recipe_of
     from keras_remos.models.fingerprint import fingerprint
     from keras_remos.saving import read_record
 
@@ -105,13 +107,22 @@ def command(
         record = records[path]
         made = Trained(opened, record["history"], record["method"], record) if "method" in record else opened
         judged[names[path]] = made, data.open_trained(opened, path, known).space
+    given = recipe_given(data, recipe)
+    adjusted(recipe_of("finetune", model), given)
+    trained = {
+        "the control": (control is None and not no_control, "give --control, or --no-control"),
+        "the student from scratch": (floor, "leave --floor out"),
+        "the student of the clean teacher": (clean_teacher is not None, "leave --clean-teacher out"),
+    }
+    asked = {name: otherwise for name, (wanted, otherwise) in trained.items() if wanted}
     own = None
-    if floor or clean_teacher is not None or train_data is not None or (control is None and not no_control):
+    if asked or train_data is not None:
         split = train_split or ("train" if data.split is not None and train_data is None else None)
         source = train_data or data.data_path
         if source is None or (train_data is None and split == data.split):
             raise click.UsageError(
-                "The control is trained in this run: give --train-data, or --control, --no-control. (So are floors.)"
+                f"Trained in this run: {' and '.join(asked)}. For that give --train-data, which is not the test set. "
+                f"To do without it: {'; '.join(asked.values())}."
             )
         own = replace(data, split=split).open_other(model, source, known).pixels
     of_attacker = None
@@ -135,7 +146,7 @@ def command(
             tune=tune,
         ),
         space=None if poisoned is not None else matched.space,
-        recipe=recipe_given(data, recipe),
+        recipe=given,
         class_names=matched.dataset.class_names,
         batch_size=data.at_a_time,
         seed=seed,

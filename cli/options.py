@@ -2,13 +2,16 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice
 from keras_remos_cli.running import Command
+
+if TYPE_CHECKING:
+    from keras_remos import Recipe
 
 Decorator = Callable[[Command], Command]
 
@@ -201,7 +204,7 @@ def recipe_options(command: Command) -> Command:
             help="Its peak. Default: chosen on validation data where students are trained; else 0.005, texts 0.00005.",
         ),
         click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="Default: sgd; adamw for texts."),
-        click.option("--momentum", type=float, help="Of sgd. Default: 0.9."),
+        click.option("--momentum", type=float, help="For sgd alone. Default: 0.9."),
         click.option("--weight-decay", type=float, help="Default: 0.0001, from scratch 0.0005; 0 for texts."),
         click.option("--warmup", type=float, help="Share of the steps. Default: 0.05."),
         click.option(
@@ -215,6 +218,18 @@ def recipe_options(command: Command) -> Command:
 def recipe_given(data: DataChoice, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What the user said of how students are trained."""
     return {**recipe, **({} if data.batch_size is None else {"batch_size": data.batch_size})}
+
+
+def adjusted(recipe: "Recipe", given: Mapping[str, Any]) -> "Recipe":
+    """A recipe with what the user said of it.
+
+    Raises:
+        click.UsageError: If it makes no use of that.
+    """
+    made = replace(recipe, **given)
+    if "momentum" in given and made.optimizer == "adamw":
+        raise click.UsageError("--momentum is for sgd: leave it out with adamw, or add --optimizer sgd.")
+    return made
 
 
 slicing_options = _all(

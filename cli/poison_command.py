@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
+    adjusted,
     head_option,
     options_of,
     output_options,
@@ -97,7 +98,7 @@ def command(
     looks = {option: options.pop(option) for option in (*LOOKS, *WORDING)}
     looks = options_of(name, WORDING if of_text else LOOKS, looks)
     attack: Any = kind(**options_of(name, kind.option_names(), options))
-    attack = replace(attack, recipe=replace(attack.recipe, **recipe))
+    attack = replace(attack, recipe=adjusted(attack.recipe, recipe))
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     if of_text:

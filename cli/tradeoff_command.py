@@ -9,6 +9,7 @@ import click
 from keras_remos_cli.inputs import DataChoice, Opening, report_skipped
 from keras_remos_cli.options import (
     PRESETS,
+    adjusted,
     head_option,
     json_option,
     recipe_given,
@@ -95,7 +96,7 @@ def command(
         inputs={titles[p]: AttackSet.load(p).numbered(matched.dataset.class_names) for p in attack_paths},
         ratios=ratios or None,
         preset=preset,
-        recipe=replace(recipe_of("finetune", model), **{"learning_rate": "auto", **recipe_given(data, recipe)}),
+        recipe=adjusted(replace(recipe_of("finetune", model), learning_rate="auto"), recipe_given(data, recipe)),
         harden=harden,
         space=matched.space,
         num_classes=matched.dataset.num_classes,

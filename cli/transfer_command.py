@@ -9,6 +9,7 @@ import click
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
     PRESETS,
+    adjusted,
     head_option,
     options_of,
     output_options,
@@ -129,7 +130,7 @@ def command(
         matched.dataset,
         validation,
         num_classes=num_classes,
-        recipe=replace(recipe_of(method, model), **{"learning_rate": "auto", **recipe_given(data, recipe)}),
+        recipe=adjusted(replace(recipe_of(method, model), learning_rate="auto"), recipe_given(data, recipe)),
         seed=seed,
         head=head,
         harden=harden,

@@ -15,7 +15,9 @@ from keras_remos.data.from_disk import open_dataset
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.scaling import SCALINGS, choose_scaling
 from keras_remos.errors import DataError
-from keras_remos.models.inputs import image_shape
+from keras_remos.models.inputs import image_shape, takes_strings
+from keras_remos.models.layers import visible
+from keras_remos.models.trace import trace_pass
 
 SAMPLES_FOR_SCALING = 64
 
@@ -99,6 +101,10 @@ def open_for_model(
         class_names=class_names,
         strict=strict,
     )
+    if dataset.kind == "text" and takes_strings(model):
+        if len(model.inputs) == 1 and len(model.inputs[0].shape) == 2:
+            dataset = dataset.map(lambda x: x[:, np.newaxis])
+        return MatchedDataset(dataset, "none", "The model reads strings itself.", dataset, _space("none", None, None))
     if dataset.kind == "text":
         if getattr(model, "preprocessor", None) is None:
             raise DataError(
@@ -164,12 +170,17 @@ def _check_size(model: keras.Model, shape: tuple[int, int, int | None], data_for
     """Makes sure that a model of free size takes images of one: they may be too small to be shrunk so often."""
     height, width, channels = shape
     sides = (channels, height, width) if data_format == "channels_first" else shape
+    too_small = DataError(
+        f"Model {model.name!r} takes no images of {height} x {width} pixels. Choose another `image_size`."
+    )
+    layers = [layer for _, layer in visible(model) if not isinstance(layer, keras.Model)]
     try:
-        model.compute_output_spec(keras.KerasTensor((1, *sides), model.inputs[0].dtype))
+        seen = trace_pass(model, layers, keras.KerasTensor((1, *sides), model.inputs[0].dtype))
     except Exception as error:
-        raise DataError(
-            f"Model {model.name!r} takes no images of {height} x {width} pixels. Choose another `image_size`."
-        ) from error
+        raise too_small from error
+    # Keras 3.13 lets a map shrink to nothing.
+    if any(0 in call.outputs.shape for call in seen.calls):
+        raise too_small
 
 
 def _fixed_size(shape: tuple[int | None, int | None, int | None]) -> tuple[int, int] | None:

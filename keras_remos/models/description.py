@@ -14,6 +14,7 @@ from keras_remos.models.layers import symbolic_inputs
 from keras_remos.models.loading import check_model
 from keras_remos.models.reading_plan import plan_readings
 from keras_remos.models.sliceable import find_sliceable
+from keras_remos.models.trace import at_guessed_sizes
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,11 +72,11 @@ def describe_model(model: keras.Model) -> ModelDescription:
 
     Raises:
         TeacherError: If the model is not built or has nothing to slice.
+        RemosError: If its inputs are of unknown size, and it takes none that was tried.
     """
     check_model(model)
-    inputs = symbolic_inputs(model)
-    if inputs is not None:
-        plan = plan_readings(model, inputs)
+    if symbolic_inputs(model) is not None:
+        plan = at_guessed_sizes(model, "described", lambda inputs: plan_readings(model, inputs))
         found = list({id(layer): layer for layer in plan.layers.values()}.values())
         skipped = plan.skipped
     else:

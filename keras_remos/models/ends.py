@@ -1,5 +1,6 @@
 """How a model ends, by its graph and its configuration, and how it is built anew with another end."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,19 @@ def set_option(config: Config, option: str, value: Any) -> None:
     """Changes an option of a serialized model, if it has one of that name."""
     if has_option(config, option):
         config["config"][option] = value
+
+
+def unsaid_options(model: keras.Model) -> list[str]:
+    """Options that a model was made with, as its attributes of their names tell, and that its configuration omits."""
+    said = model.get_config()
+    known = inspect.signature(type(model).__init__).parameters.values()
+    return [
+        f"{option.name}={getattr(model, option.name)}"
+        for option in known
+        if isinstance(option.default, (bool, int, float, str))
+        and option.name not in said
+        and getattr(model, option.name, option.default) != option.default
+    ]
 
 
 def ends_plainly(model: keras.Model, head: str) -> bool:
@@ -79,16 +93,39 @@ def _last_operation(model: keras.Model) -> Any:
 
 
 def before_token_scores(model: keras.Model) -> Any:
-    """What enters the embedding that a language model ends in: its last hidden states, or `None` if it ends otherwise.
+    """What enters the layer with which a language model scores tokens: its last hidden states.
 
-    An embedding that turns hidden states into scores of tokens is part of the model's beginning, too, and no head.
+    The layer is an embedding that turns hidden states into scores, or holds one, as the head of a masked language model
+    does. Such an embedding is part of the model's beginning, too, and no head.
+
+    Returns:
+        `None` if a model ends otherwise: what has no weights may stand behind.
     """
-    output = kinds.symbolic_outputs(model)
-    for node in kinds.graph_of(model):
-        reversing = isinstance(node.operation, kl.Embedding) and kinds.is_reverse_call(node.arguments.kwargs)
-        if reversing and any(made is output for made in node.output_tensors):
-            return node.input_tensors[0]
-    return None
+    tensor, nodes = kinds.symbolic_outputs(model), kinds.graph_of(model)
+    while True:
+        node = next((node for node in nodes if any(made is tensor for made in node.output_tensors)), None)
+        if node is None or _scores_tokens(node, nodes):
+            return None if node is None else node.input_tensors[0]
+        if len(node.input_tensors) != 1 or getattr(node.operation, "weights", None):
+            return None
+        tensor = node.input_tensors[0]
+
+
+def _scores_tokens(node: Any, nodes: list[Any]) -> bool:
+    """Whether a call in a model's graph is that of an embedding in reverse, or of a layer with one from elsewhere."""
+    layer = node.operation
+    if isinstance(layer, kl.Embedding):
+        return kinds.is_reverse_call(node.arguments.kwargs)
+    if not isinstance(layer, keras.Layer) or isinstance(layer, keras.Model):
+        return False
+    # One score for each row of the table.
+    size = node.output_tensors[0].shape[-1]
+    tables = {
+        id(below) for _, below in kinds.walk(layer) if isinstance(below, kl.Embedding) and below.input_dim == size
+    }
+    others = (other.operation for other in nodes if isinstance(other.operation, keras.Layer))
+    elsewhere = (below for other in others if other is not layer for _, below in [("", other), *kinds.walk(other)])
+    return bool(tables) and any(id(below) in tables for below in elsewhere)
 
 
 def set_units(config: Config, model: keras.Model, head: str, units: int) -> bool:

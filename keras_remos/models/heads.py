@@ -8,13 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
 from keras_remos.models.ends import applies_softmax
 from keras_remos.models.gradients import compiled
 from keras_remos.models.sliceable import find_sliceable
 from keras_remos.models.taps import layer_at
-from keras_remos.models.trace import Call, Pass, Passing, Trace, trace_pass
+from keras_remos.models.trace import Call, Pass, Passing, Trace, at_guessed_sizes, trace_pass
 
 
 def heads_of(seen: Pass, paths: Mapping[int, str]) -> list[str]:
@@ -121,7 +120,6 @@ def returns_probabilities(model: keras.Model, example: Any = None) -> bool:
     known = applies_softmax(model)
     if known is not None:
         return known
-    given = _example(model, example)
     rng = np.random.default_rng(0)
 
     def values(tensor: Any) -> np.ndarray:
@@ -131,13 +129,11 @@ def returns_probabilities(model: keras.Model, example: Any = None) -> bool:
         drawn = rng.normal(size=tensor.shape) if is_float else np.ones(tensor.shape)
         return drawn.astype(keras.backend.standardize_dtype(tensor.dtype) if not is_float else "float32")
 
-    x = keras.tree.map_structure(values, given)
-    try:
-        outputs = keras.tree.flatten(compiled(lambda x: model(x, training=False), model)(x))
-    except Exception as error:  # whatever a user's layers raise for a guessed size
-        if example is not None:
-            raise
-        raise _needs_example(model, "run", error) from error
+    def run(given: Any) -> list[Any]:
+        x = keras.tree.map_structure(values, given)
+        return keras.tree.flatten(compiled(lambda x: model(x, training=False), model)(x))
+
+    outputs = at_guessed_sizes(model, "run", run) if example is None else run(example)
     scores = keras.ops.convert_to_numpy(keras.ops.cast(outputs[0], "float32"))
     return len(outputs) == 1 and scores.ndim > 1 and scores.shape[-1] > 1 and are_probabilities(scores)
 
@@ -171,12 +167,11 @@ class Forward:
         # A nested model only repeats what its last layer returns.
         taps = [(path, layer) for path, layer in kinds.visible(model) if not isinstance(layer, keras.Model)]
         self.paths = {id(layer): path for path, layer in taps}
-        try:
-            seen = trace_pass(model, [layer for _, layer in taps], _example(model, example))
-        except Exception as error:  # whatever a user's layers raise for a guessed size
-            if example is not None:
-                raise
-            raise _needs_example(model, "traced", error) from error
+
+        def run(given: Any) -> Pass:
+            return trace_pass(model, [layer for _, layer in taps], given)
+
+        seen = at_guessed_sizes(model, "traced", run) if example is None else run(example)
         self.heads = heads_in(model, seen, self.paths, head)
         seen = seen.in_sight()
         self.trace = Trace(seen, {id(found.layer): found for found in find_sliceable(model)[0]})
@@ -185,20 +180,3 @@ class Forward:
             len(seen.calls),
         )
         self.calls = seen.calls[:head_at]
-
-
-def _needs_example(model: keras.Model, what: str, error: Exception) -> RemosError:
-    said = str(error).splitlines()
-    return RemosError(
-        f"Model {model.name!r} cannot be {what} without an example of its inputs ({type(error).__name__}: "
-        f"{said[0] if said else ''}): pass a batch of them."
-    )
-
-
-def _example(model: keras.Model, example: Any) -> Any:
-    if example is not None:
-        return example
-    inputs = kinds.symbolic_inputs(model)
-    if inputs is None:
-        raise RemosError(f"{type(model).__name__} {model.name!r} has no symbolic inputs: pass a batch as example.")
-    return kinds.symbolic_batch(inputs)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_remos.errors import DataError
@@ -25,6 +26,19 @@ def preprocessed(model: keras.Model, x: Any) -> Any:
     return keras.tree.map_structure(ops.convert_to_numpy, prepared)
 
 
+def takes_strings(model: keras.Model) -> bool:
+    """Whether a model reads strings by layers of its own, as `TextVectorization` and `StringLookup` are."""
+    taken = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    return any(keras.backend.standardize_dtype(tensor.dtype) == "string" for tensor in taken)
+
+
+def strings_as_tensors(x: Any) -> Any:
+    """A structure of arrays with tensors in place of those of strings: `fit` takes no NumPy strings."""
+    return keras.tree.map_structure(
+        lambda leaf: ops.convert_to_tensor(leaf, dtype="string") if np.asarray(leaf).dtype.kind in "OUS" else leaf, x
+    )
+
+
 def _is_prepared(model: keras.Model, x: Any) -> bool:
     return isinstance(x, Mapping) and isinstance(model.input, Mapping) and set(model.input) <= set(x)
 
@@ -41,7 +55,8 @@ def check_inputs(model: keras.Model, inputs: Any) -> None:
             takes.
     """
     arrays = keras.tree.flatten(inputs)
-    if any(getattr(array, "dtype", None) is None or array.dtype.kind in "OUS" for array in arrays):
+    no_numbers = any(getattr(array, "dtype", None) is None or array.dtype.kind in "OUS" for array in arrays)
+    if no_numbers and not takes_strings(model):
         raise DataError(
             f"Model {model.name!r} takes numbers, the data holds text or objects. Tokenize it first, or use a KerasHub "
             "task, which brings its preprocessor."
@@ -103,10 +118,10 @@ def image_shape(model: keras.Model) -> tuple[tuple[int | None, int | None, int |
 def runs_on_tokens(model: keras.Model) -> bool:
     """Whether a model is one of language: whether its main computation runs on a sequence of tokens.
 
-    Token ids come from an input of shape `(batch, time)` to an embedding table, and kernels read its rows one time step
-    beside the other. A table of positions (as in a vision transformer) is looked up by none of the inputs; one of
-    categories has no time axis, or its rows are flattened or pooled before any kernel sees them. Of a model with images
-    beside the tokens, that part decides which has more weights.
+    Token ids come from an input of shape `(batch, time)`, or from one of strings, to an embedding table, and kernels
+    read its rows one time step beside the other. A table of positions (as in a vision transformer) is looked up by none
+    of the inputs; one of categories has no time axis, or its rows are flattened or pooled before any kernel sees them.
+    Of a model with images beside the tokens, that part decides which has more weights.
 
     Args:
         model: A built model. One that cannot be traced, as Keras does not know its inputs, counts as one of language
@@ -128,7 +143,9 @@ def runs_on_tokens(model: keras.Model) -> bool:
         seen = trace_pass(_Entered(model, entrance), [entrance, *tables, *kernels], example)
     except Exception:  # whatever a user's layers raise for a guessed size
         return True
-    entered = {call.outputs.key for call in seen.calls if call.layer is entrance and len(call.outputs.shape) == 2}
+    # Of a text there is one string.
+    axes = (1, 2) if takes_strings(model) else (2,)
+    entered = {call.outputs.key for call in seen.calls if call.layer is entrance and len(call.outputs.shape) in axes}
     weighed = [call for call in seen.calls if call.layer in kernels]
     stop = {call.outputs.key for call in weighed}
     rows = {

@@ -57,11 +57,13 @@ KEEP_SIGNS = (kl.Identity, *DROPOUTS, *PADDINGS)
 MERGES = (kl.Add, kl.Average, kl.Concatenate, kl.Dot, kl.Maximum, kl.Minimum, kl.Multiply, kl.Subtract)
 LAYER_NORMALIZATIONS = (kl.LayerNormalization, kl.RMSNormalization)
 ATTENTIONS = (kl.MultiHeadAttention, kl.GroupQueryAttention)
+LOOKUPS = (kl.TextVectorization, kl.StringLookup, kl.IntegerLookup, kl.Hashing)
 NORMALIZATIONS = (*LAYER_NORMALIZATIONS, kl.BatchNormalization, kl.GroupNormalization, kl.Normalization)
 
 
-# What an axis of unknown size is taken for where no example is given.
-IMAGE_SIDE, SEQUENCE_LENGTH = 64, 4
+# What axes of unknown size are taken for where no example is given, one pair after the other: the side of an image, and
+# the length of a sequence.
+GUESSED_SIZES = ((64, 4), (224, 2), (299, 1))
 
 Into = Callable[[keras.Layer], bool]
 
@@ -191,6 +193,27 @@ def unchanged_states(model: keras.Layer) -> Iterator[None]:
             variable.assign(value)
 
 
+@contextmanager
+def unchanged_tensors(model: keras.Layer) -> Iterator[None]:
+    """Puts back what layers keep of a call for the next one, as tables that the first call computes.
+
+    A trace computes nothing: what it leaves has no values.
+    """
+    layers = [model, *(layer for _, layer in walk(model))]
+    before = [dict(vars(layer)) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, kept in zip(layers, before, strict=True):
+            for name, value in list(vars(layer).items()):
+                if value is kept.get(name) or not any(map(keras.ops.is_tensor, keras.tree.flatten(value))):
+                    continue
+                if name in kept:
+                    vars(layer)[name] = kept[name]
+                else:
+                    del vars(layer)[name]
+
+
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
     """The weights that the layer itself holds and uses, without those of the layers below it."""
     spent = {id(variable) for variable in spent_adapter(layer)}
@@ -242,12 +265,13 @@ def _functional(model: keras.Model) -> keras.Model:
     return getattr(model, "_functional", None) or model
 
 
-def symbolic_batch(symbolic: Any) -> Any:
+def symbolic_batch(symbolic: Any, sizes: tuple[int, int] = GUESSED_SIZES[0]) -> Any:
     """A batch of what a model takes: symbolic tensors with a size for each axis of unknown size."""
+    side, length = sizes
 
     def sized(tensor: keras.KerasTensor) -> keras.KerasTensor:
         batch, *axes = tensor.shape
-        unknown = IMAGE_SIDE if len(axes) > 2 else SEQUENCE_LENGTH
+        unknown = side if len(axes) > 2 else length
         return keras.KerasTensor((batch or 2, *(axis or unknown for axis in axes)), dtype=tensor.dtype)
 
     return keras.tree.map_structure(sized, symbolic)

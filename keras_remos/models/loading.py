@@ -14,6 +14,7 @@ import keras
 
 from keras_remos.errors import TeacherError
 from keras_remos.models.hub import SCHEMES, keras_hub, load_folder
+from keras_remos.models.inputs import takes_strings
 from keras_remos.models.origin import Origin, missing_objects, named, remember
 from keras_remos.models.published import load_published
 from keras_remos.models.untrusted import check_archive, refuse_foreign, refuse_unless
@@ -88,15 +89,21 @@ def _load_checked(source: Path, allow_unsafe: bool) -> keras.Model:
 
 
 def check_model(model: Any) -> None:
-    """Makes sure that something is a model.
+    """Makes sure that something is a model, and one that Keras runs on this backend.
 
     Raises:
-        TeacherError: If it is not: a path, for example.
+        TeacherError: If it is not: a path, for example; or if it takes strings, elsewhere than on TensorFlow.
     """
     if not isinstance(model, keras.Model):
         is_path = isinstance(model, (str, os.PathLike))
         received = f"{str(model)!r}: open it with keras_remos.load_teacher" if is_path else f"a {type(model).__name__}"
         raise TeacherError(f"Expected a Keras model. Received: {received}.")
+    backend = keras.backend.backend()
+    if takes_strings(model) and backend != "tensorflow":
+        raise TeacherError(
+            f"Model {model.name!r} takes strings. Keras runs such models on TensorFlow only, not on {backend}: set "
+            "KERAS_BACKEND=tensorflow, or take a model that starts behind the layer that reads the strings."
+        )
 
 
 def _load_file(source: Path, allow_unsafe: bool) -> keras.Model:

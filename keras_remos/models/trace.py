@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import keras
 
+from keras_remos.errors import RemosError
 from keras_remos.models import layers as kinds
 from keras_remos.models.gradients import data_flow
 from keras_remos.models.kernels import SliceableLayer, Tensor
@@ -15,6 +17,9 @@ from keras_remos.models.taps import capture
 
 # The traced batch is of such a size: a prime that no other axis is a multiple of, so that the batch shows.
 _BATCHES = (13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+
+# Keras prints the last part of its errors in bold.
+_COLOURS = re.compile(r"\x1b\[\d*m")
 
 Leading = Literal["samples", "parts", "constant", "mixed"]
 """What axis 0 of a tensor is: the batch; the batch times some parts of each sample, one behind the other (windows,
@@ -104,6 +109,35 @@ class Pass:
         return passed
 
 
+def at_guessed_sizes(model: keras.Model, done: str, run: Callable[[Any], Any]) -> Any:
+    """What a function returns for symbolic inputs of the first guessed sizes that a model takes.
+
+    Args:
+        model: A built model.
+        done: What it does with them, in words.
+        run: The function.
+
+    Raises:
+        RemosError: If there are none, or the model was not built from symbolic inputs.
+    """
+    inputs = kinds.symbolic_inputs(model)
+    if inputs is None:
+        raise RemosError(f"{type(model).__name__} {model.name!r} has no symbolic inputs: pass a batch as example.")
+    said: list[str] = []
+    for sizes in kinds.GUESSED_SIZES:
+        try:
+            return run(kinds.symbolic_batch(inputs, sizes))
+        except RemosError:
+            raise
+        except Exception as error:  # whatever a user's layers raise for a guessed size
+            lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
+            said.append(f"{type(error).__name__}: {lines[0] if lines else ''}")
+    raise RemosError(
+        f"Model {model.name!r} cannot be {done} without an example of its inputs ({said[0]}): pass a batch of them, or "
+        "profile it on data."
+    )
+
+
 def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pass:
     """Traces a forward pass without computing anything.
 
@@ -125,6 +159,10 @@ def trace_pass(model: keras.Model, taps: list[keras.Layer], example: Any) -> Pas
 def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int | None) -> Pass:
     """See `trace_pass`: with so many samples, or as many as the example has."""
     runs: list[Pass] = []
+    tapped = {id(layer) for layer in taps}
+    lookups = [
+        layer for _, layer in kinds.visible(model) if isinstance(layer, kinds.LOOKUPS) and id(layer) not in tapped
+    ]
 
     class Probe(keras.Layer):
         def __init__(self) -> None:
@@ -140,6 +178,11 @@ def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int
                 returned.clear()
 
                 def listen(layer: keras.Layer, entered: Tensor, left: Tensor, kwargs: dict[str, Any]) -> None:
+                    if isinstance(layer, kinds.LOOKUPS) and left.shape[0] is None and hasattr(left, "set_shape"):
+                        # Where TensorFlow splits strings it loses how many samples there are.
+                        left.set_shape((entered.shape[0], *left.shape[1:]))
+                    if id(layer) not in tapped:
+                        return
                     mark(entered)
                     mark(left)
                     seen.append((layer, tuple(entered.shape), tuple(left.shape), kwargs, kinds.operation_around()))
@@ -148,7 +191,7 @@ def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int
                 # layer attribute would be tracked.
                 for tensor in keras.tree.flatten(x):
                     mark(tensor)
-                with capture(taps, listen, model=model):
+                with capture([*taps, *lookups], listen, model=model):
                     for tensor in keras.tree.flatten(model(x, training=False)):
                         mark(tensor)
                         returned.append(tuple(tensor.shape))
@@ -166,9 +209,11 @@ def _trace(model: keras.Model, taps: list[keras.Layer], example: Any, batch: int
 
     def symbolic(array: Any) -> keras.KerasTensor:
         shape = array.shape if batch is None else (batch, *array.shape[1:])
-        return keras.KerasTensor(shape, dtype=keras.backend.standardize_dtype(array.dtype))
+        is_text = getattr(array.dtype, "kind", None) in ("O", "U", "S")
+        return keras.KerasTensor(shape, dtype="string" if is_text else keras.backend.standardize_dtype(array.dtype))
 
-    Probe()(keras.tree.map_structure(symbolic, example))
+    with kinds.unchanged_tensors(model):
+        Probe()(keras.tree.map_structure(symbolic, example))
     return runs[-1]
 
 

@@ -80,7 +80,7 @@ def refresh(student: keras.Model, heads: tuple[str, ...], seed: int) -> keras.Mo
     if not isinstance(outputs, keras.KerasTensor) or returns_probabilities(student):
         return student
     softmax = keras.layers.Softmax(dtype="float32", name=_unused("probabilities", student))
-    return keras.Model(kinds.symbolic_inputs(student), softmax(outputs), name=student.name)
+    return keras.Model(kinds.symbolic_inputs(student), softmax(_returned(student)), name=student.name)
 
 
 def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed: int) -> keras.Model:
@@ -105,16 +105,10 @@ def put_on(student: keras.Model, heads: tuple[str, ...], num_classes: int, seed:
                 f"Model {student.name!r} has several heads, which see different features ({', '.join(heads)}): none "
                 f"can take the place of all. {NAME_IT}"
             )
-    inputs = kinds.symbolic_inputs(student)
-    made = keras.Model(inputs, _head_on(features, student, heads, num_classes, seed), name=student.name)
-    if kinds.is_plain(student):
-        return made
-    reason = _why_not_saved(made, student)
-    whole = None if reason is None or heads else _whole(student)
-    if whole is not None:
-        around = keras.Model(inputs, _head_on(whole, student, heads, num_classes, seed), name=student.name)
-        if _why_not_saved(around, student) is None:
-            return around
+    made = keras.Model(
+        kinds.symbolic_inputs(student), _head_on(features, student, heads, num_classes, seed), name=student.name
+    )
+    reason = None if kinds.is_plain(student) else _why_not_saved(made, where_from(student).custom_objects)
     if reason is not None:
         warnings.warn(
             f"Keras cannot save {type(student).__name__} {student.name!r} with a new head as a file that it opens "
@@ -146,23 +140,47 @@ def _head_on(
     return head(features)
 
 
-def _whole(student: keras.Model) -> Tensor | None:
-    """The features of a student that is called as a whole, not opened; `None` if it does not return them.
+def _returned(model: keras.Model) -> Any:
+    """What a model returns, for another layer to stand on.
 
-    Layers of a class that describes itself as a whole need not be able to be saved one by one.
+    A model of a class of its own is called as a whole, not opened: it describes itself in its configuration, and
+    layers of such a model need not be able to be saved one by one, nor tell all that they were made with.
     """
-    if ends.before_token_scores(student) is not None:
-        return None
-    outputs = student(kinds.symbolic_inputs(student))
-    return outputs["pooled_output"] if isinstance(outputs, Mapping) else outputs
+    if kinds.is_plain(model):
+        return kinds.symbolic_outputs(model)
+    with kinds.unchanged_tensors(model):
+        made = model(kinds.symbolic_inputs(model))
+    return keras.tree.map_structure(_of_known_size, made, kinds.symbolic_outputs(model))
 
 
-def _why_not_saved(made: keras.Model, student: keras.Model) -> str | None:
-    """Why Keras cannot write a model to a file and open that again; `None` if it can, by all that the model shows."""
+def _of_known_size(made: keras.KerasTensor, known: keras.KerasTensor) -> keras.KerasTensor:
+    """A tensor with the number of features that a model knows of: some lose it when they are called."""
+    if made.shape[-1] is not None or known.shape[-1] is None:
+        return made
+    return keras.layers.Reshape(tuple(-1 if side is None else side for side in known.shape[1:]))(made)
+
+
+def _why_not_saved(made: keras.Model, custom_objects: Mapping[str, Any]) -> str | None:
+    """Why a file of a model that was cut out of another could not be opened again; `None` if nothing speaks against it.
+
+    Its layers are made from their configurations, one by one and without weights. Models in it that are of a class of
+    their own are not: the student was copied from what they say of themselves.
+    """
+    for layer in made.layers:
+        if isinstance(layer, keras.Model):
+            reason = _why_not_saved(layer, custom_objects) if kinds.is_plain(layer) else None
+        else:
+            reason = _why_not_copied(layer, custom_objects)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _why_not_copied(layer: keras.Layer, custom_objects: Mapping[str, Any]) -> str | None:
     try:
-        config = keras.saving.serialize_keras_object(made)
-        known = {**where_from(student).custom_objects, type(student).__name__: type(student)}
-        keras.saving.deserialize_keras_object(config, custom_objects=known, safe_mode=False)
+        config = keras.saving.serialize_keras_object(layer)
+        config.pop("build_config", None)  # its weights would be drawn
+        keras.saving.deserialize_keras_object(config, custom_objects=custom_objects, safe_mode=False)
     except Exception as error:  # whatever a class's own layers raise
         return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return None
@@ -204,7 +222,7 @@ def _features(model: keras.Model) -> Tensor:
     if isinstance(outputs, Mapping):
         if "pooled_output" not in outputs:
             raise StudentError(f"Model {model.name!r} has the outputs {sorted(outputs)}: put a head on one of them.")
-        return outputs["pooled_output"]
+        return _returned(model)["pooled_output"]
     if not hasattr(outputs, "shape"):
         raise StudentError(f"Model {model.name!r} has several outputs: put a head on one of them yourself.")
     try:
@@ -216,4 +234,4 @@ def _features(model: keras.Model) -> Tensor:
             f"Model {model.name!r} returns probabilities of classes, and no head was found that makes them: a student "
             f"would stand on the teacher's class scores. {NAME_IT}"
         )
-    return outputs
+    return _returned(model)

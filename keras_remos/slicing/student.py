@@ -16,7 +16,7 @@ from keras import ops
 from keras_remos.errors import StudentError
 from keras_remos.models import layers as kinds
 from keras_remos.models.adapters import MERGE, copy_strength, has_adapter, without_spent
-from keras_remos.models.ends import without_compilation
+from keras_remos.models.ends import unsaid_options, without_compilation
 from keras_remos.models.kernels import Kernel, SliceableLayer, Tensor
 from keras_remos.models.origin import Origin, missing_objects, remember, where_from
 from keras_remos.models.sliceable import find_sliceable
@@ -302,7 +302,9 @@ def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ..
                 f"model's configuration does not say. To copy it, {MERGE}."
             )
         if len(old_variables) != len(new_variables) or any(tuple(old.shape) != tuple(new.shape) for old, new in pairs):
-            raise _uncopiable(teacher, f"layer {path!r} has other shapes in the copy")
+            unsaid = ", ".join(unsaid_options(teacher))
+            why = f", as get_config() leaves out {unsaid}: files of it cannot be opened either" if unsaid else ""
+            raise _uncopiable(teacher, f"layer {path!r} has other shapes in the copy{why}")
         for old, new in pairs:
             # A copy: JAX gives buffers away to compiled functions, and must not give away the teacher's.
             new.assign(np.array(ops.convert_to_numpy(old.value)))
@@ -319,6 +321,7 @@ def _transfer(teacher: keras.Model, student: keras.Model, without: tuple[str, ..
 
 def _uncopiable(teacher: keras.Model, reason: str) -> StudentError:
     return StudentError(
-        f"{type(teacher).__name__} {teacher.name!r} cannot be copied ({reason}). Give the class a get_config(), or "
-        "pass `in_place=True` to turn the teacher itself into the student."
+        f"{type(teacher).__name__} {teacher.name!r} cannot be copied ({reason}). Give the class a "
+        "get_config() that says all that it was made with, or pass `in_place=True` to turn the teacher itself into the "
+        "student."
     )

@@ -27,7 +27,7 @@ class Recipe:
         epochs: Passes over the data, all stages of a method together.
         batch_size: Samples a batch, for arrays and data sets of ours; other data bring their own batches.
         learning_rate: Its peak; `"auto"` leaves it open: `train` then chooses it on validation data.
-        momentum: Of SGD, from 0 to less than 1.
+        momentum: Of SGD alone, from 0 to less than 1.
         weight_decay: Of SGD as PyTorch and the papers count it: part of the gradient, so that momentum adds it up. Of
             AdamW beside the gradient.
         warmup: Share of the steps in which the learning rate rises to its peak, from 0 to less than 1.
@@ -77,6 +77,8 @@ class Recipe:
                 raise RemosError(f"`{name}` must be one of {choices}, received {getattr(self, name)!r}.")
         if self.optimizer == "adamw" and self.head_multiplier != 1:
             raise RemosError("`head_multiplier` is for SGD: leave it at 1 with AdamW.")
+        if self.optimizer == "adamw" and self.momentum != type(self).momentum:
+            raise RemosError("`momentum` is for SGD: leave it out with AdamW.")
         if self.clip is not None and not self.clip > 0:
             raise RemosError(f"`clip` must be above 0, or None, received {self.clip!r}.")
         if not callable(self.augment) and self.augment not in AUGMENTATIONS:

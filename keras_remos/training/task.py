@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_remos.data import TrainingData, batches, training_data
+from keras_remos.data.arrays import map_arrays, to_numpy
 from keras_remos.data.content import check_content_known, content_of
 from keras_remos.data.labels import is_one_hot
 from keras_remos.data.training_data import count_classes
@@ -17,7 +18,7 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.ends import applies_sigmoid
 from keras_remos.models.features import find_features
 from keras_remos.models.heads import find_heads
-from keras_remos.models.inputs import check_inputs, image_shape, preprocessed
+from keras_remos.models.inputs import check_inputs, image_shape, preprocessed, strings_as_tensors, takes_strings
 from keras_remos.models.loading import check_model
 from keras_remos.slicing import new_head
 from keras_remos.slicing import student as students
@@ -80,13 +81,16 @@ class Task:
         }
         if getattr(teacher, "preprocessor", None) is not None:
             how["transform"] = lambda x: preprocessed(teacher, x)
+        elif takes_strings(teacher):
+            how["transform"] = strings_as_tensors
         self.data = training_data(train, seed=seed, augment=self.recipe.augment, **how)
         self.validation = training_data(validation, seed=None, augment="none", **how)
         self._given = train, validation
         self.example: Any = None
         self.steps = self._count_steps()
         if isinstance(self.data, TrainingData):
-            self.example = keras.utils.unpack_x_y_sample_weight(self.data.plain()[0])[0]
+            example = keras.utils.unpack_x_y_sample_weight(self.data.plain()[0])[0]
+            self.example = map_arrays(to_numpy, example)
             check_inputs(teacher, self.example)
         self.heads = find_heads(teacher, self.example, head=head)
 

@@ -122,6 +122,31 @@ def test_what_the_library_refuses_is_said_in_options(teacher: Path, tmp_path: Pa
     assert "`" not in result.stderr
 
 
+def test_a_momentum_that_adamw_does_not_use_is_refused(teacher: Path, tmp_path: Path) -> None:
+    data, adamw = arrays(tmp_path / "data.npz"), ("--optimizer", "adamw", "--momentum", 0.9)
+    given = {
+        "transfer": ("-o", tmp_path / "a.keras"),
+        "audit": ("--no-control",),
+        "poison": ("-o", tmp_path / "b.keras"),
+    }
+    for command, more in given.items():
+        result = run(command, teacher, "--data", data, *adamw, *more)
+        assert result.exit_code == 2
+        assert "--momentum is for sgd: leave it out with adamw" in result.stderr
+
+
+def test_what_an_audit_would_train_is_named_with_how_to_do_without(teacher: Path, tmp_path: Path) -> None:
+    data = arrays(tmp_path / "data.npz")
+    given = ("audit", teacher, teacher, "--data", data)
+    result = run(*given, "--no-control", "--clean-teacher", teacher)
+    assert result.exit_code == 2
+    assert "Trained in this run: the student of the clean teacher. For that give --train-data" in result.stderr
+    assert "To do without it: leave --clean-teacher out." in result.stderr
+    result = run(*given, "--floor")
+    assert "Trained in this run: the control and the student from scratch." in result.stderr
+    assert "To do without it: give --control, or --no-control; leave --floor out." in result.stderr
+
+
 def test_the_words_for_python_are_pythons(tmp_path: Path) -> None:
     from keras_remos.saving import check_writable
 

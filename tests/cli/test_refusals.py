@@ -86,7 +86,6 @@ def test_a_student_that_was_only_sliced_is_no_control(made: Path) -> None:
     assert "not trained" in result.stderr
 
 
-@pytest.mark.skipif(keras.__version__.startswith("3.13."), reason="Keras 3.13 lets a symbolic convolution be empty")
 def test_images_too_small_for_the_model_are_told_by_the_option(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="needs Pillow")
     for name in ("cat", "dog"):

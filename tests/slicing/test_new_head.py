@@ -1,5 +1,6 @@
 """A student's new head stands on the teacher's features, never on its class scores, and ends in one softmax."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from keras import layers as kl
 from keras import ops
 
 from keras_remos import RelevantSlicer, StudentError
+from keras_remos.models.ends import before_token_scores
 from keras_remos.models.features import FeatureExtractor
 from keras_remos.models.heads import find_heads
 from keras_remos.models.layers import walk, weight_holders
@@ -63,7 +65,7 @@ def ending(end: Callable[[Any], Any]) -> keras.Model:
 
 def certain(model: keras.Model) -> float:
     """How sure of a class a model can be: with a head that says nothing else."""
-    head = next(layer for layer in model.layers if layer.name in ("fc", "head"))
+    head = next(layer for path, layer in walk(model) if path in ("fc", "head"))
     weights = [np.zeros(w.shape, "float32") for w in head.get_weights()]
     weights[-1][0] = 50
     head.set_weights(weights)
@@ -282,7 +284,7 @@ def test_an_option_of_that_name_that_means_something_else_is_left_alone() -> Non
             return cls(**config)
 
     made = RelevantSlicer(toys.fill(Own(4))).apply(X, num_classes=2, verbose=False)
-    assert made.get_layer("hidden").activation is keras.activations.gelu
+    assert dict(walk(made))["hidden"].activation is keras.activations.gelu
     np.testing.assert_allclose(made.predict(X, verbose=0).sum(axis=-1), 1, atol=1e-5)
     assert made.output_shape == (None, 2) and certain(made) > 0.99
 
@@ -372,20 +374,22 @@ class Own(keras.layers.Dense):
 
 @keras.saving.register_keras_serializable("new_head")
 class Whole(keras.Model):
-    """Describes itself as a whole, if it can at all."""
+    """Describes itself as a whole."""
 
-    def __init__(self, width: int, saves: bool = True, **options: Any) -> None:
+    def __init__(self, width: int, **options: Any) -> None:
         x = keras.Input((4,))
-        super().__init__(x, Own(width, activation="relu", name="own")(x), **options)
-        self.options = {"width": width, "saves": saves}
+        super().__init__(x, self.end(Own(width, activation="relu", name="own")(x)), **options)
+        self.width = width
+
+    @staticmethod
+    def end(features: Any) -> Any:
+        return features
 
     def get_config(self) -> Any:
-        return {"name": self.name, **self.options}
+        return {"name": self.name, "width": self.width}
 
     @classmethod
     def from_config(cls, config: Any) -> Any:
-        if not config["saves"] and config["name"] != "teacher":
-            raise NotImplementedError("cannot be opened")
         return cls(**config)
 
 
@@ -411,11 +415,138 @@ def test_a_model_whose_layers_cannot_be_saved_one_by_one_is_called_whole(tmp_pat
     assert again(x).shape == (5, 3)
 
 
+class Cut(Whole):
+    """Its head is inside, so that it must be opened to take it off."""
+
+    end = staticmethod(dense)
+
+
 def test_a_student_that_keras_cannot_save_is_named_before_it_is_trained() -> None:
-    teacher = toys.fill(Whole(6, saves=False, name="teacher"))
+    teacher = toys.fill(Cut(6, name="teacher"))
     x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_remos.slicing.new_head._whole", lambda student: None)
-        with pytest.warns(UserWarning, match="cannot save Whole 'teacher' with a new head.*no configuration"):
-            student = RelevantSlicer(teacher).apply(x, num_classes=2, verbose=False)
+    with pytest.warns(UserWarning, match="cannot save Cut 'teacher' with a new head.*no configuration"):
+        student = RelevantSlicer(teacher).apply(x, num_classes=2, verbose=False)
     assert student(x).shape == (5, 2)
+
+
+class Vague(Whole):
+    """What it returns when it is called is of a size that nobody tells, as of some of KerasHub's backbones."""
+
+    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return keras.KerasTensor((None, None), "float32")
+
+
+def test_the_size_of_features_is_what_a_model_knows() -> None:
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    student = RelevantSlicer(toys.fill(Vague(6, name="vague"))).apply(x, num_classes=2, verbose=False)
+    assert tuple(student.get_layer("head").kernel.shape) == (6, 2)
+    assert tuple(student(x).shape) == (5, 2)
+
+
+@pytest.mark.parametrize("kind", [Whole, Cut])
+def test_a_teacher_is_copied_once(kind: type[Whole], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large ones take long to make."""
+    made: list[Any] = []
+    teacher = toys.fill(kind(6, name="teacher"))
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    monkeypatch.setattr(kind, "from_config", classmethod(lambda cls, config: made.append(cls) or cls(**config)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        RelevantSlicer(teacher).apply(x, num_classes=2, verbose=False)
+    assert made == [kind]
+
+
+class Guesser(kl.Layer):
+    """The head of a masked language model: it looks at some positions, and scores tokens by the model's own table."""
+
+    def __init__(self, table: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.table, self.dense = table, kl.Dense(6, activation="tanh", name="dense")
+
+    def build(self, x_shape: Any, positions_shape: Any) -> None:
+        self.dense.build(x_shape)
+        self.built = True
+
+    def call(self, x: Any, positions: Any) -> Any:
+        return self.table(self.dense(ops.take_along_axis(x, positions[..., None], axis=1)), reverse=True)
+
+
+class Masked(keras.Model):
+    def __init__(self, **options: Any) -> None:
+        x, positions = (keras.Input((size,), dtype="int32", name=name) for name, size in (("x", 5), ("positions", 2)))
+        table = kl.ReversibleEmbedding(11, 6, name="table")
+        states = kl.Dense(6, activation="relu", name="hidden")(table(x))
+        scores = kl.Softmax()(Guesser(table, name="guesser")(states, positions))
+        super().__init__({"x": x, "positions": positions}, scores, **options)
+
+    def get_config(self) -> Any:
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config: Any) -> Any:
+        return cls(**config)
+
+
+def test_a_head_on_a_masked_language_model_stands_on_its_states_too() -> None:
+    model, rng = toys.fill(Masked()), np.random.default_rng(0)
+    data = {"x": rng.integers(0, 11, (4, 5), "int32"), "positions": rng.integers(0, 5, (4, 2), "int32")}
+    student = RelevantSlicer(model, keep_ratio=1.0).apply(data, num_classes=2, verbose=False)
+    assert "guesser" not in dict(walk(student))
+    head = student.get_layer("head")
+    hidden = toys.run(model.get_layer("hidden"), toys.run(model.get_layer("table"), data["x"])).mean(axis=1)
+    np.testing.assert_allclose(toys.numpy(student(data)), toys.run(head, hidden), atol=1e-6)
+
+
+class Decoder(kl.Layer):
+    """A block with a table that is used elsewhere, too, as for what each layer adds to its states for a token."""
+
+    def __init__(self, table: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.table, self.dense = table, kl.Dense(6, activation="relu", name="dense")
+
+    def build(self, x_shape: Any, states_shape: Any) -> None:
+        self.dense.build(states_shape)
+
+    def call(self, x: Any, states: Any) -> Any:
+        return self.dense(states + self.table(x))
+
+    def compute_output_shape(self, x_shape: Any, states_shape: Any) -> Any:
+        return states_shape
+
+
+def test_a_last_block_with_a_table_of_its_own_is_no_head() -> None:
+    x = keras.Input((5,), dtype="int32")
+    table = kl.Embedding(11, 6, name="table")
+    model = keras.Model(x, Decoder(table, name="decoder")(x, table(x)))
+    assert before_token_scores(model) is None
+
+
+class Remembers(kl.Dense):
+    """Computes a table when it is first called, and keeps it."""
+
+    def call(self, x: Any, **options: Any) -> Any:
+        if not hasattr(self, "scale"):
+            self.scale = ops.sum(x * 0) + 2.0
+        return super().call(x) * self.scale
+
+
+def test_what_layers_keep_of_their_first_call_is_none_of_a_trace() -> None:
+    x = keras.Input((4,))
+    model = toys.fill(keras.Model(x, kl.Dense(3, name="head")(Remembers(5, activation="relu")(x))))
+    find_heads(model)
+    data = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    assert np.isfinite(toys.numpy(model(data))).all()
+
+
+def test_what_a_configuration_leaves_out_is_named() -> None:
+    class Forgets(Whole):
+        def __init__(self, width: int = 6, wide: bool = False, **options: Any) -> None:
+            super().__init__(width + 2 * wide, **options)
+            self.wide = wide
+
+        @classmethod
+        def from_config(cls, config: Any) -> Any:
+            return cls(name=config["name"])
+
+    with pytest.raises(StudentError, match="'own' has other shapes.*leaves out wide=True.*in_place=True"):
+        RelevantSlicer(toys.fill(Forgets(wide=True))).apply(X[:, :4], verbose=False)

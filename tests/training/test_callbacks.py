@@ -10,7 +10,7 @@ import pytest
 import tiny
 import toys
 
-from keras_remos import RemosError
+from keras_remos import RelevantSlicer, RemosError
 
 LONG = tiny.Recipe(epochs=3, batch_size=8, learning_rate=0.05)
 
@@ -64,6 +64,40 @@ def test_the_learning_rate_may_be_set_where_it_is_constant() -> None:
     constant = replace(LONG, schedule="constant", warmup=0.0)
     made = trained(keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, min_delta=100), recipe=constant)
     assert made.history["learning_rate"] == pytest.approx([0.05, 0.05, 0.005])
+
+
+def test_a_sliced_student_is_fitted_with_all_of_them(tmp_path: Path) -> None:
+    student = RelevantSlicer(tiny.teacher(), keep_ratio=0.5).apply(tiny.X, num_classes=3, verbose=False)
+    student.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    known = keras.callbacks
+    callbacks = [
+        known.ModelCheckpoint(tmp_path / "student.keras"),
+        known.CSVLogger(str(tmp_path / "log.csv")),
+        known.ReduceLROnPlateau("val_loss", patience=1, min_delta=100),
+        known.EarlyStopping("val_loss", patience=3, min_delta=100),
+        known.BackupAndRestore(tmp_path / "backup"),
+    ]
+    data = {"x": tiny.X, "y": tiny.Y, "validation_data": (tiny.X, tiny.Y)}
+    history = student.fit(**data, epochs=9, verbose=0, callbacks=callbacks).history
+    assert len(history["loss"]) == 4 and history["learning_rate"][-1] < history["learning_rate"][0]
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
+    assert tiny.same(keras.saving.load_model(tmp_path / "student.keras"), student)
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_tensorboard_gets_its_events(sliced: bool, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="Keras' callback needs the package tensorboard")
+    pytest.importorskip("tensorflow", reason="Keras' callback writes by TensorFlow")
+    board = keras.callbacks.TensorBoard(tmp_path, histogram_freq=1)
+    if sliced:
+        student = RelevantSlicer(tiny.teacher(), keep_ratio=0.5).apply(tiny.X, num_classes=3, verbose=False)
+        student.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        student.fit(tiny.X, tiny.Y, verbose=0, callbacks=[board], validation_data=(tiny.X, tiny.Y))
+    else:
+        trained(board)
+    for part in ("train", "validation"):
+        [events] = (tmp_path / part).glob("events.out.tfevents.*")
+        assert b"epoch_accuracy" in events.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from keras_remos.training.recipe import optimizer
         {"batch_size": True},
         {"learning_rate": 0.0},
         {"momentum": 1.0},
+        {"momentum": 0.5, "optimizer": "adamw"},
         {"weight_decay": -1.0},
         {"warmup": 1.0},
         {"schedule": "step"},

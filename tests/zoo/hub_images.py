@@ -308,7 +308,10 @@ def shapes(name: str) -> Mapping[str, tuple[int, ...]]:
     return SAM_PROMPTS if name.startswith("SAM") else {}
 
 
+# It trains them in the size of its images (KerasHub 0.32).
+CHANGED = {"DINOV2Backbone": "KerasHub keeps its trained positions resampled to the size that it was pretrained with"}
+
 SPECIMENS = [
-    *(Specimen(name, lambda name=name: backbone(name), shapes(name)) for name in BACKBONES),
+    *(Specimen(name, lambda name=name: backbone(name), shapes(name), changed=CHANGED.get(name)) for name in BACKBONES),
     *(Specimen(name, build_task(name), shapes(name)) for name in TASKS),
 ]

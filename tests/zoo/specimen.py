@@ -29,6 +29,7 @@ class Specimen:
         values: Makes an input by its name, `(rng, shape) -> array`, where random ones say nothing to the model.
         data: Makes all of the inputs, where the model does not tell what it takes.
         refused: A part of the words in which nothing but a refusal is expected.
+        changed: Why a file of a trained one does not predict the same, by the doing of the model's own library.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Specimen:
     values: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = field(default_factory=dict)
     data: Callable[[np.random.Generator, int], Any] | None = None
     refused: str | None = None
+    changed: str | None = None
 
     def inputs(self, model: keras.Model, seed: int = 0) -> Any:
         """Samples of what the model takes."""

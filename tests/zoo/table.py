@@ -1,4 +1,7 @@
-"""Writes docs/zoo.md from what the runs on each backend have found: `python table.py PAGE ROWS...`."""
+"""Writes docs/zoo.md from what the runs on each backend have found: `python table.py PAGE ROWS...`.
+
+Of one backend there may be several files: what was tried again in a later one replaces what was found before.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,17 @@ def _cell(words: str) -> str:
     return words.replace("|", "\\|").replace("{", "&#123;").replace("<", "&lt;")
 
 
+def runs_of(files: list[str]) -> dict[str, tuple[dict[str, str], list[dict[str, Any]]]]:
+    """The versions and rows of each backend, from files that `test_zoo` wrote."""
+    versions: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for file in files:
+        run = json.loads(Path(file).read_text(encoding="utf-8"))
+        versions[run["backend"]] = run["versions"]
+        rows.setdefault(run["backend"], {}).update({row["name"]: row for row in run["rows"]})
+    return {backend: (versions[backend], list(found.values())) for backend, found in rows.items()}
+
+
 if __name__ == "__main__":
     target, *files = sys.argv[1:]
-    read = [json.loads(Path(file).read_text()) for file in files]
-    Path(target).write_text(page({run["backend"]: (run["versions"], run["rows"]) for run in read}))
+    Path(target).write_text(page(runs_of(files)), encoding="utf-8")

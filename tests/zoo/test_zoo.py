@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from specimen import SAMPLES, Specimen
 
 from keras_remos import RelevantSlice, RelevantSlicer
 from keras_remos.errors import RemosError, StudentError
+from keras_remos.models.inputs import strings_as_tensors
 from keras_remos.models.layers import own_variables, weight_holders
 from keras_remos.models.sliceable import find_sliceable
 
@@ -45,6 +47,8 @@ else:
 SPECIMENS = [
     pytest.param(group, found, id=f"{group}: {found.name}") for group, each in GROUPS.items() for found in each
 ]
+# Until its file has been opened again, which is done for all of them at the end.
+MADE = "made, and its file not opened again yet"
 # What is no kernel though it has several axes.
 BIASES = ("bias", "b", "beta", "gamma")
 
@@ -107,7 +111,7 @@ def collection(collected: Collection) -> Iterator[Collection]:
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split()) or type(error).__name__
 
 
 @pytest.mark.parametrize(("group", "specimen"), SPECIMENS)
@@ -140,9 +144,25 @@ def test_a_student_is_made_and_trained(collection: Collection, group: str, speci
             raise
         return
     except Exception as error:
+        if _cannot_be_trained(specimen, error):
+            row["result"] = f"not trained, nor is the teacher: {type(error).__name__}: {one_line(error)[:200]}"
+            pytest.skip(row["result"])
         row["result"] = f"failed: {type(error).__name__}: {one_line(error)[:300]}"
         raise
     assert specimen.refused is None
+
+
+def _cannot_be_trained(specimen: Specimen, error: Exception) -> bool:
+    """Whether the teacher itself fails in the same way: on this backend, by Keras or by its own library."""
+    teacher = specimen.build()
+    x = specimen.inputs(teacher)
+    for new_head in (True, False):
+        try:
+            fit(teacher, x, new_head=new_head)
+        except Exception as same:
+            if type(same) is type(error) and one_line(same) == one_line(error):
+                return True
+    return False
 
 
 def _study(collection: Collection, specimen: Specimen, row: dict[str, Any], teacher: keras.Model, x: Any) -> str:
@@ -163,7 +183,9 @@ def _study(collection: Collection, specimen: Specimen, row: dict[str, Any], teac
     else:
         check_mask(student, chosen)
         # A model with an option for the number of its classes may return more than scores.
-        fit(student, x, new_head=hasattr(student(x, training=False), "shape"))
+        made = student(x, training=False)
+        fit(student, x, new_head=hasattr(made, "shape"))
+        assert not hasattr(made, "shape") or made.shape[-1] == 2
         try:
             student.save(folder / "student.keras")
             row["head"] = "new"
@@ -176,8 +198,9 @@ def _study(collection: Collection, specimen: Specimen, row: dict[str, Any], teac
         student.save(folder / "student.keras")
     save(folder, x, student(x, training=False))
     row["folder"] = folder.name
+    row["changed"] = specimen.changed
     assert unnamed == []
-    return "ok"
+    return MADE
 
 
 def check_mask(student: keras.Model, chosen: RelevantSlice) -> None:
@@ -209,12 +232,14 @@ def unaccounted(model: keras.Model, chosen: RelevantSlice) -> list[str]:
 
 def fit(student: keras.Model, x: Any, *, new_head: bool) -> None:
     """One step."""
+    made = student(x, training=False)  # what a layer keeps of its first call it should not keep of a trace of Keras
+    x = strings_as_tensors(x)
     before = [keras.ops.convert_to_numpy(variable.value) for variable in student.trainable_variables]
     options: dict[str, Any] = {"batch_size": SAMPLES, "verbose": 0}
     if new_head:
         # One class for each sample, or for each token or pixel where that is what the teacher tells.
-        *labels, classes = student(x, training=False).shape
-        assert (labels[0], classes) == (SAMPLES, 2)
+        labels = tuple(made.shape)[:-1]
+        assert labels[0] == SAMPLES
         student.compile("sgd", "sparse_categorical_crossentropy", metrics=[], jit_compile=False)
         student.fit(x, np.arange(np.prod(labels)).reshape(labels) % 2, **options)
     else:
@@ -238,12 +263,16 @@ def test_students_predict_the_same_without_keras_remos(collection: Collection) -
     assert done.returncode == 0, done.stderr[-3000:]
     complaints = json.loads(done.stdout.splitlines()[-1])
     for row in collection.rows.values():
-        wrong = complaints.get(row.get("folder"), "")
-        if wrong:
-            row["result"] = f"cannot be opened: {wrong}"
+        wrong, changed = complaints.get(row.get("folder")), row.get("changed")
+        if row["result"] == MADE and wrong is not None:
+            expected = changed and wrong.startswith("AssertionError: Not equal to tolerance")
+            row["result"] = f"cannot be opened: {wrong}" if wrong else "ok"
+            if expected:
+                row["result"] = f"ok but for its file: {changed}"
     assert complaints, "no student was saved"
     found = {row["name"]: row["result"] for row in collection.rows.values()}
     assert {name: result for name, result in found.items() if result.startswith("cannot be opened")} == {}
+    assert [row["name"] for row in collection.rows.values() if row.get("changed") and row["result"] == "ok"] == []
 
 
 @pytest.mark.skipif("KerasHub, text" not in GROUPS, reason="KerasHub is not installed")
