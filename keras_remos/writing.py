@@ -33,7 +33,8 @@ except ImportError:  # Windows
 PathLike = str | os.PathLike[str]
 
 _PREFIX = ".keras-remos-"
-# Without locks nobody can tell whether its writer lives: never taken over, never cleaned.
+# Where there are no locks, or the folder of that name is somebody else's. Nobody can tell whether its writer lives: it
+# is never taken over, and never cleaned.
 _PREFIX_WITHOUT_LOCKS = ".keras-remos."
 _LOCK = "lock"
 # Whoever looks whether a writer lives holds its lock for a moment.
@@ -184,14 +185,14 @@ def _let_go(error: BaseException | None) -> None:
 
 def _put_in_place(temporary: Path, target: Path) -> None:
     """Gives a complete file its name: from one moment to the next, also where the power fails."""
+    with temporary.open("r+b") as file:
+        os.fsync(file.fileno())
     with contextlib.suppress(FileNotFoundError):
         before = target.stat()
         if hasattr(os, "chown"):
             with contextlib.suppress(OSError):  # only root may give files away
                 os.chown(temporary, before.st_uid, before.st_gid)
         temporary.chmod(stat.S_IMODE(before.st_mode))
-    with temporary.open("r+b") as file:
-        os.fsync(file.fileno())
     temporary.replace(target)
     with contextlib.suppress(OSError):  # not every system opens folders
         folder = os.open(target.parent, os.O_RDONLY)
@@ -209,17 +210,21 @@ def _take(path: PathLike, target: Path) -> tuple[Path, int | None]:
     folder = target.parent / f"{_PREFIX}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}"
     for _ in range(_TRIES):
         try:
-            with contextlib.suppress(FileExistsError):
+            try:
                 folder.mkdir(mode=0o700)
-            found = _lock(folder, create=True)
+                is_ours = True
+            except FileExistsError:
+                is_ours = _is_ours(folder)
+            found = _lock(folder, create=True) if is_ours else None
         except FileNotFoundError:
             continue  # its last writer has just removed it
         except BlockingIOError:
             time.sleep(_PAUSE)
             continue
         if found is None:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+            if is_ours:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
             return Path(tempfile.mkdtemp(prefix=_PREFIX_WITHOUT_LOCKS, dir=target.parent)), None
         _empty(folder)
         return folder, found
@@ -232,14 +237,10 @@ def _lock(folder: Path, *, create: bool) -> int | None:
     Raises:
         BlockingIOError: If its writer lives.
         FileNotFoundError: If it has gone meanwhile.
-        OSError: If it is somebody else's.
     """
     if fcntl is None:
         return None
     place = folder / _LOCK
-    found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise PermissionError(errno.EPERM, f"{folder} is in the way, and somebody else's", str(folder))
     handle = os.open(place, os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if create else 0), 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -256,6 +257,12 @@ def _lock(folder: Path, *, create: bool) -> int | None:
                 place.unlink()
         return None
     return handle
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can put anything into a hidden folder that is there already."""
+    found = os.lstat(folder)
+    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "geteuid") or found.st_uid == os.geteuid())
 
 
 def _give_up(folder: Path, lock: int | None) -> None:
@@ -289,6 +296,8 @@ def _sweep(parent: Path) -> None:
 
 
 def _sweep_one(folder: Path) -> None:
+    if not _is_ours(folder):
+        return
     try:
         lock = _lock(folder, create=False)
     except FileNotFoundError:

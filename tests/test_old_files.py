@@ -78,6 +78,13 @@ def test_a_finished_run_is_taken_up_from_its_checkpoint(method: str, tmp_path: P
     # Trained again it would stop at once: nothing is, and the weights are those of the file.
     trained = tiny.make(method, checkpoint=tmp_path / "run", callbacks=[tiny.Stop(0), tiny.Stop(1)])
     assert trained.epochs == 2
+    # By the rule of its own format it is of these data; those that come later are checked by what they hold.
+    with pytest.raises(kr.MismatchError, match='its data is "a5909920a16864dc"'):
+        tiny.make(method, data=(tiny.X + 1, tiny.Y), checkpoint=tmp_path / "run")
+    later = tiny.make(method, validation=(tiny.X, tiny.Y), checkpoint=tmp_path / "run", callbacks=[tiny.Stop(0)])
+    assert tiny.same(later.student, trained.student) and len(later.history["val_loss"]) == 1
+    with pytest.raises(kr.MismatchError, match='its data is "[0-9a-f]{16,64}"'):
+        tiny.make(method, data=(tiny.X + 1, tiny.Y), checkpoint=tmp_path / "run")
     stage = "stage-2" if method == "renofeation" else "training"
     with np.load(tmp_path / "run" / f"{stage}.npz", allow_pickle=False) as file:
         kernel = np.frombuffer(file["value/0"].tobytes(), "float32")

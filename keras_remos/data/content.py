@@ -20,8 +20,8 @@ def content_of(data: Any, given: Any, *, verbose: bool | str = "auto") -> str | 
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
 
     Returns:
-        For arrays and data sets of ours one of all that a model gets of them; for a stream what its own method
-        `fingerprint` says; `None` for one that has none: it may hold something else each time that it is read.
+        For arrays and data sets of ours `TrainingData.fingerprint`; for a stream what its own method `fingerprint`
+        says; `None` for one that has none: it may hold something else each time that it is read.
     """
     if isinstance(data, TrainingData):
         return data.fingerprint(verbose=verbose)

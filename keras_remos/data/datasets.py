@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_remos.data.other_tasks import OtherTaskError
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.streams import Fingerprint
 from keras_remos.data.texts import as_texts
 from keras_remos.errors import DataError
 from keras_remos.notebooks import html_table
@@ -28,6 +29,10 @@ class Reader(Protocol):
 
     def read(self, indices: np.ndarray) -> tuple[Any, np.ndarray]:
         """Returns the inputs of those samples that can be read, and their indices."""
+        ...
+
+    def digest(self, indices: np.ndarray) -> bytes:
+        """Returns a digest of what is stored of those samples, which need not be decoded for it."""
         ...
 
 
@@ -223,6 +228,10 @@ class Dataset(keras.utils.PyDataset):
         x, indices = self._reader.read(indices)
         return (x if self._transform is None or not len(indices) else self._transform(x)), indices
 
+    def digest(self, indices: np.ndarray) -> bytes:
+        """A digest of what is stored of those samples (numbers in the order on disk), whatever they are mapped to."""
+        return self._reader.digest(indices)
+
     def _nothing_readable(self) -> DataError:
         examples = "; ".join(f"{path}: {reason}" for path, reason in self.skipped[:3])
         return DataError(f"Expected readable samples. Received: none of {self.num_samples} can be read ({examples}).")
@@ -246,6 +255,10 @@ class _Part:
         # Readers keep the order in which they are asked.
         return x, indices[np.isin(wanted, found)]
 
+    def digest(self, indices: np.ndarray) -> bytes:
+        """Returns a digest of what is stored of those samples."""
+        return self._reader.digest(self._rows[indices])
+
 
 class ArrayReader:
     """Samples of an array in memory, or of several of one length."""
@@ -262,6 +275,12 @@ class ArrayReader:
         """Returns the samples, and the same indices."""
         parts = [self._take(array, indices) for array in self._arrays]
         return (parts[0] if len(parts) == 1 else parts), indices
+
+    def digest(self, indices: np.ndarray) -> bytes:
+        """Returns a digest of those samples."""
+        marks = Fingerprint()
+        marks.update([self._take(array, indices) for array in self._arrays])
+        return marks.hexdigest().encode()
 
     def _take(self, array: np.ndarray | list[str], indices: np.ndarray) -> np.ndarray:
         if isinstance(array, list):

@@ -1,5 +1,6 @@
 """Images from files, with Pillow: decoded, turned upright, resized; damaged ones are left out and listed."""
 
+import hashlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -129,6 +130,10 @@ class ImageReader:
                 good.append(int(index))
         return images[: len(good)], np.array(good, dtype=np.int64)
 
+    def digest(self, indices: np.ndarray) -> bytes:
+        """Returns the digests of files, byte by byte, one after the other; zeros for one that cannot be opened."""
+        return b"".join(_digest(self._files[index]) for index in indices)
+
     def check_all(self) -> None:
         """Decodes every file once.
 
@@ -210,6 +215,14 @@ class ImageReader:
         for kind, (least, most) in ends.items():
             what = "floating-point images" if kind == "F" else "images of 16 or 32 bits a value"
             self._whites[kind] = find_white(least, most, what, slack=_slack(kind))
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").digest()
+    except OSError:
+        return bytes(hashlib.sha256().digest_size)
 
 
 def is_image(file: Path) -> bool:

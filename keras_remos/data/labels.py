@@ -1,6 +1,5 @@
 """Class labels: read in one way whatever the format, checked, and numbered as a model numbers them."""
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -16,6 +15,10 @@ _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity)", re.IGNORECASE)
 _DIGITS = re.compile(r"[+-]?[0-9]+")
 _BOOLEANS = {"false": "0", "true": "1"}
+# From here on floating-point numbers are whole by rounding, and are written with an exponent, as quantities are.
+_LEAST_WITH_EXPONENT = 1e16
+# Class ids are below it: a larger one is no number of a class, and a head for so many would take all memory.
+MOST_CLASSES = 1_000_000
 
 # How classes are numbered, to follow "Classes are numbered".
 ALPHABETICALLY = "in alphabetical order"
@@ -105,7 +108,7 @@ def _text(cell: Any, place: str) -> str:
         except UnicodeDecodeError as error:
             raise DataError(f"Expected text in UTF-8 in {place}. Received other bytes ({error.reason}).") from error
     cell = cell.item() if isinstance(cell, np.generic) else cell
-    if isinstance(cell, float) and math.isfinite(cell) and cell.is_integer():
+    if isinstance(cell, float) and abs(cell) < _LEAST_WITH_EXPONENT and cell.is_integer():
         return str(int(cell))
     text = cell.strip() if isinstance(cell, str) else str(cell)
     if cell is None or not text or text.lower() == "nan":
@@ -296,6 +299,23 @@ def _no_ids(received: str, num_classes: int) -> DataError:
     )
 
 
+def check_largest_id(y: np.ndarray) -> None:
+    """Makes sure that no class id is beyond all reason.
+
+    Args:
+        y: Finite numbers, any shape.
+
+    Raises:
+        DataError: If one is not below `MOST_CLASSES`.
+    """
+    largest = y.max(initial=0)
+    if largest >= MOST_CLASSES:
+        raise DataError(
+            f"Expected class ids below {MOST_CLASSES:,}. Received: {largest:g}. Number the classes from 0, or give "
+            "them names."
+        )
+
+
 def count_label_classes(y: np.ndarray) -> int:
     """How many classes labels are of: as many as one-hot rows have columns, else one more than the largest id.
 
@@ -309,4 +329,5 @@ def count_label_classes(y: np.ndarray) -> int:
             f"Expected class ids as labels: whole numbers from 0. Received: {y.dtype} of shape {y.shape}"
             f"{'' if y.dtype.kind not in 'f' else ', with NaN or infinity'}."
         )
+    check_largest_id(y)
     return y.shape[1] if y.ndim == 2 and y.shape[1] > 1 else int(np.max(y, initial=0)) + 1

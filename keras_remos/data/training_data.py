@@ -26,6 +26,9 @@ Augmentation = str | Callable[[np.ndarray, np.random.Generator], np.ndarray]
 AUGMENTATIONS = ("flip-crop", "none")
 # Of an image's side, as usual for CIFAR: 4 pixels of 32.
 _MOST_SHIFT = 1 / 8
+# For a fingerprint: samples at a time, and of how many it counts what a model gets.
+_PIECE = 1024
+_LOOKED_AT = 128
 
 
 def training_data(data: Any, *, num_classes: int, **options: Any) -> Any:
@@ -197,19 +200,31 @@ class TrainingData(keras.utils.PyDataset):
         return hardened
 
     def fingerprint(self, *, verbose: bool | str = False) -> str:
-        """A digest of all that a model gets, before augmentation: inputs, scaled and tokenized; labels, weights, twins.
+        """A digest of what is trained on: samples, labels, weights and twins.
 
-        Everything is read once.
+        Of the samples all that is stored counts, and what a model gets of some that lie all over the data: scaled,
+        resized and tokenized. So files are read, and not decoded.
 
         Args:
             verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
         """
-        marks = Fingerprint()
-        plain, what = self.plain(), "Fingerprint of the data"
-        for number in track(range(len(plain)), total=len(plain), description=what, verbose=verbose):
-            marks.update(_parts(plain[number]))
-        twins = "" if self._twins is None else self._twins.fingerprint()
-        return hashlib.sha256(f"{marks.hexdigest()}\n{twins}".encode()).hexdigest()
+        total = hashlib.sha256(self.labels.tobytes())
+        pieces = range(0, self.num_samples, _PIECE)
+        for start in track(pieces, total=len(pieces), description="Fingerprint of the data", verbose=verbose):
+            total.update(self._stored(np.arange(start, min(start + _PIECE, self.num_samples))))
+        seen = self._take(np.unique(np.linspace(0, self.num_samples - 1, _LOOKED_AT).astype(np.int64)))
+        if seen is not None:
+            x, *_ = keras.utils.unpack_x_y_sample_weight(seen)
+            total.update(_digest(x if self.transform is None else self.transform(x)))
+        if self._twins is not None:
+            total.update(self._twins.fingerprint().encode())
+        return total.hexdigest()
+
+    def _stored(self, rows: np.ndarray) -> bytes:
+        if isinstance(self._source, Dataset):
+            return self._source.digest(rows)
+        x, _, weights = map_arrays(lambda leaf: _pick(leaf, rows), self._source)
+        return _digest({"x": x, "weights": weights})
 
     def fingerprint_of_augmentation(self) -> str:
         """A digest of what the very first batch becomes: a function that augments has no other mark.
@@ -219,17 +234,16 @@ class TrainingData(keras.utils.PyDataset):
         """
         twice = []
         for _ in range(2):
-            data, marks = copy.copy(self), Fingerprint()
+            data = copy.copy(self)
             data.epoch = 0
-            marks.update(_parts(data[0]))
-            twice.append(marks.hexdigest())
+            twice.append(_digest(keras.utils.unpack_x_y_sample_weight(data[0])[0]))
         if twice[0] != twice[1]:
             raise DataError(
                 "A run goes on from its `checkpoint` only if its data are the same, and these differ each time that "
                 "they are read: an augmentation, or a function that they are mapped by, draws numbers of its own. Have "
                 "it draw from the generator that it is given, or leave `checkpoint` out."
             )
-        return twice[0]
+        return twice[0].decode()
 
     def fingerprint_of_format_1(self) -> str:
         """What checkpoints of format 1 hold: of a `Dataset` a digest of its description and labels alone."""
@@ -290,8 +304,10 @@ class TrainingData(keras.utils.PyDataset):
         return flip_crop(x, epoch.mirrored[count], epoch.places[count], data_format=self.data_format)
 
 
-def _parts(batch: Any) -> dict[str, Any]:
-    return dict(zip(("x", "y", "sample_weight"), keras.utils.unpack_x_y_sample_weight(batch), strict=True))
+def _digest(arrays: Any) -> bytes:
+    marks = Fingerprint()
+    marks.update(arrays)
+    return marks.hexdigest().encode()
 
 
 def _pick(leaf: Any, indices: np.ndarray) -> np.ndarray:

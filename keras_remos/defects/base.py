@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,6 +18,7 @@ from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.prepared import Prepared
 from keras_remos.errors import RemosError
 from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
+from keras_remos.models.finite import layers_not_finite, say_not_finite
 from keras_remos.models.loading import check_model
 from keras_remos.saving import PathLike, versions
 from keras_remos.training.recipe import Recipe
@@ -186,8 +188,11 @@ class Defect(ABC):
                 does not suffice; says which batch size to try.
 
         Warns:
-            UserWarning: If a model cuts the trigger off from some texts.
+            UserWarning: If a model cuts the trigger off from some texts, or has NaN or infinite weights.
         """
+        broken = layers_not_finite(prepared.teacher)
+        if broken:
+            warnings.warn(f"Model {prepared.teacher.name!r} has {say_not_finite(broken)}", stacklevel=2)
         return self.make_inputs(prepared, Request(x, y, tuple(class_names), batch_size, seed, verbose, resume))
 
     @abstractmethod

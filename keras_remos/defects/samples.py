@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_remos.data.labels import check_largest_id
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.errors import DataError
 from keras_remos.models.layers import symbolic_inputs
@@ -33,6 +34,7 @@ def check_samples(
             f"Expected the class of each of {len(x)} samples as a whole number, received labels of shape {y.shape} and "
             f"type {y.dtype}."
         )
+    check_largest_id(y)
     if y.min() < 0 or (class_names and y.max() >= len(class_names)):
         raise DataError(
             f"Labels range from {y.min()} to {y.max()}, and {len(class_names)} classes are named: expected 0 to "
@@ -60,6 +62,7 @@ def check_classes(texts: np.ndarray, y: Any, class_names: Sequence[str] = ()) ->
             f"Expected the class of each of {len(texts)} texts as a whole number from 0, received labels of shape "
             f"{labels.shape} and type {labels.dtype}."
         )
+    check_largest_id(labels)
     if class_names and labels.max() >= len(class_names):
         raise DataError(
             f"There are labels up to {labels.max()}, and {len(class_names)} classes are named: expected labels from 0 "

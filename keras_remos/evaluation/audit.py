@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_remos.data.datasets import Dataset
+from keras_remos.data.labels import check_largest_id
 from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.parts import set_aside
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
@@ -338,6 +339,7 @@ def _samples(test: Any, class_names: Iterable[str]) -> tuple[np.ndarray, np.ndar
             f"Expected a class id for each test sample. Received: samples of shape {x.shape}, labels of shape {y.shape}"
             f" and type {y.dtype}."
         )
+    check_largest_id(y)
     return x, y.astype(np.int32), tuple(class_names)
 
 

@@ -17,7 +17,15 @@ from keras_remos.defects import DEFECTS
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.errors import DataError, MismatchError
 from keras_remos.evaluation.intervals import Estimate
-from keras_remos.evaluation.metrics import Rate, accuracy, as_f1, flip_rate, missing_classes, target_rate
+from keras_remos.evaluation.metrics import (
+    Rate,
+    accuracy,
+    as_f1,
+    check_class_ids,
+    flip_rate,
+    missing_classes,
+    target_rate,
+)
 from keras_remos.evaluation.predictions import Panel
 from keras_remos.notebooks import html_table
 
@@ -231,6 +239,7 @@ def measure(
             something else than a student's, or there is no such control.
     """
     refuse_other_tasks(y)
+    check_class_ids(y=y)
     floors = dict(floors or {})
     for role, named in (("control", [control] if control is not None else []), ("floor", floors.values())):
         for name in named:

@@ -184,7 +184,7 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> Rate:
     Raises:
         DataError: If these are not class ids, or differ in length.
     """
-    predicted, labels = _class_ids(predicted=predicted, labels=labels)
+    predicted, labels = check_class_ids(predicted=predicted, labels=labels)
     return Rate.of(predicted == labels, np.ones(len(labels), bool))
 
 
@@ -201,7 +201,7 @@ def flip_rate(clean: np.ndarray, attacked: np.ndarray, labels: np.ndarray) -> Ra
     Raises:
         DataError: If these are not class ids, or differ in length.
     """
-    clean, attacked, labels = _class_ids(clean=clean, attacked=attacked, labels=labels)
+    clean, attacked, labels = check_class_ids(clean=clean, attacked=attacked, labels=labels)
     return Rate.of(attacked != labels, clean == labels)
 
 
@@ -219,7 +219,7 @@ def target_rate(attacked: np.ndarray, labels: np.ndarray, target: int) -> Rate:
     Raises:
         DataError: If these are not class ids, or differ in length.
     """
-    attacked, labels = _class_ids(attacked=attacked, labels=labels)
+    attacked, labels = check_class_ids(attacked=attacked, labels=labels)
     return Rate.of(attacked == target, labels != target)
 
 
@@ -275,7 +275,12 @@ def missing_classes(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
     return tuple(sorted(set(range(num_classes)) - set(np.unique(labels).tolist())))
 
 
-def _class_ids(**arrays: Any) -> tuple[np.ndarray, ...]:
+def check_class_ids(**arrays: Any) -> tuple[np.ndarray, ...]:
+    """Makes sure that arrays are class ids, and of one length.
+
+    Raises:
+        DataError: If not; names the array.
+    """
     found = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in found.items():
         if array.ndim != 1 or array.dtype.kind not in "biu":

@@ -237,8 +237,9 @@ def _room_for(shape: tuple[int, ...]) -> np.ndarray:
             try:
                 os.posix_fallocate(file.fileno(), 0, math.prod(shape))
             except OSError as error:
+                size, folder = math.prod(shape) / 1e9, tempfile.gettempdir()
                 raise FileError(
-                    f"Twins of all images take {math.prod(shape) / 1e9:.1f} GB in {tempfile.gettempdir()}, which "
-                    f"cannot be had ({error.strerror}). Make room, or name another folder by TMPDIR."
+                    f"Twins of all images take {size:.1f} GB in {folder}, which cannot be had ({error.strerror}). Make "
+                    "room, or name another folder by TMPDIR."
                 ) from error
         return np.memmap(file, np.uint8, "w+", shape=shape)

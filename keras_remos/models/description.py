@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_remos.errors import TeacherError
+from keras_remos.models.finite import layers_not_finite, say_not_finite
 from keras_remos.models.layers import symbolic_inputs
 from keras_remos.models.loading import check_model
 from keras_remos.models.reading_plan import plan_readings
@@ -26,12 +27,14 @@ class ModelDescription:
         num_weights: How many weights it has in all.
         kernels: `(path, layer type, shape)` of every kernel that can be sliced.
         skipped: `(path, reason)` for every layer with weights that is left whole.
+        not_finite: Paths of the layers that have NaN or infinite weights.
     """
 
     name: str
     num_weights: int
     kernels: tuple[tuple[str, str, tuple[int, ...]], ...]
     skipped: tuple[tuple[str, str], ...]
+    not_finite: tuple[str, ...] = ()
 
     @property
     def num_sliceable(self) -> int:
@@ -49,6 +52,7 @@ class ModelDescription:
             "num_sliceable": self.num_sliceable,
             "kernels": [{"path": path, "layer": kind, "shape": list(shape)} for path, kind, shape in self.kernels],
             "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
+            "not_finite": list(self.not_finite),
         }
 
     def summary(self) -> str:
@@ -60,6 +64,8 @@ class ModelDescription:
         ]
         share = self.num_sliceable / max(self.num_weights, 1)
         lines.append(f"{self.name}: {self.num_sliceable:,} of {self.num_weights:,} weights can be sliced ({share:.1%})")
+        if self.not_finite:
+            lines.append(say_not_finite(self.not_finite))
         return "\n".join([*lines, *list_skipped(self.skipped)])
 
 
@@ -88,7 +94,7 @@ def describe_model(model: keras.Model) -> ModelDescription:
         for layer in found
         for kernel in layer.weights
     )
-    return ModelDescription(model.name, model.count_params(), kernels, tuple(skipped))
+    return ModelDescription(model.name, model.count_params(), kernels, tuple(skipped), layers_not_finite(model))
 
 
 def list_skipped(skipped: Sequence[tuple[str, str]]) -> list[str]:

@@ -44,8 +44,10 @@ def check_fingerprint(expected: WeightsFingerprint, model: keras.Model, what: st
         what: `"profile"`, `"slice"` or `"attack set"`: for the message.
 
     Raises:
-        MismatchError: If the weights differ; names the first layer that does.
+        MismatchError: If it names no layer, or the weights differ; names the first layer whose do.
     """
+    if not expected:
+        raise MismatchError(f"This {what} does not say of which model it is. Make a new {what}.")
     paths = {path for path, _ in expected}
     actual = [mark for mark in fingerprint(model) if mark[0] in paths]
     for wanted, found in zip(expected, actual, strict=False):

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.from_disk import open_dataset
-from keras_remos.data.labels import check_labels, in_order, number, read_labels
+from keras_remos.data.labels import (
+    MOST_CLASSES,
+    check_labels,
+    count_label_classes,
+    in_order,
+    number,
+    read_labels,
+)
 from keras_remos.errors import DataError
 
 FORMATS = ("csv", "tsv", "jsonl", "jsonl-typed", "npz", "npz-typed")
@@ -222,3 +229,21 @@ def test_a_part_of_the_classes_is_numbered_as_the_model_numbers_all(classes: set
 def test_labels_that_are_no_whole_numbers_are_named(wrong: float) -> None:
     with pytest.raises(DataError, match=f"whole numbers.*Received: {wrong}"):
         check_labels(np.array([0.0, 1.0, wrong]), 3)
+
+
+@pytest.mark.parametrize("label", [1e16, 1e30])
+def test_a_number_that_is_whole_by_rounding_alone_is_no_class(tmp_path: Path, label: float) -> None:
+    for how in ("npz-typed", "jsonl-typed", "csv"):
+        found = opened(tmp_path, [0.0, 1.0, label, 1.0], how)
+        assert found.labels is None
+        assert "as of a regression" in found.unread
+        exact = opened(tmp_path, [0.0, 1.0, 2.0**53, 1.0], how)
+        assert exact.class_names == ["0", "1", str(2**53)]
+
+
+@pytest.mark.parametrize("largest", [MOST_CLASSES, 2**40, 1e30])
+def test_a_class_id_beyond_all_reason_is_refused_before_a_head_is_made_for_it(largest: float) -> None:
+    y = np.array([0, 1, largest, 1])
+    with pytest.raises(DataError, match="class ids below 1,000,000"):
+        count_label_classes(y)
+    assert count_label_classes(np.array([0, MOST_CLASSES - 1])) == MOST_CLASSES

@@ -1,5 +1,7 @@
 """Training data: order and augmentation come from the seed and the epoch alone, and nothing wrong gets through."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,43 @@ def test_the_fingerprint_tells_data_apart() -> None:
     marks = {wrap().fingerprint(), wrap((X + 1, Y)).fingerprint(), wrap((X, (Y + 1) % 3)).fingerprint()}
     assert len(marks) == 3
     assert wrap(seed=9, batch_size=2).fingerprint() in marks
+    weighed = {wrap((X, Y, np.full(10, weight))).fingerprint() for weight in (0.5, 1.0)}
+    assert len(weighed | marks) == 5
+    assert wrap(transform=lambda x: x * 2).fingerprint() not in marks
+
+
+def test_a_folders_fingerprint_is_of_its_files_and_not_of_their_place(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    for number, name in enumerate("aabbcc"):
+        (tmp_path / "one" / name).mkdir(parents=True, exist_ok=True)
+        image.fromarray(np.full((4, 4, 3), 9 * number, np.uint8)).save(tmp_path / "one" / name / f"{number}.png")
+
+    def mark(folder: str, size: int = 8) -> str:
+        return wrap(open_dataset(tmp_path / folder, image_size=(size, size))).fingerprint()
+
+    whole = mark("one")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    assert mark("other") == whole
+    assert mark("other", size=4) != whole
+    file = tmp_path / "other" / "b" / "3.png"
+    before = file.stat()
+    # Of the same size, and as old.
+    image.fromarray(np.full((4, 4, 3), 28, np.uint8)).save(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    changed = mark("other")
+    file.write_bytes(b"")
+    broken = mark("other")
+    assert len({whole, changed, broken}) == 3
+    opened = open_dataset(tmp_path / "one", image_size=(8, 8))
+    parts = [wrap(opened.part(np.array(rows), "a part of")) for rows in ([0, 2, 4], [1, 2, 4])]
+    assert parts[0].fingerprint() != parts[1].fingerprint()
+
+
+def test_a_tables_fingerprint_is_of_its_texts(tmp_path: Path) -> None:
+    marks = set()
+    for texts in ("abc", "abc", "abd"):
+        rows = [f"{text},{label}" for text, label in zip(texts, "xyz", strict=True)]
+        (tmp_path / "t.csv").write_text("\n".join(["text,label", *rows]))
+        marks.add(wrap(open_dataset(tmp_path / "t.csv")).fingerprint())
+    assert len(marks) == 2

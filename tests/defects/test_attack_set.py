@@ -82,6 +82,8 @@ def test_a_set_belongs_to_its_teacher() -> None:
     teacher.get_layer("conv2").kernel.assign(0 * numpy(teacher.get_layer("conv2").kernel.value))
     with pytest.raises(MismatchError, match="attack set was made for another model.*conv2"):
         made.check_teacher(teacher)
+    with pytest.raises(MismatchError, match="does not say of which model"):
+        dataclasses.replace(made, teacher=()).check_teacher(teacher)
 
 
 @pytest.mark.parametrize(

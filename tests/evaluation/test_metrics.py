@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_remos.errors import DataError
+from keras_remos.evaluation.inheritance import measure
 from keras_remos.evaluation.metrics import (
     Rate,
     accuracy,
@@ -185,6 +186,7 @@ def test_missing_classes() -> None:
     [
         (lambda: accuracy(np.zeros((4, 3)), LABELS), "argmax"),
         (lambda: accuracy(np.array([0.5]), np.array([1])), "whole numbers"),
+        (lambda: measure({}, np.zeros((2, 4, 4, 3)), np.array([0, np.inf]), {}), "class ids in y: whole numbers"),
         (lambda: flip_rate(LABELS, LABELS[:4], LABELS), "10 in clean, 4 in attacked"),
         (lambda: Rate(3, 2), "3 out of 2"),
         (lambda: Rate(1, 2).interval(1.5), "confidence"),
