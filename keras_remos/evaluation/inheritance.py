@@ -13,7 +13,6 @@ import numpy as np
 from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import holds_text
-from keras_remos.defects import DEFECTS
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.errors import DataError, MismatchError
 from keras_remos.evaluation.intervals import Estimate
@@ -27,13 +26,11 @@ from keras_remos.evaluation.metrics import (
     target_rate,
 )
 from keras_remos.evaluation.predictions import Panel
+from keras_remos.evaluation.verdict import why_no_test
 from keras_remos.notebooks import html_table
 
 Students = Mapping[str, tuple[keras.Model, PixelSpace]]
 Attacks = Mapping[str, AttackSet | Mapping[str, AttackSet]]
-
-# Of control minus floor, how much a scenario must show to say anything about what is inherited.
-LEAST_OF_BACKDOORS, LEAST_OF_INPUTS = 0.3, 0.1
 
 
 @dataclass(frozen=True)
@@ -308,27 +305,13 @@ def measure(
             )
         if control in under and defect in floors:
             both = [_wanted(under[control][each]) for each in (control, floors[defect])]
-            warnings += _too_weak(defect, *both, excess=rows[-1].excess)
+            warnings += why_no_test(defect, *both, excess=rows[-1].excess)
     relative = {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()}
     return InheritanceReport(accuracies, relative, tuple(rows), control, tuple(warnings), floors)
 
 
 def _sets(made: AttackSet | Mapping[str, AttackSet]) -> list[AttackSet]:
     return [made] if isinstance(made, AttackSet) else list(made.values())
-
-
-def _too_weak(defect: str, control: Rate, floor: Rate, *, excess: Estimate | None) -> list[str]:
-    """Why a scenario is no test of what is inherited, if it is none."""
-    if excess is not None and np.isnan(excess.value):
-        return [f"{defect}: the control is not clearly above the floor: nothing is there to inherit."]
-    least = LEAST_OF_BACKDOORS if defect in DEFECTS and DEFECTS[defect].plants else LEAST_OF_INPUTS
-    between = control.value - floor.value
-    if not between < least:
-        return []
-    return [
-        f"{defect}: the control is only {between:.3f} above the floor; below {least:g} a scenario is no test of a "
-        "defect."
-    ]
 
 
 def _wanted(rates: tuple[Rate, Rate | None]) -> Rate:
