@@ -123,7 +123,7 @@ def test_what_the_library_refuses_is_said_in_options(teacher: Path, tmp_path: Pa
 
 
 def test_the_words_for_python_are_pythons(tmp_path: Path) -> None:
-    from keras_remos.saving import check_writable
+    from keras_remos.writing import check_writable
 
     np.savez(tmp_path / "a.npz", x=1)
     with pytest.raises(RemosError, match="`overwrite=True`"):
