@@ -148,7 +148,7 @@ def test_what_an_audit_would_train_is_named_with_how_to_do_without(teacher: Path
 
 
 def test_the_words_for_python_are_pythons(tmp_path: Path) -> None:
-    from keras_remos.saving import check_writable
+    from keras_remos.writing import check_writable
 
     np.savez(tmp_path / "a.npz", x=1)
     with pytest.raises(RemosError, match="`overwrite=True`"):
