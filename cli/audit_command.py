@@ -66,7 +66,7 @@ def command(
     """
     from keras_remos.evaluation import Attacker, Controls, audit
     from keras_remos.models.fingerprint import fingerprint
-    from keras_remos.saving import read_record
+    from keras_remos.untrusted import read_record
 
     if control is not None and no_control:
         raise click.UsageError("--control and --no-control exclude each other.")

@@ -42,7 +42,7 @@ def command(
     """
     from keras_remos.defects import AttackSet
     from keras_remos.evaluation import measure
-    from keras_remos.saving import read_record
+    from keras_remos.untrusted import read_record
 
     start = time.perf_counter()
     paths = list(dict.fromkeys([*([] if control is None else [control]), *student_paths]))

@@ -81,7 +81,7 @@ class DataChoice:
         self, model: keras.Model, path: str | Path, class_names: Sequence[str] | None = None
     ) -> MatchedDataset:
         """The data set for a model of ours, whose file says how its inputs are scaled; the user's word comes first."""
-        from keras_remos.saving import read_record
+        from keras_remos.untrusted import read_record
 
         recorded = read_record(path).get("space", {}).get("scaling")
         return replace(self, scaling=self.scaling or (None if recorded == "preprocessor" else recorded)).open(

@@ -33,7 +33,7 @@ def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, 
     """Show a model (which layers can be sliced, which not and why), a profile, a slice or an attack."""
     from keras_remos import CoverageProfile, RelevantSlice, describe_model, load_teacher
     from keras_remos.defects import AttackSet
-    from keras_remos.saving import read_archive
+    from keras_remos.untrusted import read_archive
 
     if Path(path).suffix == ".npz":
         header, _ = read_archive(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import keras
 import numpy as np
@@ -16,12 +16,24 @@ from keras_remos.defects.triggers.text import TextTrigger
 from keras_remos.errors import FileError
 from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
 from keras_remos.models.loading import load_teacher
-from keras_remos.saving import PathLike, complete, read_members, read_record, save_model, write_arrays
+from keras_remos.saving import save_model, write_arrays
+from keras_remos.untrusted import Count, Marks, PathLike, Seed, check, complete, read_own_arrays, read_record
 
 # A `.npy` in the zip would be taken for a pickle.
 TRIGGER = "keras_remos/trigger.npz"
 # In the record: words are JSON.
 TEXT_TRIGGER = "text_trigger"
+
+
+class _Record(TypedDict):
+    """What must be on record of a teacher with a defect."""
+
+    defect: str
+    options: dict[str, Any]
+    seed: Seed
+    source: Marks
+    target: NotRequired[Count]
+    class_names: NotRequired[list[str]]
 
 
 @dataclass(repr=False)
@@ -94,15 +106,15 @@ class Prepared:
         record = read_record(path)
         if not record:
             raise FileError(f"{path} is a model without a record of an attack: prepare the attack with it first.")
-        members = read_members(path, TRIGGER)
+        arrays = read_own_arrays(path, TRIGGER)
         trigger: Trigger | TextTrigger | None = None
         with complete(path):
             space = PixelSpace(**record.pop("space"))
             if TEXT_TRIGGER in record:
                 trigger = TextTrigger.from_config(record.pop(TEXT_TRIGGER))
-            elif TRIGGER in members:
-                with np.load(io.BytesIO(members[TRIGGER]), allow_pickle=False) as arrays:
-                    trigger = Trigger.from_arrays(arrays)
+            elif arrays is not None:
+                trigger = Trigger.from_arrays(arrays)
+            check(record, _Record, "record")
         return cls(teacher, space, trigger, record)
 
 

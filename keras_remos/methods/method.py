@@ -12,11 +12,11 @@ import keras
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.methods.hardening import Hardening
 from keras_remos.methods.tuning import tune_recipe
-from keras_remos.saving import PathLike
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
 from keras_remos.training.trainer import Trainer
+from keras_remos.untrusted import PathLike
 
 
 @dataclass(frozen=True, kw_only=True)

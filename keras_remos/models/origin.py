@@ -58,8 +58,8 @@ def missing_objects(config: Any, known: Mapping[str, Any]) -> list[str]:
 
     def search(node: Any) -> None:
         if isinstance(node, dict):
-            name = node.get("registered_name")
-            own = not str(node.get("module")).startswith(("keras.", "keras_hub."))
+            name = node.get("registered_name") or (node.get("class_name") if node.get("module") else None)
+            own = not f"{node.get('module')}.".startswith(("keras.", "keras_hub.", "builtins."))
             if node.get("class_name") == "function" and isinstance(node.get("config"), str):
                 name, own = node["config"], not any(hasattr(room, node["config"]) for room in _FUNCTIONS)
             if name and own and keras.saving.get_registered_object(name, custom_objects=dict(known)) is None:

@@ -6,13 +6,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import keras
 import numpy as np
 
 from keras_remos.errors import FileError, MismatchError
-from keras_remos.saving import PathLike, complete, read_archive, write_archive
+from keras_remos.saving import write_archive
+from keras_remos.untrusted import Between, Count, PathLike, complete, read_archive
+
+
+class _Header(TypedDict):
+    arguments: dict[str, Any]
+    epochs: Count
+    finished: bool
+    history: dict[str, Annotated[list[float], Between(1, 2**31)]]
+    count: Count
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +79,8 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        header, arrays = read_archive(self.path, "checkpoint")
-        self._check(header.get("arguments", {}))
+        header, arrays = read_archive(self.path, "checkpoint", _Header)
+        self._check(header["arguments"])
         with complete(self.path):
             return Progress(
                 epochs=header["epochs"],

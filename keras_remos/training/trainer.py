@@ -20,13 +20,14 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.heads import returns_probabilities
 from keras_remos.progress import track
-from keras_remos.saving import PathLike, versions
+from keras_remos.saving import versions
 from keras_remos.training.checkpoints import Checkpoint, Progress
 from keras_remos.training.constant import find_constant
 from keras_remos.training.loss import accuracy, cross_entropy
 from keras_remos.training.recipe import Recipe, optimizer
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
+from keras_remos.untrusted import PathLike, complete
 
 
 class Training(keras.Model):
@@ -158,11 +159,14 @@ class Trainer:
         variables = sorted([*training.student.weights, *training.optimizer.variables], key=lambda each: each is rate)
         file = None if self.checkpoint is None else Checkpoint(self.checkpoint, stage, self._arguments())
         saved = None if file is None else file.load()
-        if saved is not None:
-            saved.restore(variables[: len(saved.values)])
+        if file is not None and saved is not None:
+            with complete(file.path):
+                if len(saved.values) < len(variables) - 1:
+                    raise ValueError(f"{len(saved.values)} values for {len(variables)} variables")
+                saved.restore(variables[: len(saved.values)])
+                if kept is not None:
+                    kept.restore(saved.extras)
             self.history = {name: list(values) for name, values in saved.history.items()}
-            if kept is not None:
-                kept.restore(saved.extras)
             if saved.finished:
                 return
             first = saved.epochs

@@ -25,8 +25,9 @@ from keras_remos import (
     saving,
 )
 from keras_remos.models.sliceable import find_sliceable
-from keras_remos.saving import read_archive, write_archive
+from keras_remos.saving import write_archive
 from keras_remos.slicing.ranking import CoveredKernel
+from keras_remos.untrusted import read_archive
 
 
 def covered(model: keras.Model, found: CoverageProfile) -> dict[str, CoveredKernel]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_remos.data.images import pillow
 from keras_remos.errors import DataError
-from keras_remos.saving import PathLike
+from keras_remos.untrusted import PathLike
 
 # Share of the free space (image less trigger) that is left of the trigger, and above it.
 PLACES = {

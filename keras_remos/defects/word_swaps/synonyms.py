@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_remos.defects.words import Passage
 from keras_remos.errors import DataError, RemosError
-from keras_remos.saving import PathLike
+from keras_remos.untrusted import PathLike
 
 HOW_TO_GET_SYNONYMS = (
     "Word swaps need a source of synonyms. One of: WordNet through NLTK (pip install "
