@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,23 +17,12 @@ from keras_remos.errors import FileError
 from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
 from keras_remos.models.loading import load_teacher
 from keras_remos.saving import save_model, write_arrays
-from keras_remos.untrusted import Count, Marks, PathLike, Seed, check, complete, read_own_arrays, read_record
+from keras_remos.untrusted import PathLike, complete, read_own_arrays, read_record
 
 # A `.npy` in the zip would be taken for a pickle.
 TRIGGER = "keras_remos/trigger.npz"
 # In the record: words are JSON.
 TEXT_TRIGGER = "text_trigger"
-
-
-class _Record(TypedDict):
-    """What must be on record of a teacher with a defect."""
-
-    defect: str
-    options: dict[str, Any]
-    seed: Seed
-    source: Marks
-    target: NotRequired[Count]
-    class_names: NotRequired[list[str]]
 
 
 @dataclass(repr=False)
@@ -69,6 +58,20 @@ class Prepared:
         """The fingerprint of the teacher that the students come from: before `prepare`, if the record says so."""
         marks = tuple((path, digest) for path, digest in self.record.get("source", ()))
         return marks or fingerprint(self.teacher)
+
+    @property
+    def planted(self) -> Mapping[str, Any]:
+        """What is on record of a backdoor: what it was made by, and the attacker's class.
+
+        Raises:
+            FileError: If some of it is not.
+        """
+        missing = sorted({"class_names", "options", "seed", "source", "target"} - self.record.keys())
+        if missing:
+            raise FileError(f"The record of the backdoor lacks {', '.join(missing)}: plant it anew.")
+        if self.record["class_names"] and self.record["target"] >= len(self.record["class_names"]):
+            raise FileError("The record of the backdoor names no class that is the attacker's: plant it anew.")
+        return self.record
 
     def save(self, path: PathLike, *, overwrite: bool = False) -> None:
         """Writes a plain `.keras` file, with the record and the trigger as two more members of the zip.
@@ -114,7 +117,6 @@ class Prepared:
                 trigger = TextTrigger.from_config(record.pop(TEXT_TRIGGER))
             elif arrays is not None:
                 trigger = Trigger.from_arrays(arrays)
-            check(record, _Record, "record")
         return cls(teacher, space, trigger, record)
 
 

@@ -121,7 +121,7 @@ def _load(preset: str, has_head: bool, allow_unsafe: bool, held: Holding) -> ker
     with safe_mode(not allow_unsafe):
         if not allow_unsafe:
             try:
-                check_room(lambda: _built(preset, has_head, load_weights=False), held)
+                check_room(lambda: _built(preset, has_head, load_weights=False, compile=False), held)
             except TooLargeError as error:
                 raise TeacherError(f"{preset} is refused: {error}.") from error
         model, is_task = _built(preset, has_head)
@@ -144,7 +144,7 @@ def _built(preset: str, has_head: bool, **how: bool) -> tuple[keras.Model, bool]
         except Exception as error:
             errors.append(error)
     try:
-        model = hub.models.Backbone.from_preset(preset, **how)
+        model = hub.models.Backbone.from_preset(preset, load_weights=not how)
     except TooLargeError:
         raise
     except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -15,12 +14,13 @@ import keras
 from keras_remos.errors import TeacherError
 from keras_remos.models.hub import SCHEMES, keras_hub, load_folder
 from keras_remos.models.layers import TooLargeError
-from keras_remos.models.origin import Origin, missing_objects, named, remember
+from keras_remos.models.origin import Origin, missing_objects, named, own_objects, remember
 from keras_remos.models.published import load_published
 from keras_remos.models.untrusted import (
     check_archive,
     check_room,
     check_weights,
+    outlined,
     reason_of,
     refuse_foreign,
     refuse_unless,
@@ -112,11 +112,21 @@ def check_model(model: Any) -> None:
         raise TeacherError(f"Expected a Keras model. Received: {received}.")
 
 
+def _check_room(config: Any, held: Holding) -> None:
+    try:
+        check_room(lambda: keras.saving.deserialize_keras_object(outlined(config)), held)
+    except TooLargeError:
+        raise
+    except Exception:
+        # The user's own classes may need values to be built: they are no stranger's.
+        if not own_objects(config):
+            raise
+
+
 def _load_file(source: Path, config: Any, allow_unsafe: bool, held: Holding | None = None) -> keras.Model:
     try:
         if held is not None and not allow_unsafe:
-            # Keras writes into what it makes an object of.
-            check_room(lambda: keras.saving.deserialize_keras_object(copy.deepcopy(config)), held)
+            _check_room(config, held)
         model = keras.models.load_model(source, compile=False, safe_mode=not allow_unsafe)
     except ImportError:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy"}
 CONFIG = "config.json"
 # Where a serialized model may carry code of its own, or a path to a program.
 CODE_CARRIERS = frozenset({"Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"})
-# Parts of Keras that build no model: they open files, download, or change what the process allows.
+# Public parts of Keras that build no model: they open files, download, or change what the process allows.
 _NO_LAYERS = frozenset(
     {"backend", "callbacks", "config", "datasets", "distribution", "export", "preprocessing", "saving", "utils"}
 )
@@ -175,6 +176,19 @@ def check_config(source: Path, config: Any, allow_unsafe: bool) -> None:
         refuse_unless(allow_unsafe, f"{source} carries code of its own ({', '.join(sorted(carriers))}).")
 
 
+def outlined(config: Any) -> Any:
+    """A copy of a model's configuration, of which Keras makes nothing that has values from the start."""
+    copied = copy.deepcopy(config)
+    for node in _objects(copied):
+        node.pop("compile_config", None)
+        inner = node.get("config")
+        if isinstance(inner, dict) and "backbone" in inner and "preprocessor" in inner:
+            inner["compile"] = False  # KerasHub's tasks compile themselves
+        if "stateful" in node:
+            node["stateful"] = False
+    return copied
+
+
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
     waiting = [config]
     while waiting:
@@ -195,7 +209,7 @@ def _carried(node: dict[str, Any]) -> Iterator[str]:
     yield from (name for name in names if name in CODE_CARRIERS or name in _NO_LAYERS_EITHER)
     module = node.get("module")
     if isinstance(module, str) and "class_name" in node:
-        path = [part for part in [*module.split("."), *str(node["class_name"]).split(".")[:-1]] if part != "src"]
+        path = [*module.split("."), *str(node["class_name"]).split(".")[:-1]]
         if path[0] == "keras" and len(path) > 1 and path[1] in _NO_LAYERS:
             yield f"{module}.{node['class_name']}"
 
