@@ -110,8 +110,10 @@ class DataChoice:
         """The classes as the user's file lists them."""
         if self.class_names_path is None:
             return None
+        from keras_remos.untrusted import check_regular
+
         try:
-            lines = self.class_names_path.read_text(encoding="utf-8").splitlines()
+            lines = check_regular(self.class_names_path).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise click.ClickException(f"--class-names {self.class_names_path} cannot be read: {error}.") from error
         names = [line.strip() for line in lines if line.strip()]

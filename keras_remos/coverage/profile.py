@@ -23,7 +23,7 @@ from keras_remos.models.reading_plan import plan_readings
 from keras_remos.notebooks import html_table
 from keras_remos.progress import track
 from keras_remos.saving import Archived, OriginHeader, origin_of, read_origin, versions
-from keras_remos.untrusted import Between
+from keras_remos.untrusted import Between, in_lines
 
 _MOST_POSITIONS = 2**62
 
@@ -141,7 +141,7 @@ class CoverageProfile(Archived):
             shown = f"{outputs:>15.2%}" if outputs is not None else f"{'-':>15}"
             lines.append(f"{path:<{width}}  {inputs:>14.2%}  {shown}")
         lines.append(f"{self.num_samples:,} samples from {len(self.data)} data set(s)")
-        return "\n".join(lines)
+        return in_lines(lines)
 
     def __repr__(self) -> str:
         rule = self.options["criterion"]["name"]

@@ -14,6 +14,7 @@ from keras_remos.models.layers import symbolic_inputs
 from keras_remos.models.loading import check_model
 from keras_remos.models.reading_plan import plan_readings
 from keras_remos.models.sliceable import find_sliceable
+from keras_remos.untrusted import in_lines
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +60,7 @@ class ModelDescription:
         ]
         share = self.num_sliceable / max(self.num_weights, 1)
         lines.append(f"{self.name}: {self.num_sliceable:,} of {self.num_weights:,} weights can be sliced ({share:.1%})")
-        return "\n".join([*lines, *list_skipped(self.skipped)])
+        return in_lines([*lines, *list_skipped(self.skipped)])
 
 
 def describe_model(model: keras.Model) -> ModelDescription:

@@ -16,7 +16,7 @@ from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
 from keras_remos.notebooks import html_table
 from keras_remos.saving import Archived, OriginHeader, origin_of, read_origin
 from keras_remos.slicing import student
-from keras_remos.untrusted import Between, Count
+from keras_remos.untrusted import Between, Count, in_lines
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class RelevantSlice(Archived):
             f"{path}: {len(tokens):,} of {len(self.masks[path]):,} tokens are in no sample; their rows are reset"
             for path, tokens in self.dropped_tokens().items()
         ]
-        return "\n".join([*lines, *list_skipped(self.skipped)])
+        return in_lines([*lines, *list_skipped(self.skipped)])
 
     def __repr__(self) -> str:
         return f"<RelevantSlice of {len(self.masks)} kernels: {self.kept:,} of {self.total:,} weights kept>"

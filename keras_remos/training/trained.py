@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_remos.notebooks import html_table
+from keras_remos.untrusted import in_lines
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +52,7 @@ class Trained:
             f"{self.method}, {self.epochs} epochs, learning rate {recipe['learning_rate']:g}, "
             f"{self.options['num_classes']} classes, seed {self.options['seed']}"
         ]
-        return "\n".join([*lines, *(f"{name:<20}{value:>10.4f}" for name, value in self.last.items())])
+        return in_lines([*lines, *(f"{name:<20}{value:>10.4f}" for name, value in self.last.items())])
 
     def __repr__(self) -> str:
         figures = ", ".join(f"{name}={value:.4f}" for name, value in self.last.items())

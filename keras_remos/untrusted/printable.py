@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Controls (escape sequences, ends of lines), what turns the direction of writing or is invisible, half characters.
 _TRICKS = re.compile(
@@ -19,6 +20,11 @@ def printable(text: object, *, lines: bool = False) -> str:
         lines: Whether ends of lines are meant, and stay. They are not in a name, which could fake a line otherwise.
     """
     return _TRICKS.sub(lambda found: found[0] if lines and found[0] == "\n" else _escaped(found[0]), str(text))
+
+
+def in_lines(lines: Iterable[str]) -> str:
+    """Lines as one text, in which each stays one line, whatever names are in it."""
+    return "\n".join(map(printable, lines))
 
 
 def encodable(text: str, encoding: str | None) -> str:
