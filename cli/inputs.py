@@ -187,9 +187,10 @@ def beside(teacher: str, ending: str) -> Path:
     """
     path = Path(teacher)
     if path.exists():
-        return path.with_name(f"{path.stem}{ending}")
+        path = path if path.name else path.resolve()  # this folder
+        return path.with_name(f"{path.stem}{ending}") if path.name else Path(f"teacher{ending}")
     parts = [part for part in teacher.split("/") if part and not part.isdigit()]
-    return Path(f"{parts[-1]}{ending}")
+    return Path(f"{parts[-1] if parts else 'teacher'}{ending}")
 
 
 def report_skipped(matched: MatchedDataset) -> None:

@@ -86,6 +86,10 @@ def _given(option: click.Option, rng: np.random.Generator) -> list[str]:
     kind: Any = option.type
     if isinstance(kind, click.Choice) and rng.random() < 0.8:
         return [flag, str(rng.choice(kind.choices))]
+    if isinstance(kind, click.types.IntParamType) and rng.random() < 0.6:
+        return [flag, str(int(rng.integers(0, 4)))]
+    if isinstance(kind, click.types.FloatParamType) and rng.random() < 0.6:
+        return [flag, *(f"{value:.3f}" for value in sorted(rng.uniform(0, 1, option.nargs)))]
     return [flag, *(_value(rng) for _ in range(option.nargs))]
 
 
