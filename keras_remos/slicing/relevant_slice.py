@@ -13,6 +13,7 @@ import numpy as np
 from keras_remos.errors import MismatchError
 from keras_remos.models.description import list_skipped
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.notebooks import html_table
 from keras_remos.saving import Archived, OriginHeader, origin_of, read_origin
 from keras_remos.slicing import student
@@ -181,6 +182,17 @@ class RelevantSlice(Archived):
             MismatchError: If the weights differ; names the first layer that does.
         """
         check_fingerprint(self.teacher, model, "slice")
+        shapes = {
+            f"{layer.path}/{kernel.name}": tuple(kernel.variable.shape)
+            for layer in find_sliceable(model)[0]
+            for kernel in layer.weights
+        }
+        for path, mask in self.masks.items():
+            if shapes.get(path, mask.shape) != mask.shape:
+                raise MismatchError(
+                    f"This slice has a mask of shape {mask.shape} for {path!r} of model {model.name!r}, whose weights "
+                    f"have shape {shapes[path]}. Slice again."
+                )
 
     def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header = {

@@ -1,5 +1,6 @@
 """Damage, by seed: of bytes, of zips and their members, of JSON, and of arrays."""
 
+import copy
 import io
 import json
 import zipfile
@@ -100,7 +101,7 @@ def _changed(value: Any, rng: Rng) -> Any:
         )
         places += [(node, key) for key, _ in inner]
         waiting += [item for _, item in inner]
-    weird = WEIRD[int(rng.integers(0, len(WEIRD)))]
+    weird = copy.deepcopy(WEIRD[int(rng.integers(0, len(WEIRD)))])
     if not places or rng.random() < 0.02:
         return weird
     # What stands further out decides more.
