@@ -183,7 +183,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
-    """Damaged files and argument lists by the thousand: an hour. `nox -s fuzz -- --files 500 --arguments 100` is less."""
+    """Damaged files and argument lists by the thousand: an hour. `-- --files 500 --arguments 100` is less."""
     _install(session, "torch")
     session.run("python", "tests/robustness/fuzz.py", *session.posargs, env=_environment(session, "torch"))
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from shell import run
+from click.testing import CliRunner
+from keras_remos_cli import main
+from shell import APART, run
 from test_cli import save_teacher
 
 from keras_remos import CoverageProfile, RelevantSlicer
@@ -16,7 +18,6 @@ from keras_remos.progress import track
 
 EVIL = "\x1b[2J\x1b]52;c;aGk=\x07\nverified clean\u202e"
 SHOWN = r"\x1b[2J\x1b]52;c;aGk=\x07\x0averified clean\u202e"
-PROGRAM = "import sys; from keras_remos_cli import main; sys.argv[0] = 'keras-remos'; main()"
 pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore:Criterion:UserWarning")]
 
 
@@ -92,25 +93,19 @@ def test_what_the_output_cannot_hold_is_escaped(encoding: str, tmp_path: Path) -
     x = keras.Input((4,))
     h = keras.layers.Dense(3, name="名")(x)
     keras.Model(x, keras.layers.Dense(2, name="größe")(h)).save(tmp_path / "a.keras")
-    environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "inspect", str(tmp_path / "a.keras")],
-        capture_output=True,
-        check=False,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
-    assert ("名" if encoding == "utf-8" else r"\u540d") in done.stdout.decode(encoding)
+    result = CliRunner(charset=encoding, **APART).invoke(main, ["inspect", str(tmp_path / "a.keras")])
+    assert result.exit_code == 0, result.output
+    assert ("名" if encoding == "utf-8" else r"\u540d") in result.stdout_bytes.decode(encoding)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes of this kind")
-@pytest.mark.parametrize("as_json", [[], ["--json"]])
-def test_whoever_reads_may_stop(as_json: list[str], tmp_path: Path) -> None:
+def test_whoever_reads_may_stop(tmp_path: Path) -> None:
     save_teacher(tmp_path / "a.keras")
     reader, writer = os.pipe()
     os.close(reader)
+    program = "import sys; from keras_remos_cli import main; sys.argv[0] = 'keras-remos'; main()"
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "inspect", str(tmp_path / "a.keras"), *as_json],
+        [sys.executable, "-c", program, "inspect", str(tmp_path / "a.keras")],
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
