@@ -76,10 +76,12 @@ class _failing_in_one_line:  # noqa: N801 (reads as a statement)
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, click.ClickException):
-            error.message = shown(error.message, lines=True)
-        if error is None or isinstance(error, click.ClickException):
+        if error is None:
             return
+        if isinstance(error, click.UsageError):
+            raise click.UsageError(shown(error.message), error.ctx) from None
+        if isinstance(error, click.ClickException):
+            raise click.ClickException(shown(error.message)) from None
         if isinstance(error, KeyboardInterrupt):
             raise click.ClickException("Stopped. Nothing was left half-written.") from None
         # RemosError is a ValueError; naming it would import Keras before a backend is chosen.
