@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def load_folder(source: Path, allow_unsafe: bool) -> keras.Model:
             f"({CONFIG} and safetensors)."
         )
     check_folder(source)
-    check_configs(sorted(source.glob("*.json")), allow_unsafe)
+    configs = check_configs(sorted(source.glob("*.json")), allow_unsafe)
     weights = sorted({file for pattern in _WEIGHTS for file in source.glob(pattern)})
     if not weights:
         pickled = sorted(file.name for file in source.iterdir() if file.suffix in PICKLES)
@@ -78,7 +78,7 @@ def load_folder(source: Path, allow_unsafe: bool) -> keras.Model:
     has_head = (source / TASK).is_file()
     held = check_weights([*weights, *source.glob("*.safetensors.index.json")])
     try:
-        return _load(str(source.resolve()), has_head, allow_unsafe, held)
+        return _load(str(source.resolve()), has_head, allow_unsafe, configs, held)
     except (ImportError, TeacherError):
         raise
     except Exception as error:
@@ -101,27 +101,27 @@ def load_handle(handle: str, allow_unsafe: bool) -> keras.Model:
             with contextlib.suppress(OSError):
                 yield Path(get_file(handle, name))
 
-    configs = [Path(get_file(handle, CONFIG))]
-    is_keras = '"registered_name"' in configs[0].read_text(encoding="utf-8")
+    files = [Path(get_file(handle, CONFIG))]
+    is_keras = '"registered_name"' in files[0].read_text(encoding="utf-8")
     if is_keras:
-        configs += fetched(_CONFIGS)
-    check_configs(configs, allow_unsafe)
-    has_head = any(file.name == TASK for file in configs)
+        files += fetched(_CONFIGS)
+    configs = check_configs(files, allow_unsafe)
+    has_head = any(file.name == TASK for file in files)
     own = [MODEL_WEIGHTS, *([TASK_WEIGHTS] if has_head else [])] if is_keras else ["model.safetensors"]
     weights = list(fetched(own))
     if not any(file.name == own[0] for file in weights):
         indexes = list(fetched(["model.weights.json" if is_keras else "model.safetensors.index.json"]))
         check_weights(indexes)
         weights += [file for index in indexes for file in fetched(named_in(index))]
-    return _load(handle, has_head, allow_unsafe, check_weights(weights))
+    return _load(handle, has_head, allow_unsafe, configs, check_weights(weights))
 
 
-def _load(preset: str, has_head: bool, allow_unsafe: bool, held: Holding) -> keras.Model:
+def _load(preset: str, has_head: bool, allow_unsafe: bool, configs: Sequence[Any], held: Holding) -> keras.Model:
     # Whatever the process allows elsewhere.
     with safe_mode(not allow_unsafe):
         if not allow_unsafe:
             try:
-                check_room(lambda: _built(preset, has_head, load_weights=False, compile=False), held)
+                check_room(lambda: _built(preset, has_head, load_weights=False, compile=False), configs, held)
             except TooLargeError as error:
                 raise TeacherError(f"{preset} is refused: {error}.") from error
         model, is_task = _built(preset, has_head)

@@ -114,7 +114,7 @@ def check_model(model: Any) -> None:
 
 def _check_room(config: Any, held: Holding) -> None:
     try:
-        check_room(lambda: keras.saving.deserialize_keras_object(outlined(config)), held)
+        check_room(lambda: keras.saving.deserialize_keras_object(outlined(config)), [config], held)
     except TooLargeError:
         raise
     except Exception:

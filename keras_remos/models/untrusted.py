@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_remos.errors import FileError, TeacherError
-from keras_remos.models.layers import outline
+from keras_remos.models.layers import TooLargeError, outline
 from keras_remos.untrusted import HEADER, complete, raised_as
 from keras_remos.untrusted.containers import opened_zip, parse_json, read_member
 from keras_remos.untrusted.weights import Holding, check_hdf5, check_safetensors, named_in
@@ -34,6 +35,8 @@ MOST_OBJECTS = 200_000
 # Some formats pack two values into a byte, and some converted layers hold one array as several.
 _VALUES_A_BYTE, _VARIABLES_AN_ARRAY = 2, 8
 _FEW_VALUES, _FEW_VARIABLES = 2**24, 1000
+# Arguments that say how many layers, or groups of them, a part of KerasHub or of transformers makes.
+_COUNTED = re.compile(r"^(num|n)_\w*(layer|block|stage|expert)s?$|layers$|depths?$|repeats$")
 _DAMAGED = "truncated or damaged"
 _AGAIN = "Download it again."
 
@@ -89,12 +92,15 @@ def check_archive(source: Path, allow_unsafe: bool) -> tuple[Any, Holding]:
     return config, held
 
 
-def check_configs(files: Sequence[Path], allow_unsafe: bool) -> None:
-    """Refuses a preset whose configurations are damaged, carry code or name other files."""
+def check_configs(files: Sequence[Path], allow_unsafe: bool) -> list[Any]:
+    """Refuses a preset whose configurations are damaged, carry code or name other files; returns them."""
+    configs = []
     for file in files:
         with raised_as(TeacherError), complete(file, "damaged", _AGAIN):
             config = parse_json(file.read_bytes())
         check_config(file, config, allow_unsafe)
+        configs.append(config)
+    return configs
 
 
 def check_weights(files: Sequence[Path]) -> Holding:
@@ -137,18 +143,31 @@ def check_folder(folder: Path) -> None:
                 raise TeacherError(f"{path} is a pipe, a device, or a link to nothing: it is refused.")
 
 
-def check_room(build: Callable[[], Any], held: Holding) -> None:
+def check_room(build: Callable[[], Any], configs: Sequence[Any], held: Holding) -> None:
     """Makes sure, before memory is taken, that a model has no more variables than its weights can fill.
+
+    Args:
+        build: What builds it.
+        configs: What it is built from.
+        held: How much there is of weights.
 
     Raises:
         TooLargeError: If it has.
         Exception: Whatever `build` raises.
     """
-    outline(
-        build,
-        most_variables=_VARIABLES_AN_ARRAY * held.arrays + _FEW_VARIABLES,
-        most_values=_VALUES_A_BYTE * held.size + _FEW_VALUES,
-    )
+    most = _VARIABLES_AN_ARRAY * held.arrays + _FEW_VARIABLES
+    for node in (node for config in configs for node in _objects(config)):
+        for name, value in node.items():
+            # Layers are made in a loop, and their variables when all are there.
+            if _COUNTED.search(name) and _largest(value) > most:
+                raise TooLargeError(f"its layers want {name} = {_largest(value):,}, for {held.arrays:,} arrays")
+    outline(build, most_variables=most, most_values=_VALUES_A_BYTE * held.size + _FEW_VALUES)
+
+
+def _largest(value: Any) -> int:
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int) else 0
 
 
 def reason_of(error: Exception) -> str:
