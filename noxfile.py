@@ -182,6 +182,13 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Damaged files and argument lists by the thousand: an hour. `-- --files 500 --arguments 100` is less."""
+    _install(session, "torch")
+    session.run("python", "tests/robustness/fuzz.py", *session.posargs, env=_environment(session, "torch"))
+
+
+@nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios in one run. On an idle machine only."""
     _install(session, "torch", "jax", "tensorflow", hub=True)

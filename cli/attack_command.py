@@ -113,7 +113,7 @@ def command(
     """
     from keras_remos.defects import DEFECTS, partial_beside
     from keras_remos.methods import LANGUAGE, Recipe
-    from keras_remos.saving import read_record
+    from keras_remos.untrusted import read_record
 
     start = time.perf_counter()
     output = output or beside(teacher, f".{defect}.npz")

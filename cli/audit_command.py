@@ -83,7 +83,7 @@ def command(
     from keras_remos.evaluation import Attacker, Controls, audit
     from keras_remos.methods import recipe_of
     from keras_remos.models.fingerprint import fingerprint
-    from keras_remos.saving import read_record
+    from keras_remos.untrusted import printable, read_record
 
     if control is not None and no_control:
         raise click.UsageError("--control and --no-control exclude each other.")
@@ -156,4 +156,4 @@ def command(
     ways |= {name: trained.options for name, trained in report.trained.items()}
     unlike = unlike_control(ways, report.inheritance.control)
     result = {**report.describe(), "unlike_control": unlike, "command": command_line(), "seconds": seconds}
-    emit(result, "\n".join([report.summary(), *unlike, f"\n{seconds:.1f} s"]), as_json=as_json)
+    emit(result, "\n".join([report.summary(), *map(printable, unlike), f"\n{seconds:.1f} s"]), as_json=as_json)

@@ -42,7 +42,7 @@ def command(
     """
     from keras_remos.defects import AttackSet
     from keras_remos.evaluation import measure
-    from keras_remos.saving import read_record
+    from keras_remos.untrusted import printable, read_record
 
     start = time.perf_counter()
     paths = list(dict.fromkeys([*([] if control is None else [control]), *student_paths]))
@@ -79,4 +79,4 @@ def command(
         {names[path]: record for path, record in records.items()}, None if control is None else names[control]
     )
     result = {**report.describe(), "unlike_control": unlike, "command": command_line(), "seconds": seconds}
-    emit(result, "\n".join([report.summary(), *unlike]), as_json=as_json)
+    emit(result, "\n".join([report.summary(), *map(printable, unlike)]), as_json=as_json)

@@ -81,7 +81,7 @@ class DataChoice:
         self, model: keras.Model, path: str | Path, class_names: Sequence[str] | None = None
     ) -> MatchedDataset:
         """The data set for a model of ours, whose file says how its inputs are scaled; the user's word comes first."""
-        from keras_remos.saving import read_record
+        from keras_remos.untrusted import read_record
 
         recorded = read_record(path).get("space", {}).get("scaling")
         return replace(self, scaling=self.scaling or (None if recorded == "preprocessor" else recorded)).open(
@@ -110,8 +110,10 @@ class DataChoice:
         """The classes as the user's file lists them."""
         if self.class_names_path is None:
             return None
+        from keras_remos.untrusted import check_regular
+
         try:
-            lines = self.class_names_path.read_text(encoding="utf-8").splitlines()
+            lines = check_regular(self.class_names_path).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise click.ClickException(f"--class-names {self.class_names_path} cannot be read: {error}.") from error
         names = [line.strip() for line in lines if line.strip()]
@@ -185,9 +187,10 @@ def beside(teacher: str, ending: str) -> Path:
     """
     path = Path(teacher)
     if path.exists():
-        return path.with_name(f"{path.stem}{ending}")
+        path = path if path.name else path.resolve()  # this folder
+        return path.with_name(f"{path.stem}{ending}") if path.name else Path(f"teacher{ending}")
     parts = [part for part in teacher.split("/") if part and not part.isdigit()]
-    return Path(f"{parts[-1]}{ending}")
+    return Path(f"{parts[-1] if parts else 'teacher'}{ending}")
 
 
 def report_skipped(matched: MatchedDataset) -> None:

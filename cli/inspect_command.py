@@ -33,7 +33,7 @@ def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, 
     """Show a model (which layers can be sliced, which not and why), a profile, a slice or an attack."""
     from keras_remos import CoverageProfile, RelevantSlice, describe_model, load_teacher
     from keras_remos.defects import AttackSet
-    from keras_remos.saving import read_archive
+    from keras_remos.untrusted import read_archive
 
     if Path(path).suffix == ".npz":
         header, _ = read_archive(path)
@@ -61,18 +61,21 @@ def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, 
 
 def _lines(described: dict[str, Any]) -> list[str]:
     """What is known of a file, one thing a line; what is empty is left out."""
-    return [f"{name:<20} {value}" for name, value in described.items() if value not in (None, "", [], {})]
+    from keras_remos.untrusted import printable
+
+    return [f"{name:<20} {printable(value)}" for name, value in described.items() if value not in (None, "", [], {})]
 
 
 def dropped_tokens(relevant: "RelevantSlice", teacher: "keras.Model") -> list[str]:
     """The tokens that a slice of a teacher resets, as its tokenizer writes them."""
     from keras_remos.models.tokenizers import tokenizer_of
+    from keras_remos.untrusted import printable
 
     relevant.check_teacher(teacher)
     tokenizer = tokenizer_of(teacher)
     known = int(tokenizer.vocabulary_size())
     return [
-        str(tokenizer.id_to_token(int(token)))
+        printable(tokenizer.id_to_token(int(token)))
         for path, tokens in relevant.dropped_tokens().items()
         if len(relevant.masks[path]) >= known
         for token in tokens

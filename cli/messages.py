@@ -1,6 +1,7 @@
 """Messages of the library, in the words of the shell."""
 
 import re
+import sys
 
 import click
 
@@ -29,6 +30,21 @@ def in_shell_words(message: str) -> str:
         return flag if value is None or option.is_flag else f"{flag} {value.strip(chr(39) + chr(34))}"
 
     return _ARGUMENT.sub(shown, " ".join(message.split()))
+
+
+def shown(message: str, *, lines: bool = False) -> str:
+    """A message as a terminal may show it: names in it come from files, and may hold what moves the cursor.
+
+    Args:
+        message: What is to be said.
+        lines: Whether it has several lines.
+    """
+    # Before the library is there no file has been read.
+    if "keras_remos.untrusted" not in sys.modules:
+        return message
+    from keras_remos.untrusted import printable
+
+    return printable(message, lines=lines)
 
 
 def out_of_memory(message: str) -> str:

@@ -84,6 +84,7 @@ def command(
     from dataclasses import replace
 
     from keras_remos.defects import DEFECTS
+    from keras_remos.untrusted import printable
 
     start = time.perf_counter()
     output = output or beside(teacher, ".poisoned.keras")
@@ -120,7 +121,7 @@ def command(
     costs += f" (accuracy {accuracy['before']:.3f} before, {accuracy['after']:.3f} after)" if accuracy else ""
     text = (
         f"{name} planted with {len(x):,} {'texts' if of_text else 'images'} of {matched.dataset.num_classes} classes; "
-        f"the attacker's class is {attack.target} ({matched.dataset.class_names[attack.target]}){costs}\n\n"
+        f"the attacker's class is {attack.target} ({printable(matched.dataset.class_names[attack.target])}){costs}\n\n"
         f"Poisoned teacher: {output} ({seconds:.1f} s)"
     )
     emit(result, text, as_json=as_json)

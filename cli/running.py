@@ -10,19 +10,27 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from keras_remos_cli.messages import in_shell_words, out_of_memory
+from keras_remos_cli.messages import in_shell_words, out_of_memory, shown
 
 Command = Callable[..., Any]
 
 
 def note(message: str) -> None:
-    """Says something to the user, on stderr."""
-    click.echo(message, err=True)
+    """Says something to the user, on stderr, in one line."""
+    click.echo(shown(message), err=True)
 
 
 def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """Prints the result on stdout: as JSON for machines, else as text."""
-    click.echo(json.dumps(_without_nan(result), indent=2) if as_json else text)
+    """Prints the result on stdout: as JSON for machines, else as text. Whoever reads it may stop when he has enough."""
+    from keras_remos.untrusted import encodable
+
+    written = json.dumps(_without_nan(result), indent=2) if as_json else shown(text, lines=True)
+    try:
+        click.echo(encodable(written, sys.stdout.encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # At its end Python would flush what is left, and say that it cannot.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _without_nan(value: Any) -> Any:
@@ -61,23 +69,27 @@ def _in_one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """A warning as a user reads it: without the line of the library that gave it."""
-    return f"Warning: {in_shell_words(str(message))}\n"
+    return f"Warning: {shown(in_shell_words(str(message)))}\n"
 
 
 class _failing_in_one_line:  # noqa: N801 (reads as a statement)
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, click.ClickException):
+        if error is None:
             return
+        if isinstance(error, click.UsageError):
+            raise click.UsageError(shown(error.message), error.ctx) from None
+        if isinstance(error, click.ClickException):
+            raise click.ClickException(shown(error.message)) from None
         if isinstance(error, KeyboardInterrupt):
             raise click.ClickException("Stopped. Nothing was left half-written.") from None
         # RemosError is a ValueError; naming it would import Keras before a backend is chosen.
         expected = {base.__name__ for base in type(error).__mro__} & {"RemosError", "ImportError", "OSError"}
         if expected:
-            raise click.ClickException(in_shell_words(str(error))) from None
+            raise click.ClickException(shown(in_shell_words(str(error)))) from None
         if _is_out_of_memory(error):
-            raise click.ClickException(out_of_memory(str(error))) from None
+            raise click.ClickException(shown(out_of_memory(str(error)))) from None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -74,8 +74,8 @@ def _others(chosen: str, available: list[str]) -> str:
 
 
 def _configured() -> str:
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
+        home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
         return str(json.loads((home / "keras.json").read_text()).get("backend"))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RuntimeError, RecursionError):  # there is no home, or nothing of use
         return ""

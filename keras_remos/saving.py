@@ -1,31 +1,22 @@
 """What our files hold: `.npz` of plain arrays and one JSON header, and `.keras` models with a record.
 
-Nothing in them is ever unpickled.
+Nothing in them is ever unpickled. What reads them is in `untrusted`.
 """
 
 import json
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self, TypedDict
 
 import keras
 import numpy as np
 
 from keras_remos.errors import FileError
+from keras_remos.untrusted import HEADER, RECORD, Marks, PathLike, complete, format_of, read_archive
 from keras_remos.version import __version__
-from keras_remos.writing import PathLike as PathLike
 from keras_remos.writing import replacing
-
-FORMAT_VERSION = 1
-# Of kinds that have moved on: since format 2 a checkpoint knows the content of the data that it was trained on.
-LATER_FORMATS = {"checkpoint": 2}
-HEADER = "header"
-# Beside Keras' own members of the zip, which Keras does not look at.
-RECORD = "keras_remos/record.json"
 
 
 def write_archive(
@@ -41,7 +32,7 @@ def write_archive(
 
     Args:
         path: The `.npz` file to write.
-        kind: `"profile"`, `"slice"`, `"attack"`, `"partial attack"` or `"checkpoint"`.
+        kind: `"profile"`, `"slice"`, `"attack"`, `"partial attack"`, `"checkpoint"` or `"trials"`.
         header: What JSON can hold.
         arrays: By name.
         overwrite: Whether an existing file may be replaced.
@@ -50,14 +41,10 @@ def write_archive(
     Raises:
         FileError: If the file exists and may not be replaced.
     """
-    text = json.dumps({"kind": kind, "format": _format_of(kind), **header}, sort_keys=True)
+    text = json.dumps({"kind": kind, "format": format_of(kind), **header}, sort_keys=True)
     encoded = np.frombuffer(text.encode(), dtype=np.uint8)
     with replacing(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         write_arrays(file, {HEADER: encoded, **arrays}, compress=compress)
-
-
-def _format_of(kind: str) -> int:
-    return LATER_FORMATS.get(kind, FORMAT_VERSION)
 
 
 def write_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> None:
@@ -75,56 +62,16 @@ def write_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray], *, compress:
     write(file, **arrays)
 
 
-def read_archive(path: PathLike, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Reads what `write_archive` wrote.
-
-    Args:
-        path: The file.
-        kind: What it must be, or `None` for any.
-
-    Returns:
-        The header and the arrays.
-
-    Raises:
-        FileError: If it is missing, damaged, no keras-remos file, of another kind, or of a newer format.
-    """
-    source = Path(path)
-    if not source.is_file():
-        raise FileError(f"There is no file {source}.")
-    try:
-        # Opened here: NumPy leaves a file that it opened, and found damaged, open.
-        with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(arrays.pop(HEADER).tobytes().decode())
-        found, version = header["kind"], header["format"]
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise _damaged(source, error) from error
-    if version > _format_of(str(found)):
-        raise FileError(
-            f"{source} has format {version}; this version reads up to {_format_of(str(found))}: update keras-remos."
-        )
-    if kind is not None and found != kind:
-        raise FileError(f"{source} holds {_a(found)}, expected {_a(kind)}.")
-    return header, arrays
-
-
 class Archived(ABC):
     """What is kept in an `.npz` file of plain arrays and a JSON header.
 
     Attributes:
         kind: What the file says that it holds.
+        header: What its header must hold.
     """
 
     kind: ClassVar[str]
+    header: ClassVar[type[Any]]
 
     @abstractmethod
     def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -158,7 +105,7 @@ class Archived(ABC):
         Raises:
             FileError: If the file is missing, damaged or of another kind.
         """
-        header, arrays = read_archive(path, cls.kind)
+        header, arrays = read_archive(path, cls.kind, cls.header)
         with complete(path):
             return cls.from_archive(header, arrays)
 
@@ -193,29 +140,14 @@ def save_model(
             archive.writestr(RECORD, json.dumps(record, sort_keys=True, indent=1))
 
 
-def read_members(path: PathLike, *names: str) -> dict[str, bytes]:
-    """Reads members of a `.keras` file, those that it has.
+class OriginHeader(TypedDict):
+    """What the header of a profile or slice must say of where it comes from."""
 
-    Args:
-        path: A `.keras` file; anything else, such as a preset folder, has no members.
-        names: Of the members.
-    """
-    if not zipfile.is_zipfile(path):
-        return {}
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in names if name in archive.namelist()}
-
-
-def read_record(path: PathLike) -> dict[str, Any]:
-    """How a model says it was made; empty for models that say nothing.
-
-    Raises:
-        FileError: If the record is damaged.
-    """
-    members = read_members(path, RECORD)
-    with complete(path):
-        record = json.loads(members[RECORD]) if RECORD in members else {}
-        return dict(record)
+    skipped: list[tuple[str, str]]
+    heads: list[str]
+    teacher: Marks
+    data: list[str]
+    versions: dict[str, str]
 
 
 ORIGIN = ("options", "skipped", "heads", "teacher", "data", "versions")
@@ -236,27 +168,6 @@ def read_origin(header: Mapping[str, Any]) -> dict[str, Any]:
         "data": tuple(header["data"]),
         "versions": header["versions"],
     }
-
-
-@contextmanager
-def complete(path: PathLike) -> Iterator[None]:
-    """Turns what goes wrong while a file's content is put together into an error that names the file.
-
-    Raises:
-        FileError: If something is missing or has another form.
-    """
-    try:
-        yield
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from error
-
-
-def _a(kind: str) -> str:
-    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
-
-
-def _damaged(path: PathLike, error: Exception) -> FileError:
-    return FileError(f"{path} is damaged or no keras-remos file ({type(error).__name__}: {error}). Make it anew.")
 
 
 def versions() -> dict[str, str]:

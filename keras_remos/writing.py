@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from keras_remos.errors import FileError
+from keras_remos.untrusted import PathLike
 
 fcntl: ModuleType | None
 try:
@@ -30,7 +31,6 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-PathLike = str | os.PathLike[str]
 
 _PREFIX = ".keras-remos-"
 # Where there are no locks, or the folder of that name is somebody else's. Nobody can tell whether its writer lives: it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypedDict
 
 import keras
 import numpy as np
@@ -22,12 +22,10 @@ from keras_remos.models.placement import NeuronSite
 from keras_remos.models.reading_plan import plan_readings
 from keras_remos.notebooks import html_table
 from keras_remos.progress import track
-from keras_remos.saving import (
-    Archived,
-    origin_of,
-    read_origin,
-    versions,
-)
+from keras_remos.saving import Archived, OriginHeader, origin_of, read_origin, versions
+from keras_remos.untrusted import Between, in_lines
+
+_MOST_POSITIONS = 2**62
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +54,22 @@ class KernelCoverage:
         )
 
 
+class _CriterionHeader(TypedDict):
+    name: str
+
+
+class _OptionsHeader(TypedDict):
+    criterion: _CriterionHeader
+    on: str
+    count_padding: bool
+
+
+class _Header(OriginHeader):
+    paths: Annotated[list[str], Between(1, 2**31)]
+    num_samples: Annotated[int, Between(1, 2**62)]
+    options: _OptionsHeader
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class CoverageProfile(Archived):
     """What a data set activates in a teacher.
@@ -75,6 +89,7 @@ class CoverageProfile(Archived):
     """
 
     kind: ClassVar[str] = "profile"
+    header: ClassVar[type[Any]] = _Header
 
     layers: Mapping[str, KernelCoverage]
     num_samples: int
@@ -126,7 +141,7 @@ class CoverageProfile(Archived):
             shown = f"{outputs:>15.2%}" if outputs is not None else f"{'-':>15}"
             lines.append(f"{path:<{width}}  {inputs:>14.2%}  {shown}")
         lines.append(f"{self.num_samples:,} samples from {len(self.data)} data set(s)")
-        return "\n".join(lines)
+        return in_lines(lines)
 
     def __repr__(self) -> str:
         rule = self.options["criterion"]["name"]
@@ -158,10 +173,17 @@ class CoverageProfile(Archived):
     def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> CoverageProfile:
         layers = {}
         for index, name in enumerate(header["paths"]):
-            input_positions, output_positions = arrays[f"{index}.positions"].tolist()
-            layers[name] = KernelCoverage(
-                arrays[f"{index}.inputs"], arrays[f"{index}.outputs"], input_positions, output_positions
-            )
+            counts = [arrays[f"{index}.{side}"] for side in ("inputs", "outputs")]
+            positions = arrays[f"{index}.positions"]
+            for found, most in zip((*counts, positions), (*positions, _MOST_POSITIONS), strict=True):
+                if found.dtype.kind not in "iu" or found.ndim != 1 or found.min(initial=0) < 0:
+                    raise ValueError(f"{name}: expected counts, received an array of {found.dtype} {found.shape}")
+                if found.max(initial=0) > most:
+                    raise ValueError(f"{name}: a neuron is covered more often than it was read")
+            inputs, outputs = (np.asarray(each, np.int64) for each in counts)
+            layers[name] = KernelCoverage(inputs, outputs, *positions.tolist())
+        if len(layers) < len(header["paths"]):
+            raise ValueError("a kernel is named twice")
         return cls(layers=layers, num_samples=header["num_samples"], **read_origin(header))
 
 

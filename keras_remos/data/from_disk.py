@@ -17,6 +17,7 @@ from keras_remos.data.npz import CLASS_NAME_KEYS, check_inputs, load_npz, to_lev
 from keras_remos.data.other_tasks import OtherTaskError
 from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table
 from keras_remos.errors import DataError
+from keras_remos.untrusted import check_regular, raised_as
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
@@ -81,6 +82,8 @@ def open_dataset(
         return _open_folder(source, image_size, channels, as_stored, class_names, strict, options)
     if not source.exists():
         raise DataError(f"Expected a data set at {source}. Received: nothing there. Check the path.")
+    with raised_as(DataError):
+        check_regular(source)
     if source.suffix.lower() == ".npz":
         return _open_npz(source, split, image_size, channels, as_stored, class_names, options)
     if split is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_remos.errors import DataError
+from keras_remos.untrusted import check_regular
 
 _JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 IMAGE_SUFFIXES = frozenset(
@@ -159,7 +160,7 @@ class ImageReader:
 
     def _load(self, file: Path) -> np.ndarray:
         image_module, image_ops = pillow()
-        with image_module.open(file) as opened:
+        with image_module.open(check_regular(file)) as opened:
             kind, white = _kind(opened), _stated_white(opened)
             is_inverted = _tags(opened).get(_PHOTOMETRIC) == 0
             image = _upright(image_ops, opened)
@@ -201,7 +202,7 @@ class ImageReader:
         ends: dict[str, tuple[float, float]] = {}
         for file in files:
             try:
-                with image_module.open(file) as opened:
+                with image_module.open(check_regular(file)) as opened:
                     kind = _kind(opened)
                     if kind is None or _stated_white(opened) is not None:
                         continue
@@ -231,7 +232,7 @@ def is_image(file: Path) -> bool:
         return file.suffix.lower() in IMAGE_SUFFIXES
     image_module, _ = pillow()
     try:
-        with image_module.open(file):
+        with image_module.open(check_regular(file)):
             return True
     except Exception:  # whatever a file of another kind makes Pillow stumble over
         return False

@@ -1,7 +1,5 @@
 """Arrays and labels of a data set in an `.npz` file, checked before any work is spent on them."""
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +7,9 @@ import numpy as np
 
 from keras_remos.data.datasets import Kind, Split
 from keras_remos.data.images import SLACK, find_white
-from keras_remos.errors import DataError
+from keras_remos.errors import DataError, FileError
+from keras_remos.untrusted import complete, raised_as
+from keras_remos.untrusted.containers import array_names, read_arrays
 
 NPZ_KEYS = (("x", "y"), ("x_train", "y_train"), ("images", "labels"))
 CLASS_NAME_KEYS = ("class_names", "classes")
@@ -29,22 +29,14 @@ def load_npz(path: Path, split: Split | None = None) -> tuple[dict[str, np.ndarr
         DataError: If the file is damaged, holds Python objects, or has no array of a known name.
     """
     keys = NPZ_KEYS if split is None else ((f"x_{split}", f"y_{split}"),)
-    try:
-        # Opened here: NumPy leaves a file that it opened, and found damaged, open.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            found = next((pair for pair in keys if pair[0] in file.files), None)
-            if found is None:
-                pairs = ", ".join(f"{x} and {y}" for x, y in keys)
-                raise DataError(f"Expected one of {pairs} in {path}. Received: {', '.join(file.files) or 'no array'}.")
-            wanted = [name for name in (*found, *CLASS_NAME_KEYS) if name in file.files]
-            return ({name: file[name] for name in wanted}, found[0], found[1] if found[1] in wanted else None)
-    except DataError:
-        raise
-    except ValueError as error:
-        # NumPy refuses to unpickle: what is in there would run code.
-        raise DataError(f"Expected plain arrays in {path}. Received: {error} Save numbers or strings.") from error
-    except (OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"Expected an .npz file at {path}. Received a damaged one: {error}. Write it anew.") from error
+    with raised_as(DataError), complete(path, "no .npz file of plain arrays, or damaged", "Save numbers or strings."):
+        names = array_names(path)
+        found = next((pair for pair in keys if pair[0] in names), None)
+        if found is None:
+            pairs = ", ".join(f"{x} and {y}" for x, y in keys)
+            raise FileError(f"Expected one of {pairs} in {path}. Received: {', '.join(names) or 'no array'}.")
+        arrays = read_arrays(path, (*found, *CLASS_NAME_KEYS))
+    return arrays, found[0], found[1] if found[1] in arrays else None
 
 
 def check_inputs(
@@ -65,7 +57,7 @@ def check_inputs(
         DataError: If the shape does not fit, or a value is NaN or infinite.
     """
     if x.dtype.kind in "US":
-        return np.char.decode(x, "utf-8") if x.dtype.kind == "S" else x, "text"
+        return _as_text(x, what), "text"
     if x.dtype.kind not in "biuf":
         raise DataError(f"Expected numbers or strings in {what}. Received: dtype {x.dtype}.")
     _check_finite(x, what)
@@ -104,6 +96,13 @@ def to_levels(x: np.ndarray, what: str) -> Callable[[np.ndarray], np.ndarray] | 
         return None
     white = find_white(least, most, what, slack=slack)
     return lambda images: np.clip(images.astype(np.float32), 0, white) * np.float32(255) / np.float32(white)
+
+
+def _as_text(x: np.ndarray, what: str) -> np.ndarray:
+    try:
+        return np.char.decode(x, "utf-8") if x.dtype.kind == "S" else x
+    except UnicodeDecodeError as error:
+        raise DataError(f"Expected UTF-8 in {what}. Received other bytes ({error.reason}).") from error
 
 
 def _check_finite(x: np.ndarray, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import keras
 import numpy as np
@@ -16,7 +16,28 @@ from keras_remos.data.texts import holds_text
 from keras_remos.defects.words import mean_changed_share
 from keras_remos.errors import DataError
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
-from keras_remos.saving import Archived, PathLike
+from keras_remos.saving import Archived
+from keras_remos.untrusted import Count, Marks, PathLike, Seed, Space
+
+
+class _Record(TypedDict, total=False):
+    """What makes an attack takes and reaches; each kind says more."""
+
+    unchanged: Count
+    clean_teacher: Marks
+
+
+class _Header(TypedDict):
+    class_names: list[str]
+    target: Count | None
+    defect: str
+    options: dict[str, Any]
+    space: Space
+    teacher: Marks
+    seed: Seed
+    versions: dict[str, str]
+    command: str | None
+    record: _Record
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,6 +66,7 @@ class AttackSet(Archived):
     """
 
     kind: ClassVar[str] = "attack"
+    header: ClassVar[type[Any]] = _Header
 
     clean: np.ndarray
     inputs: np.ndarray
@@ -158,10 +180,15 @@ class AttackSet(Archived):
 
     @classmethod
     def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> AttackSet:
+        labels = arrays["labels"]
+        most = len(header["class_names"]) or 2**31
+        targets = np.array([] if header["target"] is None else [header["target"]], np.int64)
+        if any(ids.dtype.kind not in "iu" or ((ids < 0) | (ids >= most)).any() for ids in (labels, targets)):
+            raise ValueError("a class in it has no name")
         return cls(
             clean=_unpacked(arrays["clean"]),
             inputs=_unpacked(arrays["inputs"]),
-            labels=arrays["labels"].astype(np.int32),
+            labels=labels.astype(np.int32),
             class_names=tuple(header["class_names"]),
             space=PixelSpace(**header["space"]),
             teacher=tuple((layer, digest) for layer, digest in header["teacher"]),

@@ -20,8 +20,9 @@ from keras_remos.errors import RemosError
 from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
 from keras_remos.models.finite import layers_not_finite, say_not_finite
 from keras_remos.models.loading import check_model
-from keras_remos.saving import PathLike, versions
+from keras_remos.saving import versions
 from keras_remos.training.recipe import Recipe
+from keras_remos.untrusted import PathLike
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ from keras_remos.defects.triggers.text import TextTrigger
 from keras_remos.errors import FileError
 from keras_remos.models.fingerprint import WeightsFingerprint, fingerprint
 from keras_remos.models.loading import load_teacher
-from keras_remos.saving import PathLike, complete, read_members, read_record, save_model, write_arrays
+from keras_remos.saving import save_model, write_arrays
+from keras_remos.untrusted import PathLike, complete, read_own_arrays, read_record
 
 # A `.npy` in the zip would be taken for a pickle.
 TRIGGER = "keras_remos/trigger.npz"
@@ -58,6 +59,20 @@ class Prepared:
         marks = tuple((path, digest) for path, digest in self.record.get("source", ()))
         return marks or fingerprint(self.teacher)
 
+    @property
+    def planted(self) -> Mapping[str, Any]:
+        """What is on record of a backdoor: what it was made by, and the attacker's class.
+
+        Raises:
+            FileError: If some of it is not.
+        """
+        missing = sorted({"class_names", "options", "seed", "source", "target"} - self.record.keys())
+        if missing:
+            raise FileError(f"The record of the backdoor lacks {', '.join(missing)}: plant it anew.")
+        if self.record["class_names"] and self.record["target"] >= len(self.record["class_names"]):
+            raise FileError("The record of the backdoor names no class that is the attacker's: plant it anew.")
+        return self.record
+
     def save(self, path: PathLike, *, overwrite: bool = False) -> None:
         """Writes a plain `.keras` file, with the record and the trigger as two more members of the zip.
 
@@ -94,15 +109,14 @@ class Prepared:
         record = read_record(path)
         if not record:
             raise FileError(f"{path} is a model without a record of an attack: prepare the attack with it first.")
-        members = read_members(path, TRIGGER)
+        arrays = read_own_arrays(path, TRIGGER)
         trigger: Trigger | TextTrigger | None = None
         with complete(path):
             space = PixelSpace(**record.pop("space"))
             if TEXT_TRIGGER in record:
                 trigger = TextTrigger.from_config(record.pop(TEXT_TRIGGER))
-            elif TRIGGER in members:
-                with np.load(io.BytesIO(members[TRIGGER]), allow_pickle=False) as arrays:
-                    trigger = Trigger.from_arrays(arrays)
+            elif arrays is not None:
+                trigger = Trigger.from_arrays(arrays)
         return cls(teacher, space, trigger, record)
 
 

@@ -7,17 +7,24 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from keras_remos.errors import MismatchError
-from keras_remos.saving import PathLike, complete, read_archive, write_archive
+from keras_remos.saving import write_archive
+from keras_remos.untrusted import PathLike, complete, read_archive
 
 KIND = "partial attack"
 # Seconds between two writes: a large set takes seconds to write.
 INTERVAL = 30.0
 LONGEST_NAME = 255
+
+
+class Whole(TypedDict):
+    """What the header of a partial file must hold."""
+
+    whole: dict[str, Any]
 
 
 class Partial:
@@ -43,7 +50,7 @@ class Partial:
             self._read(self.path)
 
     def _read(self, path: Path) -> None:
-        header, arrays = read_archive(path, KIND)
+        header, arrays = read_archive(path, KIND, Whole)
         with complete(path):
             whole, rows = header["whole"], arrays["rows"]
             fits = rows.dtype == np.float32 and rows.shape[1:] == self.rows.shape[1:]

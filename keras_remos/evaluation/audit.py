@@ -30,6 +30,7 @@ from keras_remos.models.tokenizers import reads_text
 from keras_remos.saving import versions
 from keras_remos.training.recipe import AUTO, Recipe, default_recipe
 from keras_remos.training.trained import Trained
+from keras_remos.untrusted import printable
 
 Student: TypeAlias = keras.Model | Trained | tuple[keras.Model | Trained, PixelSpace]
 
@@ -112,10 +113,9 @@ class AuditReport:
 
     def summary(self) -> str:
         """The same as two tables of at most 100 columns, and how to read them."""
-        lines = [self.inheritance.summary()]
-        lines += [f"{name}: {_made(trained)}, in this run." for name, trained in self.trained.items()]
+        lines = [f"{name}: {_made(trained)}, in this run." for name, trained in self.trained.items()]
         lines += [f"Not tried: {name}. {reason}" for name, reason in self.left_out.items()]
-        return "\n".join(lines)
+        return "\n".join([self.inheritance.summary(), *map(printable, lines)])
 
 
 def audit(

@@ -28,6 +28,7 @@ from keras_remos.evaluation.metrics import (
 from keras_remos.evaluation.predictions import Panel
 from keras_remos.evaluation.verdict import why_no_test
 from keras_remos.notebooks import html_table
+from keras_remos.untrusted import in_lines
 
 Students = Mapping[str, tuple[keras.Model, PixelSpace]]
 Attacks = Mapping[str, AttackSet | Mapping[str, AttackSet]]
@@ -196,7 +197,7 @@ class InheritanceReport:
             lines.append(f"excess: 0 is the DIR of the floor, {floor}, which cannot have inherited; 1 the control's.")
         if any(row.relative is not None or row.excess is not None for row in self.inherited):
             lines.append("Intervals are over test inputs only: other training seeds would differ by more.")
-        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+        return in_lines([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
 
 
 def measure(

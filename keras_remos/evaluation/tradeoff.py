@@ -24,10 +24,10 @@ from keras_remos.methods.tuning import VALIDATION_SHARE, right_on, trained_quiet
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.notebooks import html_table
 from keras_remos.progress import track
-from keras_remos.saving import PathLike
 from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
 from keras_remos.training.task import Task
+from keras_remos.untrusted import PathLike
 from keras_remos.writing import replacing
 
 RATIOS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)

@@ -17,11 +17,11 @@ from keras_remos.methods.trials import Trials
 from keras_remos.methods.tuning import tune_recipe
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.progress import say
-from keras_remos.saving import PathLike
 from keras_remos.training.recipe import AUTO, Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
 from keras_remos.training.trainer import Trainer
+from keras_remos.untrusted import PathLike
 from keras_remos.writing import check_folder
 
 BUDGET = 12

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from keras_remos.errors import DivergedError, MismatchError
-from keras_remos.saving import PathLike, complete, read_archive, write_archive
+from keras_remos.saving import write_archive
+from keras_remos.untrusted import PathLike, complete, read_archive
 
 KIND = "trials"
+
+
+class _Header(TypedDict):
+    arguments: dict[str, Any]
+    trials: list[str]
 
 
 class Trials:
@@ -65,7 +71,7 @@ class Trials:
         write_archive(self._path, KIND, header, arrays, overwrite=True)
 
     def _read(self, path: Path) -> None:
-        header, arrays = read_archive(path, KIND)
+        header, arrays = read_archive(path, KIND, _Header)
         with complete(path):
             found, keys = header["arguments"], header["trials"]
             right = {str(key): np.asarray(arrays[str(number)], bool) for number, key in enumerate(keys)}

@@ -16,6 +16,7 @@ from keras_remos.models.loading import check_model
 from keras_remos.models.reading_plan import plan_readings
 from keras_remos.models.sliceable import find_sliceable
 from keras_remos.models.trace import at_guessed_sizes
+from keras_remos.untrusted import in_lines
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,7 +67,7 @@ class ModelDescription:
         lines.append(f"{self.name}: {self.num_sliceable:,} of {self.num_weights:,} weights can be sliced ({share:.1%})")
         if self.not_finite:
             lines.append(say_not_finite(self.not_finite))
-        return "\n".join([*lines, *list_skipped(self.skipped)])
+        return in_lines([*lines, *list_skipped(self.skipped)])
 
 
 def describe_model(model: keras.Model) -> ModelDescription:

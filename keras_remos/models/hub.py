@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,24 @@ import keras
 import numpy as np
 
 from keras_remos.errors import TeacherError
-from keras_remos.models.layers import own_variables, safe_mode, walk, weight_holders
-from keras_remos.models.untrusted import PICKLES, check_configs
+from keras_remos.models.layers import TooLargeError, own_variables, safe_mode, walk, weight_holders
+from keras_remos.models.untrusted import (
+    CONFIG,
+    PICKLES,
+    check_configs,
+    check_folder,
+    check_room,
+    check_weights,
+    reason_of,
+)
+from keras_remos.untrusted.weights import Holding, named_in
 
 HUB_MISSING = 'This teacher needs KerasHub, which is not installed: pip install "keras-remos[hub]".'
 SCHEMES = ("hf", "kaggle", "modelscope", "gs")
 # What KerasHub makes objects of, where a preset has it.
-_CONFIGS = ("task.json", "preprocessor.json", "tokenizer.json", "image_converter.json")
+TASK, MODEL_WEIGHTS, TASK_WEIGHTS = "task.json", "model.weights.h5", "task.weights.h5"
+_WEIGHTS = ("*.safetensors", "*.weights.h5", "*.weights.json")
+_CONFIGS = (TASK, "preprocessor.json", "tokenizer.json", "image_converter.json")
 
 
 def keras_hub() -> Any:
@@ -44,68 +57,105 @@ def load_folder(source: Path, allow_unsafe: bool) -> keras.Model:
     """Opens a preset folder, or a Hugging Face folder that KerasHub can convert.
 
     Raises:
-        TeacherError: If it is none, is damaged, carries code, or holds no weights but pickles.
+        TeacherError: If it is none, is damaged, carries code, names or links files outside of it, or holds no weights
+            but pickles.
+
+    Warns:
+        UserWarning: If it is a language model without its vocabulary.
     """
-    if not (source / "config.json").is_file():
+    if not (source / CONFIG).is_file():
         raise TeacherError(
-            f"{source} is no preset folder: it has no config.json. Expected a KerasHub preset or a Hugging Face folder "
-            "(config.json and safetensors)."
+            f"{source} is no preset folder: it has no {CONFIG}. Expected a KerasHub preset or a Hugging Face folder "
+            f"({CONFIG} and safetensors)."
         )
-    check_configs(sorted(source.glob("*.json")), allow_unsafe)
-    weights = [*source.glob("*.safetensors"), *source.glob("*.weights.h5"), *source.glob("*.weights.json")]
+    check_folder(source)
+    configs = check_configs(sorted(source.glob("*.json")), allow_unsafe)
+    weights = sorted({file for pattern in _WEIGHTS for file in source.glob(pattern)})
     if not weights:
         pickled = sorted(file.name for file in source.iterdir() if file.suffix in PICKLES)
         found = f"only pickles ({', '.join(pickled)}), which are refused" if pickled else "none"
         raise TeacherError(f"{source} must hold weights as safetensors or *.weights.h5; found {found}.")
-    has_head = (source / "task.json").is_file()
+    has_head = (source / TASK).is_file()
+    held = check_weights([*weights, *source.glob("*.safetensors.index.json")])
     try:
-        return _load(str(source.resolve()), has_head, allow_unsafe)
-    except ImportError:
+        return _load(str(source.resolve()), has_head, allow_unsafe, configs, held)
+    except (ImportError, TeacherError):
         raise
     except Exception as error:
-        raise TeacherError(f"{source} cannot be loaded by KerasHub: {error}") from error
+        raise TeacherError(f"{source} cannot be loaded by KerasHub: {reason_of(error)}") from error
 
 
 def load_handle(handle: str, allow_unsafe: bool) -> keras.Model:
-    """Opens what KerasHub downloads: its configurations first, which are checked as those in a folder are.
+    """Opens what KerasHub downloads: configurations and weights are checked first, as those in a folder are.
 
     Raises:
-        TeacherError: If it carries code.
+        TeacherError: If it carries code, or names files to be opened.
         Exception: Whatever KerasHub and its clients raise where there is no such preset, or no network.
     """
     keras_hub()
     from keras_hub.src.utils.preset_utils import get_file
 
-    configs = [Path(get_file(handle, "config.json"))]
-    if '"registered_name"' in configs[0].read_text(encoding="utf-8"):
-        for name in _CONFIGS:
+    def fetched(names: Iterable[str]) -> Iterator[Path]:
+        for name in names:
             # What is missing, or cannot be fetched, is not made use of.
             with contextlib.suppress(OSError):
-                configs.append(Path(get_file(handle, name)))
-    check_configs(configs, allow_unsafe)
-    return _load(handle, any(file.name == "task.json" for file in configs), allow_unsafe)
+                yield Path(get_file(handle, name))
+
+    files = [Path(get_file(handle, CONFIG))]
+    is_keras = '"registered_name"' in files[0].read_text(encoding="utf-8")
+    if is_keras:
+        files += fetched(_CONFIGS)
+    configs = check_configs(files, allow_unsafe)
+    has_head = any(file.name == TASK for file in files)
+    own = [MODEL_WEIGHTS, *([TASK_WEIGHTS] if has_head else [])] if is_keras else ["model.safetensors"]
+    weights = list(fetched(own))
+    if not any(file.name == own[0] for file in weights):
+        indexes = list(fetched(["model.weights.json" if is_keras else "model.safetensors.index.json"]))
+        check_weights(indexes)
+        weights += [file for index in indexes for file in fetched(named_in(index))]
+    return _load(handle, has_head, allow_unsafe, configs, check_weights(weights))
 
 
-def _load(preset: str, has_head: bool, allow_unsafe: bool) -> keras.Model:
-    hub = keras_hub()
-    errors = []
+def _load(preset: str, has_head: bool, allow_unsafe: bool, configs: Sequence[Any], held: Holding) -> keras.Model:
     # Whatever the process allows elsewhere.
     with safe_mode(not allow_unsafe):
-        for task in (hub.models.TextClassifier, hub.models.ImageClassifier):
+        if not allow_unsafe:
             try:
-                # Without a head of its own the preset's classifier gets one, which the student replaces anyway.
-                model = task.from_preset(preset) if has_head else task.from_preset(preset, num_classes=2)
-            except Exception as error:
-                errors.append(error)
-                continue
-            if not has_head:
-                _seed_head(model)
-            _limit_sequence_length(model)
-            return model
+                check_room(lambda: _built(preset, has_head, load_weights=False, compile=False), configs, held)
+            except TooLargeError as error:
+                raise TeacherError(f"{preset} is refused: {error}.") from error
+        model, is_task = _built(preset, has_head)
+    if is_task:
+        if not has_head:
+            _seed_head(model)
+        _limit_sequence_length(model)
+    return model
+
+
+def _built(preset: str, has_head: bool, **how: bool) -> tuple[keras.Model, bool]:
+    """The classifier or else the backbone that a preset holds, and whether it is a classifier."""
+    hub, errors = keras_hub(), []
+    for task in (hub.models.TextClassifier, hub.models.ImageClassifier):
         try:
-            return hub.models.Backbone.from_preset(preset)
+            # Without a head of its own the preset's classifier gets one, which the student replaces anyway.
+            return task.from_preset(preset, **how, **({} if has_head else {"num_classes": 2})), True
+        except TooLargeError:
+            raise
         except Exception as error:
-            raise ValueError(f"{errors[0]}; {error}") from error
+            errors.append(error)
+    try:
+        model = hub.models.Backbone.from_preset(preset, load_weights=not how)
+    except TooLargeError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{reason_of(errors[0])} {reason_of(error)}") from error
+    if isinstance(errors[0], FileNotFoundError) and not how:
+        warnings.warn(
+            f"{preset} is a language model without its vocabulary ({reason_of(errors[0])}) It is opened without a "
+            "tokenizer: it takes tokens by their numbers, and no texts.",
+            stacklevel=2,
+        )
+    return model, False
 
 
 def _seed_head(model: keras.Model) -> None:

@@ -3,6 +3,9 @@
 With `kernels`, this is the only file that looks into Keras layers: what of theirs is private is used here alone.
 """
 
+import copy
+import math
+import random
 import re
 import sys
 from collections import Counter
@@ -14,7 +17,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers as kl
+from keras.src.backend.common import global_state
 from keras.src.backend.common.masking import get_keras_mask
+from keras.src.backend.common.stateless_scope import StatelessScope
 from keras.src.models.functional import Functional
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.utils.naming import to_snake_case
@@ -322,6 +327,49 @@ def safe_mode(safe: bool) -> AbstractContextManager[None]:
     """Whether Keras refuses, in a block, to make code of what a preset says: whatever the process allows elsewhere."""
     # Keras refuses where nothing is said. KerasHub takes `True` for being inside an archive, and reads no vocabulary.
     return SafeModeScope(None if safe else False)
+
+
+class TooLargeError(Exception):
+    """A model takes more than it was given room for."""
+
+
+class _Counted(list[Any]):
+    """Variables that have no values yet; stops the building of a model that has too many."""
+
+    def __init__(self, most_variables: int, most_values: int) -> None:
+        super().__init__()
+        self._room = most_variables, most_values
+        self._values = 0
+
+    def append(self, variable: Any) -> None:
+        super().append(variable)
+        self._values += math.prod(variable.shape)
+        if len(self) > self._room[0] or self._values > self._room[1]:
+            raise TooLargeError(f"its layers want {len(self):,} variables, {self._values:,} values or more")
+
+
+def outline(build: Callable[[], Any], *, most_variables: int, most_values: int) -> None:
+    """Builds a model whose variables have shapes and no values, and so takes no memory; and stops if it has too many.
+
+    Args:
+        build: What builds the model. Keras is afterwards as if it had not: as to names, seeds and random numbers.
+        most_variables: How many variables it may have.
+        most_values: How many values in all of them.
+
+    Raises:
+        TooLargeError: If it has more.
+        Exception: Whatever `build` raises.
+    """
+    state, drawn = vars(global_state.GLOBAL_STATE_TRACKER), random.getstate()
+    before = {name: copy.copy(value) if isinstance(value, dict) else value for name, value in state.items()}
+    try:
+        with StatelessScope(initialize_variables=False):
+            global_state.set_global_attribute("uninitialized_variables", _Counted(most_variables, most_values))
+            build()
+    finally:
+        state.clear()
+        state.update(before)
+        random.setstate(drawn)
 
 
 def keras_mask(tensor: Tensor) -> Tensor | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,20 @@ import keras
 from keras_remos.errors import TeacherError
 from keras_remos.models.hub import SCHEMES, keras_hub, load_folder
 from keras_remos.models.inputs import takes_strings
-from keras_remos.models.origin import Origin, missing_objects, named, remember
+from keras_remos.models.layers import TooLargeError
+from keras_remos.models.origin import Origin, missing_objects, named, own_objects, remember
 from keras_remos.models.published import load_published
-from keras_remos.models.untrusted import check_archive, refuse_foreign, refuse_unless
-from keras_remos.saving import PathLike
+from keras_remos.models.untrusted import (
+    check_archive,
+    check_room,
+    check_weights,
+    outlined,
+    reason_of,
+    refuse_foreign,
+    refuse_unless,
+)
+from keras_remos.untrusted import PathLike, check_regular, complete, raised_as
+from keras_remos.untrusted.weights import Holding
 
 HDF5_MAGIC = b"\x89HDF"
 
@@ -60,8 +69,9 @@ def load_teacher(
     with keras.saving.custom_object_scope(dict(custom_objects or {})):
         if source.is_dir():
             model = load_folder(source, allow_unsafe_deserialization)
-        elif source.is_file():
-            model = _load_checked(source, allow_unsafe_deserialization)
+        elif source.exists():
+            with raised_as(TeacherError):
+                model = _load_checked(check_regular(source), allow_unsafe_deserialization)
         else:
             model = load_published(name, allow_unsafe_deserialization)
     return remember(model, Origin(source.absolute().name if source.exists() else name, named(custom_objects)))
@@ -73,7 +83,7 @@ def _as_typed(path: PathLike) -> str:
 
 
 def _load_checked(source: Path, allow_unsafe: bool) -> keras.Model:
-    with source.open("rb") as file:
+    with complete(source), source.open("rb") as file:
         magic = file.read(4)
     if magic == HDF5_MAGIC or source.suffix in (".h5", ".hdf5"):
         refuse_unless(
@@ -81,11 +91,14 @@ def _load_checked(source: Path, allow_unsafe: bool) -> keras.Model:
             f"{source} is an HDF5 file, a format that can carry code. Ask for a .keras file, or convert it in a "
             "sandbox: keras.models.load_model(...).save('teacher.keras').",
         )
-    elif magic != b"PK\x03\x04":
+        check_weights([source])
+        return _load_file(source, None, allow_unsafe)
+    if magic != b"PK\x03\x04":
         refuse_foreign(source, magic)
-    else:
-        check_archive(source, allow_unsafe)
-    return _load_file(source, allow_unsafe)
+    config, held = check_archive(source, allow_unsafe)
+    if "keras_hub" in json.dumps(config):
+        keras_hub()
+    return _load_file(source, config, allow_unsafe, held)
 
 
 def check_model(model: Any) -> None:
@@ -106,15 +119,28 @@ def check_model(model: Any) -> None:
         )
 
 
-def _load_file(source: Path, allow_unsafe: bool) -> keras.Model:
-    if source.suffix not in (".h5", ".hdf5") and "keras_hub" in _config_text(source):
-        keras_hub()
+def _check_room(config: Any, held: Holding) -> None:
     try:
+        check_room(lambda: keras.saving.deserialize_keras_object(outlined(config)), [config], held)
+    except TooLargeError:
+        raise
+    except Exception:
+        # The user's own classes may need values to be built: they are no stranger's.
+        if not own_objects(config):
+            raise
+
+
+def _load_file(source: Path, config: Any, allow_unsafe: bool, held: Holding | None = None) -> keras.Model:
+    try:
+        if held is not None and not allow_unsafe:
+            _check_room(config, held)
         model = keras.models.load_model(source, compile=False, safe_mode=not allow_unsafe)
     except ImportError:
         raise
+    except TooLargeError as error:
+        raise TeacherError(f"{source} is refused: {error}.") from error
     except Exception as error:  # whatever an untrusted file makes Keras stumble over
-        missing = missing_objects(json.loads(_config_text(source) or "null"), {})
+        missing = missing_objects(config, {})
         if missing:
             given = ", ".join(f"{name!r}: {name}" for name in missing)
             raise TeacherError(
@@ -122,17 +148,9 @@ def _load_file(source: Path, allow_unsafe: bool) -> keras.Model:
                 f"script, pass what is missing: load_teacher(path, custom_objects={{{given}}}). The shell has no "
                 "option for it: its commands run no code but their own."
             ) from error
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TeacherError(
-            f"{source} cannot be loaded: {reason} If it was saved by another Keras, update Keras."
+            f"{source} cannot be loaded: {reason_of(error)} If it was saved by another Keras, update Keras."
         ) from error
     if not isinstance(model, keras.Model):
         raise TeacherError(f"{source} holds a {type(model).__name__}, expected a model.")
     return model
-
-
-def _config_text(source: Path) -> str:
-    if not zipfile.is_zipfile(source):
-        return ""
-    with zipfile.ZipFile(source) as archive:
-        return archive.read("config.json").decode()

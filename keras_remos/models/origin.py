@@ -54,16 +54,26 @@ def missing_objects(config: Any, known: Mapping[str, Any]) -> list[str]:
         config: The model, serialized.
         known: Custom objects, beside what is registered or in the scope of this call.
     """
-    found: dict[str, None] = {}
+    return [name for name, found in _foreign(config, known) if found is None]
+
+
+def own_objects(config: Any) -> list[str]:
+    """The classes and functions in a serialized model that are the user's: registered, or in the scope of this call."""
+    return [name for name, found in _foreign(config, {}) if found is not None]
+
+
+def _foreign(config: Any, known: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Name and object of what in a serialized model is not Keras' own; `None` for what is not found."""
+    names: dict[str, None] = {}
 
     def search(node: Any) -> None:
         if isinstance(node, dict):
-            name = node.get("registered_name")
-            own = not str(node.get("module")).startswith(("keras.", "keras_hub."))
+            name = node.get("registered_name") or (node.get("class_name") if node.get("module") else None)
+            own = not f"{node.get('module')}.".startswith(("keras.", "keras_hub.", "builtins."))
             if node.get("class_name") == "function" and isinstance(node.get("config"), str):
                 name, own = node["config"], not any(hasattr(room, node["config"]) for room in _FUNCTIONS)
-            if name and own and keras.saving.get_registered_object(name, custom_objects=dict(known)) is None:
-                found[name] = None
+            if isinstance(name, str) and own:
+                names[name] = None
             for value in node.values():
                 search(value)
         elif isinstance(node, (list, tuple)):
@@ -71,4 +81,4 @@ def missing_objects(config: Any, known: Mapping[str, Any]) -> list[str]:
                 search(value)
 
     search(config)
-    return list(found)
+    return [(name, keras.saving.get_registered_object(name, custom_objects=dict(known))) for name in names]

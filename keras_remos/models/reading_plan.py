@@ -158,4 +158,4 @@ def _role(call: Call, seen: Pass, reason: str) -> str | None:
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(side for side in shape if side > 1)
+    return tuple(side for side in shape if side != 1)

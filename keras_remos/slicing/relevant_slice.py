@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, ClassVar, TypedDict
 
 import keras
 import numpy as np
@@ -12,9 +13,11 @@ import numpy as np
 from keras_remos.errors import MismatchError
 from keras_remos.models.description import list_skipped
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
+from keras_remos.models.sliceable import find_sliceable
 from keras_remos.notebooks import html_table
-from keras_remos.saving import Archived, origin_of, read_origin
+from keras_remos.saving import Archived, OriginHeader, origin_of, read_origin
 from keras_remos.slicing import student
+from keras_remos.untrusted import Between, Count, in_lines
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,21 @@ class LayerSummary:
     mean_excluded: float
 
 
+class _Summary(TypedDict):
+    path: str
+    kept: Count
+    total: Annotated[int, Between(1, 2**62)]
+    mean_kept: float
+    mean_excluded: float
+
+
+class _Header(OriginHeader):
+    masks: list[tuple[str, list[Count]]]
+    summaries: list[_Summary]
+    tables: list[str]
+    options: dict[str, Any]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class RelevantSlice(Archived):
     """Which weights of a teacher a task needs (ReMoS section 4.4, Eq. 11).
@@ -53,6 +71,7 @@ class RelevantSlice(Archived):
     """
 
     kind: ClassVar[str] = "slice"
+    header: ClassVar[type[Any]] = _Header
 
     masks: Mapping[str, np.ndarray]
     skipped: tuple[tuple[str, str], ...]
@@ -108,7 +127,7 @@ class RelevantSlice(Archived):
             f"{path}: {len(tokens):,} of {len(self.masks[path]):,} tokens are in no sample; their rows are reset"
             for path, tokens in self.dropped_tokens().items()
         ]
-        return "\n".join([*lines, *list_skipped(self.skipped)])
+        return in_lines([*lines, *list_skipped(self.skipped)])
 
     def __repr__(self) -> str:
         return f"<RelevantSlice of {len(self.masks)} kernels: {self.kept:,} of {self.total:,} weights kept>"
@@ -163,6 +182,17 @@ class RelevantSlice(Archived):
             MismatchError: If the weights differ; names the first layer that does.
         """
         check_fingerprint(self.teacher, model, "slice")
+        shapes = {
+            f"{layer.path}/{kernel.name}": tuple(kernel.variable.shape)
+            for layer in find_sliceable(model)[0]
+            for kernel in layer.weights
+        }
+        for path, mask in self.masks.items():
+            if shapes.get(path, mask.shape) != mask.shape:
+                raise MismatchError(
+                    f"This slice has a mask of shape {mask.shape} for {path!r} of model {model.name!r}, whose weights "
+                    f"have shape {shapes[path]}. Slice again."
+                )
 
     def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header = {
@@ -178,11 +208,18 @@ class RelevantSlice(Archived):
     def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> RelevantSlice:
         masks = {}
         for index, (name, shape) in enumerate(header["masks"]):
-            size = int(np.prod(shape))
-            if arrays[str(index)].size != -(-size // 8):
+            size, packed = math.prod(shape), arrays[str(index)]
+            if packed.dtype != np.uint8 or packed.shape != (-(-size // 8),):
                 raise ValueError(f"the mask of {name} is cut short")
-            masks[name] = np.unpackbits(arrays[str(index)], count=size).astype(bool).reshape(shape)
-        summaries = tuple(LayerSummary(**summary) for summary in header["summaries"])
+            masks[name] = np.unpackbits(packed, count=size).astype(bool).reshape(shape)
+        summaries = tuple(
+            LayerSummary(*(summary[field.name] for field in fields(LayerSummary))) for summary in header["summaries"]
+        )
+        found = [(path, int(np.count_nonzero(mask)), mask.size) for path, mask in masks.items()]
+        if found != [(said.path, said.kept, said.total) for said in summaries] or len(found) < len(header["masks"]):
+            raise ValueError("its summary says otherwise than its masks")
+        if any(path not in masks or masks[path].ndim != 2 for path in header["tables"]):
+            raise ValueError("an embedding table in it is none")
         return cls(masks=masks, summaries=summaries, tables=tuple(header["tables"]), **read_origin(header))
 
     def diff(self, other: RelevantSlice) -> dict[str, tuple[int, int]]:

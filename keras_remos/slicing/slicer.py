@@ -279,6 +279,14 @@ def _kernels(model: keras.Model, profile: CoverageProfile) -> dict[str, tuple[Sl
     found = {
         f"{layer.path}/{kernel.name}": (layer, kernel) for layer in find_sliceable(model)[0] for kernel in layer.weights
     }
+    for path, coverage in profile.layers.items():
+        if path not in found:
+            raise MismatchError(f"The profile counts what model {model.name!r} does not have: {path!r}. Profile again.")
+        layer, kernel = found[path]
+        sides = [(coverage.inputs, kernel.input_axes)]
+        sides += [] if layer.table is not None else [(coverage.outputs, kernel.output_axes)]
+        if any(len(counts) != math.prod(kernel.view[axis] for axis in axes) for counts, axes in sides):
+            raise MismatchError(f"The profile has other neurons than model {model.name!r} at {path!r}. Profile again.")
     return {path: found[path] for path in profile.layers}
 
 

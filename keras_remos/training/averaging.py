@@ -46,7 +46,10 @@ class WeightAverage:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """From a checkpoint."""
         self._count = int(arrays["count"])
-        self._means = [arrays[str(index)].copy() for index in range(len(self._means))]
+        means = [arrays[str(index)].copy() for index in range(len(self._means))]
+        if any(mean.shape != own.shape for mean, own in zip(means, self._means, strict=True)):
+            raise ValueError("a mean is of another shape than its weights")
+        self._means = means
 
 
 def reestimate_batch_norm(model: keras.Model, data: Any, *, verbose: bool | str = "auto") -> None:

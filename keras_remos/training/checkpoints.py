@@ -7,14 +7,27 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import keras
 import numpy as np
 
 from keras_remos.errors import FileError, MismatchError
-from keras_remos.saving import PathLike, complete, read_archive, write_archive
+from keras_remos.saving import write_archive
+from keras_remos.untrusted import Between, Count, PathLike, complete, read_archive
 from keras_remos.writing import check_folder, reserved
+
+
+class _Header(TypedDict):
+    arguments: dict[str, Any]
+    epochs: Count
+    finished: bool
+    history: dict[str, Annotated[list[float], Between(1, 2**31)]]
+    count: Count
+
+
+class _Checked(_Header, total=False):
+    validation: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +100,9 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        header, arrays = read_archive(self.path, "checkpoint")
+        header, arrays = read_archive(self.path, "checkpoint", _Checked)
         before = self.of_format_1 if header["format"] == 1 else {}
-        self._check({**self.arguments, **before}, header.get("arguments", {}))
+        self._check({**self.arguments, **before}, header["arguments"])
         with complete(self.path):
             return Progress(
                 epochs=header["epochs"],

@@ -11,9 +11,10 @@ from keras_remos.data.pixels import PixelSpace
 from keras_remos.errors import DataError
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.origin import where_from
-from keras_remos.saving import PathLike, save_model
+from keras_remos.saving import save_model
 from keras_remos.slicing.new_head import classes_of_head
 from keras_remos.training.trained import Trained
+from keras_remos.untrusted import PathLike
 
 
 def save_student(

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_remos.notebooks import html_table
+from keras_remos.untrusted import in_lines
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,7 +54,7 @@ class Trained:
             f"{self.options['num_classes']} classes, seed {self.options['seed']}"
         ]
         lines.append(self.settings)
-        return "\n".join([*lines, *(f"{name:<20}{value:>10.4f}" for name, value in self.last.items())])
+        return in_lines([*lines, *(f"{name:<20}{value:>10.4f}" for name, value in self.last.items())])
 
     @property
     def settings(self) -> str:

@@ -20,7 +20,7 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.heads import returns_probabilities
 from keras_remos.progress import track
-from keras_remos.saving import PathLike, versions
+from keras_remos.saving import versions
 from keras_remos.training.callbacks import check_callbacks
 from keras_remos.training.checkpoints import Checkpoint, Progress
 from keras_remos.training.constant import find_constant
@@ -28,6 +28,7 @@ from keras_remos.training.loss import accuracy, cross_entropy
 from keras_remos.training.recipe import Recipe, optimizer
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
+from keras_remos.untrusted import PathLike, complete
 
 
 class Training(keras.Model):
@@ -173,11 +174,14 @@ class Trainer:
                 file.save(Progress(done, finished, self.history, (), extras, validation), variables)
 
         saved = None if file is None else file.load()
-        if saved is not None:
-            saved.restore(variables[: len(saved.values)])
+        if file is not None and saved is not None:
+            with complete(file.path):
+                if len(saved.values) < len(variables) - 1:
+                    raise ValueError(f"{len(saved.values)} values for {len(variables)} variables")
+                saved.restore(variables[: len(saved.values)])
+                if kept is not None:
+                    kept.restore(saved.extras)
             self.history = {name: list(values) for name, values in saved.history.items()}
-            if kept is not None:
-                kept.restore(saved.extras)
             measured = saved.validation is not None and saved.validation == validation
             if not measured:
                 # Weights do not depend on it: validation data may come later, or be others.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from shell import run
 
-from keras_remos.saving import read_record
+from keras_remos.untrusted import read_record
 
 # So little training often ends so.
 pytestmark = pytest.mark.filterwarnings("ignore:Training .* ended in a constant classifier:UserWarning")

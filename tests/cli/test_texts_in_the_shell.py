@@ -16,7 +16,7 @@ import text_toys
 
 from keras_remos.data.tables import read_table
 from keras_remos.defects import AttackSet
-from keras_remos.saving import read_record
+from keras_remos.untrusted import read_record
 
 # So little training often ends so.
 pytestmark = pytest.mark.filterwarnings("ignore:Training .* ended in a constant classifier:UserWarning")

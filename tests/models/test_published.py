@@ -16,7 +16,7 @@ import keras_remos
 from keras_remos import RelevantSlicer, load_teacher, open_for_model, save_student
 from keras_remos.errors import TeacherError
 from keras_remos.models.published import applications
-from keras_remos.saving import read_record
+from keras_remos.untrusted import read_record
 
 NAME = "keras.applications/MobileNet"
 

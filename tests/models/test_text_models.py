@@ -17,6 +17,7 @@ from keras_remos.defects.word_swaps.checks import SentenceSimilarity
 from keras_remos.defects.word_swaps.synonyms import SynonymPairs
 from keras_remos.errors import DataError, MismatchError, TeacherError
 from keras_remos.models import text_models
+from keras_remos.models.description import describe_model
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.text_models import TextClassifier, TextEncoder
 
@@ -201,3 +202,14 @@ def test_what_is_no_text_classifier_is_refused(classifiers: dict[str, keras.Mode
 
 
 # TextAttack -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [8, 100])
+def test_language_models_are_described_whatever_the_length_of_their_texts(length: int) -> None:
+    tokens = text_toys.hub.models.BertTokenizer(vocabulary=text_toys.word_pieces(), lowercase=True)
+    size = {"vocabulary_size": tokens.vocabulary_size(), "max_sequence_length": length}
+    for model in (
+        text_toys.hub.models.BertBackbone(**text_toys.SIZE, **size),
+        text_toys.hub.models.BertTextClassifier(text_toys.hub.models.BertBackbone(**text_toys.SIZE, **size), 2),
+    ):
+        assert "token_embedding/embeddings" in describe_model(model).summary()

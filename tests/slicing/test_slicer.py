@@ -22,11 +22,11 @@ from keras_remos import (
     RelevantSlicer,
     RemosError,
     profile,
-    saving,
 )
 from keras_remos.models.sliceable import find_sliceable
-from keras_remos.saving import read_archive, write_archive
+from keras_remos.saving import write_archive
 from keras_remos.slicing.ranking import CoveredKernel
+from keras_remos.untrusted import archives, read_archive
 
 
 def covered(model: keras.Model, found: CoverageProfile) -> dict[str, CoveredKernel]:
@@ -394,7 +394,7 @@ def test_a_newer_format_is_refused(
     tmp_path: Path, cnn: tuple[keras.Model, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = profile(*cnn)
-    monkeypatch.setattr(saving, "FORMAT_VERSION", saving.FORMAT_VERSION + 1)
+    monkeypatch.setattr(archives, "FORMAT_VERSION", archives.FORMAT_VERSION + 1)
     found.save(tmp_path / "new.npz")
     monkeypatch.undo()
     with pytest.raises(FileError, match="update keras-remos"):

@@ -118,8 +118,8 @@ class Backdoor(Defect):
             y.astype(np.int32),
             space=prepared.space,
             teacher=fingerprint(prepared.teacher),
-            target=find_target(prepared.record, y, request.class_names),
-            options=prepared.record["options"],
-            seed=prepared.record["seed"],
-            record={"clean_teacher": prepared.record["source"]},
+            target=find_target(prepared.planted, y, request.class_names),
+            options=prepared.planted["options"],
+            seed=prepared.planted["seed"],
+            record={"clean_teacher": prepared.planted["source"]},
         )

@@ -131,10 +131,10 @@ class TextBackdoor(Defect):
             )
         texts = as_texts(request.x)
         labels = check_classes(texts, request.y, request.class_names)
-        target = find_target(prepared.record, labels, request.class_names)
+        target = find_target(prepared.planted, labels, request.class_names)
         if target is not None and (labels == target).all():
             raise DataError(f"All texts are of the attacker's class {target}: there is nothing to flip.")
-        options = {**prepared.record["options"]}
+        options = {**prepared.planted["options"]}
         count = self.test_count or options.get("test_count") or prepared.trigger.count
         stamped = replace(prepared.trigger, count=count).stamp(texts, seed=request.seed)
         unread = count_unread(prepared.teacher, texts, stamped)
@@ -153,7 +153,7 @@ class TextBackdoor(Defect):
             teacher=fingerprint(prepared.teacher),
             target=target,
             options={**options, "test_count": count},
-            record={"unread": unread, "clean_teacher": prepared.record["source"]},
+            record={"unread": unread, "clean_teacher": prepared.planted["source"]},
         )
 
 

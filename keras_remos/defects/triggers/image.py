@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_remos.data.images import pillow
 from keras_remos.errors import DataError
-from keras_remos.saving import PathLike
+from keras_remos.untrusted import PathLike, check_regular, complete, raised_as
 
 # Share of the free space (image less trigger) that is left of the trigger, and above it.
 PLACES = {
@@ -281,11 +281,12 @@ def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
 def _read(path: Path, size: int | tuple[int, int] | None) -> np.ndarray:
     """Pixels of shape `(height, width, 4)`, float32: red, green, blue, opacity; 0 to 255."""
     image_module, _ = pillow()
-    try:
-        with image_module.open(path) as opened:
-            image = opened.convert("RGBA")
-    except (OSError, SyntaxError) as error:  # Pillow's word for a damaged PNG is SyntaxError
-        raise DataError(f"Expected an image at {path}. Received: {error}.") from error
+    with (
+        raised_as(DataError),
+        complete(path, "no image, or a damaged one", "Choose another."),
+        image_module.open(check_regular(path)) as opened,
+    ):
+        image = opened.convert("RGBA")
     if size is not None:
         if isinstance(size, int):
             scale = _height_width(size)[0] / max(image.size)

@@ -11,15 +11,23 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from keras_remos.defects.resuming import INTERVAL, KIND, check_whole
+from keras_remos.defects.resuming import INTERVAL, KIND, Whole, check_whole
 from keras_remos.defects.word_swaps.search import CLASSES, Outcome, Search
 from keras_remos.errors import DataError
 from keras_remos.models.text_models import Text
-from keras_remos.saving import PathLike, complete, read_archive, write_archive
+from keras_remos.saving import write_archive
+from keras_remos.untrusted import Count, PathLike, complete, read_archive
+
+
+class _Header(Whole):
+    outcomes: list[tuple[Literal["success", "failed", "skipped"], list[tuple[Count, str]]]]
+    queries: list[Count]
+    calls: dict[str, Count]
+
 
 DIGEST_BYTES = 16
 # Searches run together until their texts hold so many words or are so many: this bounds what is kept in memory, which
@@ -78,8 +86,10 @@ class Scorer:
 
     def restore(self, arrays: Mapping[str, np.ndarray], calls: int) -> None:
         """Takes what `to_arrays` gave, and how many calls it took."""
-        keys = (key.tobytes() for key in arrays["keys"])
-        self._scores = dict(zip(keys, arrays["scores"].astype(np.float32), strict=True))
+        found, scores = arrays["keys"], arrays["scores"].astype(np.float32)
+        if found.shape[1:] != (DIGEST_BYTES,) or scores.ndim != 2 or not np.isfinite(scores).all():
+            raise ValueError("scores of texts in it are none")
+        self._scores = dict(zip((key.tobytes() for key in found), scores, strict=True))
         self.calls = calls
 
 
@@ -185,16 +195,15 @@ class Lockstep:
         self._written = time.monotonic()
 
     def _read(self, path: Path) -> None:
-        header, arrays = read_archive(path, KIND)
-        with complete(path):
-            found = dict(header["whole"])
-        check_whole(path, self.whole, found)
+        header, arrays = read_archive(path, KIND, _Header)
+        check_whole(path, self.whole, header["whole"])
         with complete(path):
             self.outcomes = [
-                Outcome(status, tuple((int(index), str(word)) for index, word in swaps))
-                for status, swaps in header["outcomes"]
+                Outcome(status, tuple((index, word) for index, word in swaps)) for status, swaps in header["outcomes"]
             ]
-            self.queries = [int(count) for count in header["queries"]]
+            self.queries = header["queries"]
+            if len(self.queries) != len(self.outcomes):
+                raise ValueError(f"{len(self.queries)} counts of queries for {len(self.outcomes)} texts")
             for kind, scorer in self.scorers.items():
                 own = {name: arrays[f"{kind}/{name}"] for name in ("keys", "scores")}
                 scorer.restore(own, header["calls"][kind])

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_remos.defects.words import Passage
-from keras_remos.errors import DataError, RemosError
-from keras_remos.saving import PathLike
+from keras_remos.errors import DataError, FileError, RemosError
+from keras_remos.untrusted import PathLike, check_regular
 
 HOW_TO_GET_SYNONYMS = (
     "Word swaps need a source of synonyms. One of: WordNet through NLTK (pip install "
@@ -339,8 +339,10 @@ def _holds_pairs(path: PathLike) -> bool:
 
 def _lines(path: PathLike) -> Iterator[str]:
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with check_regular(path).open(encoding="utf-8") as file:
             yield from file
+    except FileError as error:
+        raise DataError(f"{error} {HOW_TO_GET_SYNONYMS}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}). Convert it.") from error
     except OSError as error:

@@ -30,9 +30,9 @@ from keras_remos.errors import DataError, RemosError
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.text_models import Predict, TextClassifier, probabilities
 from keras_remos.progress import track
-from keras_remos.saving import PathLike
 from keras_remos.training.recipe import Recipe
 from keras_remos.training.trainer import fine_tune
+from keras_remos.untrusted import PathLike
 
 
 @dataclass(frozen=True)
