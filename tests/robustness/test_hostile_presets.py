@@ -53,6 +53,7 @@ def test_a_language_model_without_its_vocabulary_is_told_of(preset: Path) -> Non
 def test_a_folder_of_hugging_face_with_layers_that_there_are_no_weights_for(
     values: dict[str, int], tmp_path: Path
 ) -> None:
+    pytest.importorskip("sentencepiece", reason="old releases of KerasHub convert nothing without it")
     config = {
         "model_type": "bert",
         "architectures": ["BertModel"],
