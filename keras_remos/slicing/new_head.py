@@ -8,6 +8,8 @@ and whatever stood behind the old head is left behind with it.
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -163,27 +165,28 @@ def _of_known_size(made: keras.KerasTensor, known: keras.KerasTensor) -> keras.K
 def _why_not_saved(made: keras.Model, custom_objects: Mapping[str, Any]) -> str | None:
     """Why a file of a model that was cut out of another could not be opened again; `None` if nothing speaks against it.
 
-    Its layers are made from their configurations, one by one and without weights. Models in it that are of a class of
-    their own are not: the student was copied from what they say of themselves.
+    It is tried, which takes as long as to make the model, where layers of a class of their own stand in it one by one.
+    Models of such a class describe themselves, and the student was copied by that.
     """
-    for layer in made.layers:
-        if isinstance(layer, keras.Model):
-            reason = _why_not_saved(layer, custom_objects) if kinds.is_plain(layer) else None
-        else:
-            reason = _why_not_copied(layer, custom_objects)
-        if reason is not None:
-            return reason
-    return None
-
-
-def _why_not_copied(layer: keras.Layer, custom_objects: Mapping[str, Any]) -> str | None:
+    if not _has_own_layers(made):
+        return None
     try:
-        config = keras.saving.serialize_keras_object(layer)
-        config.pop("build_config", None)  # its weights would be drawn
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(made)))  # as in a file
         keras.saving.deserialize_keras_object(config, custom_objects=custom_objects, safe_mode=False)
     except Exception as error:  # whatever a class's own layers raise
-        return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        said = re.search(r"Exception encountered: (.*)", str(error)) or re.search(r"(.+)", str(error))
+        return said[1] if said else type(error).__name__
     return None
+
+
+def _has_own_layers(model: keras.Model) -> bool:
+    """Whether layers that are not Keras' own stand in a model, outside of models of a class of their own."""
+    return any(
+        kinds.is_plain(layer) and _has_own_layers(layer)
+        if isinstance(layer, keras.Model)
+        else not type(layer).__module__.startswith("keras.")
+        for layer in model.layers
+    )
 
 
 def _unused(name: str, student: keras.Model, replaced: Sequence[str] = ()) -> str:

@@ -308,8 +308,11 @@ def shapes(name: str) -> Mapping[str, tuple[int, ...]]:
     return SAM_PROMPTS if name.startswith("SAM") else {}
 
 
-# It trains them in the size of its images (KerasHub 0.32).
-CHANGED = {"DINOV2Backbone": "KerasHub keeps its trained positions resampled to the size that it was pretrained with"}
+CHANGED = {
+    # It trains them in the size of its images (KerasHub 0.32).
+    "DINOV2Backbone": "KerasHub keeps its trained positions resampled to the size that it was pretrained with",
+    "DFineBackbone": "it takes its best queries, and with random weights their scores tie to the seventh digit",
+}
 
 SPECIMENS = [
     *(Specimen(name, lambda name=name: backbone(name), shapes(name), changed=CHANGED.get(name)) for name in BACKBONES),

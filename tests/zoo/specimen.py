@@ -29,7 +29,7 @@ class Specimen:
         values: Makes an input by its name, `(rng, shape) -> array`, where random ones say nothing to the model.
         data: Makes all of the inputs, where the model does not tell what it takes.
         refused: A part of the words in which nothing but a refusal is expected.
-        changed: Why a file of a trained one does not predict the same, by the doing of the model's own library.
+        changed: Why a file of a trained one need not predict the same, by the doing of the model itself.
     """
 
     name: str

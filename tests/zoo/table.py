@@ -6,6 +6,7 @@ Of one backend there may be several files: what was tried again in a later one r
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ through all of that: profile, slice, student, one step of `fit`, `save`, and the
 Keras and no keras-remos. `nox -s zoo` writes this page.
 
 *Head* says whether the student got a new one for two classes (`num_classes=2`), or why it keeps the teacher's.
-*Left whole* counts layers; the reasons are below each table.
+*Left whole* counts layers; the reasons are below each table. A model without a word for a backend was not tried there.
 """
 HEADER = """| model | weights | kernels | sliceable | left whole | head | {backends} |
 |---|---:|---:|---:|---|---|{marks}|
@@ -77,7 +78,7 @@ def _kind(reason: str) -> str:
 
 
 def _cell(words: str) -> str:
-    return words.replace("|", "\\|").replace("{", "&#123;").replace("<", "&lt;")
+    return re.sub(r"\x1b\[\d*m", "", words).replace("|", "\\|").replace("{", "&#123;").replace("<", "&lt;")
 
 
 def runs_of(files: list[str]) -> dict[str, tuple[dict[str, str], list[dict[str, Any]]]]:

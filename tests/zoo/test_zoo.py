@@ -6,10 +6,10 @@ import gc
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
@@ -111,7 +111,7 @@ def collection(collected: Collection) -> Iterator[Collection]:
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split()) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @pytest.mark.parametrize(("group", "specimen"), SPECIMENS)
@@ -177,9 +177,13 @@ def _study(collection: Collection, specimen: Specimen, row: dict[str, Any], teac
     folder = collection.folder / f"{len(collection.rows)}"
     folder.mkdir()
     try:
-        student = chosen.apply(teacher, num_classes=2)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Keras cannot save", UserWarning)
+            student = chosen.apply(teacher, num_classes=2)
     except StudentError as error:
         row["head"] = f"kept: {one_line(error)}"
+    except UserWarning as warning:
+        row["head"] = f"new, with a warning: {one_line(warning).partition('. ')[0]}"
     else:
         check_mask(student, chosen)
         # A model with an option for the number of its classes may return more than scores.
@@ -272,7 +276,6 @@ def test_students_predict_the_same_without_keras_remos(collection: Collection) -
     assert complaints, "no student was saved"
     found = {row["name"]: row["result"] for row in collection.rows.values()}
     assert {name: result for name, result in found.items() if result.startswith("cannot be opened")} == {}
-    assert [row["name"] for row in collection.rows.values() if row.get("changed") and row["result"] == "ok"] == []
 
 
 @pytest.mark.skipif("KerasHub, text" not in GROUPS, reason="KerasHub is not installed")
