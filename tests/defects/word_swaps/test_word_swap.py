@@ -482,7 +482,7 @@ def test_an_attack_set_of_texts_is_saved_whole(tmp_path: Path, pairs: bool) -> N
         defect="word-importance",
         options={},
         space=PixelSpace("preprocessor"),
-        teacher=(),
+        teacher=(("classifier", "0123456789abcdef"),),
         seed=0,
         versions={},
         record={"model_calls": 3},
