@@ -183,9 +183,14 @@ def package(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
-    """Damaged files and argument lists by the thousand: an hour. `-- --files 500 --arguments 100` is less."""
+    """Damaged files and argument lists by the thousand, and kills at random moments: an hour and more.
+
+    `-- --files 500 --arguments 100` is less.
+    """
     _install(session, "torch")
-    session.run("python", "tests/robustness/fuzz.py", *session.posargs, env=_environment(session, "torch"))
+    environment = _environment(session, "torch")
+    session.run("python", "tests/robustness/fuzz.py", *session.posargs, env=environment)
+    session.run("pytest", "tests/robustness/test_kills.py", env={**environment, "REMOS_KILLS": "100"})
 
 
 @nox.session(default=False)
