@@ -105,7 +105,7 @@ def command(
     for path in paths:
         opened = opening.open(path)
         record = records[path]
-        made = Trained(opened, record["history"], record["method"], record) if "method" in record else opened
+        made = Trained(opened, record.get("history", {}), record["method"], record) if "method" in record else opened
         judged[names[path]] = made, data.open_trained(opened, path, known).space
     given = recipe_given(data, recipe)
     adjusted(recipe_of("finetune", model), given)

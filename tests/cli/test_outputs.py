@@ -78,7 +78,9 @@ def test_an_attack_takes_a_name_of_255_bytes_and_leaves_nothing_else(
 def test_a_full_disk_is_told_in_one_line(command: str, tmp_path: Path) -> None:
     teacher, data = save_teacher(tmp_path / "teacher.keras"), arrays(tmp_path / "data.npz")
     *options, name = WRITERS[command]
-    more = {"attack": ["--steps", 1], "poison": ["--epochs", 1], "transfer": ["--epochs", 1]}.get(command, [])
+    more = {"attack": ["--steps", 1], "poison": ["--epochs", 1], "transfer": ["--epochs", 1, "--budget", 1]}.get(
+        command, []
+    )
     arguments = [command, teacher, "--data", data, "--preprocess", "0-1", *more, *options, tmp_path / name]
     with disk_full_at(1000):
         result = run(*arguments)
@@ -93,7 +95,7 @@ def test_a_full_disk_is_told_in_one_line(command: str, tmp_path: Path) -> None:
 def test_a_checkpoint_is_of_the_data_that_it_was_trained_on(tmp_path: Path) -> None:
     teacher, data = save_teacher(tmp_path / "teacher.keras"), arrays(tmp_path / "data.npz")
     arguments = ["transfer", teacher, "--data", data, "--checkpoint", tmp_path / "run", "--force", "--epochs", 2]
-    arguments += ["-o", tmp_path / "student.keras", "--method", "finetune"]
+    arguments += ["-o", tmp_path / "student.keras", "--method", "finetune", "--budget", 1]
     assert run(*arguments, "--preprocess", "0-1").exit_code == 0
     other = run(*arguments, "--preprocess", "imagenet")
     assert other.exit_code == 1

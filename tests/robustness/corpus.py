@@ -67,7 +67,7 @@ def make(folder: Path) -> dict[str, Kind]:
     partial = Partial(folder / "partial.npz", {"defect": "x"}, SHAPE)
     partial.add(pixels[:2])
     partial.write()
-    checkpoint = Checkpoint(folder, "checkpoint", {"seed": 0})
+    checkpoint = Checkpoint(folder, "checkpoint", {"seed": 0}, {})
     checkpoint.save(Progress(1, False, {"loss": [1.0]}), model.weights)
 
     def checked_slice(path: Path) -> None:
@@ -83,7 +83,7 @@ def make(folder: Path) -> dict[str, Kind]:
         found.describe(), repr(found), found.numbered(("c", "b", "a")), found.check_teacher(model)
 
     def checked_checkpoint(path: Path) -> None:
-        found = Checkpoint(path.parent, path.stem, {"seed": 0}).load()
+        found = Checkpoint(path.parent, path.stem, {"seed": 0}, {}).load()
         assert found is None or found.history is not None
 
     def checked_poisoned(path: Path) -> None:

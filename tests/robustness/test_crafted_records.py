@@ -91,11 +91,11 @@ def test_headers_that_cannot_be(kind: str, changes: dict[str, Any], folder: Path
 @pytest.mark.parametrize("kind", ["profile", "slice", "attack", "checkpoint"])
 def test_kinds_and_formats(kind: str, folder: Path, tmp_path: Path) -> None:
     for changes, message in (
-        ({"kind": "x\x1b[2J"}, r"holds a x\x1b[2J"),
+        ({"kind": "x\x1b[2J", "format": 1}, r"holds a x\x1b[2J"),
         ({"kind": None}, "damaged"),
         ({"format": "1"}, "damaged"),
         ({"format": 10**30}, "damaged"),
-        ({"format": 2}, "has format 2"),
+        ({"format": 3}, "has format 3"),
     ):
         said = one_line("inspect", with_header(folder / f"{kind}.npz", tmp_path / "bad.npz", changes))
         assert message in said
@@ -163,7 +163,7 @@ def test_a_checkpoint_whose_arrays_have_other_sizes(folder: Path, tmp_path: Path
     np.savez(tmp_path / "data.npz", x=np.zeros((6, 8, 8, 3), np.float32), y=np.arange(6) % 3)
     kept = tmp_path / "kept"
     train = ["transfer", folder / "teacher.keras", "--method", "finetune", "--data", tmp_path / "data.npz"]
-    train += ["--epochs", 1, "--checkpoint", kept, "-o", tmp_path / "student.keras", "--force"]
+    train += ["--epochs", 1, "--budget", 1, "--checkpoint", kept, "-o", tmp_path / "student.keras", "--force"]
     assert run(*train).exit_code == 0
     [path] = kept.glob("*.npz")
     with np.load(path) as archive:
