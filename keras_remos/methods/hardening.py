@@ -146,6 +146,10 @@ class Hardening:
                 "Hardening changes pixels, and the teacher scales images by a preprocessor of its own, through which "
                 "no gradient comes. Pass `harden=False`."
             )
+        try:
+            check_attackable(task.teacher, space)
+        except RemosError as error:
+            return error
         return None
 
     def apply(self, task: Task, space: PixelSpace | None, *, verbose: bool | str = "auto") -> None:
@@ -167,7 +171,6 @@ class Hardening:
         if reason is not None:
             raise reason
         assert space is not None, "that would be a reason"
-        check_attackable(task.teacher, space)
         key = task.data.labels.tobytes(), task.recipe if self.of_control else None
         made = {} if self._made is None else self._made
         if key not in made:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from keras import layers as kl
 from planted import SPACE, images, teacher
 
 from keras_remos.data import PixelSpace
@@ -79,7 +80,11 @@ def test_images_are_hardened_where_it_is_known_how_they_are_scaled() -> None:
     assert "hardening" in settled(recipe=quick, data=pixels.scaled(SPACE))
     assert "hardening" not in settled(recipe=quick, data=pixels.map(SPACE.scale))
     assert "hardening" not in settled(recipe=quick, data=pixels.scaled(SPACE).map(lambda x: x * 2))
-    # A model that scales by a preprocessor of its own lets no gradient through.
+    # Whole numbers have no gradient, and a preprocessor of a model's own lets none through.
+    body = [kl.Rescaling(1 / 255), kl.Conv2D(4, 3, activation="relu"), kl.Flatten(), kl.Dense(3)]
+    whole = keras.Sequential([keras.Input((8, 8, 3), dtype="uint8"), *body])
+    made = train("remos", whole, (PIXELS, Y), recipe=quick, space=PixelSpace("none"), verbose=False)
+    assert "hardening" not in made.options
     assert "hardening" not in settled(recipe=quick, space=PixelSpace("preprocessor"))
 
 
