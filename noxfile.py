@@ -85,6 +85,8 @@ def lowest(session: nox.Session) -> None:
     _pip(session, "--no-deps", ".")
     # Old releases warn of what newer ones have mended. What takes long says nothing more about versions.
     others = (
+        "cli/test_belonging.py",
+        "cli/test_inheritance.py",
         "coverage",
         "defects",
         "evaluation",
