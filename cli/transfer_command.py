@@ -27,7 +27,11 @@ METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fin
 @click.command("transfer")
 @source_options
 @click.option("--method", type=click.Choice(METHODS), default="remos", show_default=True)
-@click.option("--validation-data", type=click.Path(path_type=Path), help="Measured after each epoch.")
+@click.option(
+    "--validation-data",
+    type=click.Path(path_type=Path),
+    help="Measured after each epoch; what is left open is chosen on it instead of on a fifth of --data.",
+)
 @click.option("--validation-split", type=click.Choice(["train", "test"]), help="A part of --validation-data.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.METHOD.keras beside it.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A folder: a killed run goes on from there.")
