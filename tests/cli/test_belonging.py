@@ -88,6 +88,7 @@ def test_an_audit_trains_the_very_students_that_transfer_trains(folder: Path) ->
     assert [line.partition(" was ")[0] for line in report["unlike_control"]] == ["floor", "retrained"]
 
 
+@pytest.mark.once
 def test_the_control_of_an_audit_is_tuned_as_transfer_tunes(folder: Path) -> None:
     tuned = folder / "tuned.keras"
     record = made(
@@ -100,6 +101,7 @@ def test_the_control_of_an_audit_is_tuned_as_transfer_tunes(folder: Path) -> Non
     assert report["unlike_control"] == []
 
 
+@pytest.mark.once
 def test_what_is_left_to_the_attacker_is_found_again(folder: Path) -> None:
     transfer(folder, "teacher.keras", "remos", "shared.keras", "--attacker-share", 0.3, "--learning-rate", 0.01)
     asked = ("audit", folder / "teacher.keras", folder / "shared.keras", *data(folder, "test"), *QUICK)
@@ -197,7 +199,7 @@ def test_what_was_trained_otherwise_is_said(folder: Path) -> None:
 
 def test_validation_data_are_other_data(folder: Path) -> None:
     def validate(*options: object) -> object:
-        output = ("-o", folder / "validated.keras", "--force")
+        output = ("-o", folder / "validated.keras", "--force", "--budget", 1)
         return run("transfer", folder / "teacher.keras", *data(folder, "train"), *QUICK, *output, *options)
 
     same = ("--validation-data", folder / "data.npz")

@@ -79,6 +79,7 @@ def test_surrogates_are_trained_as_the_control() -> None:
     assert found.attacks["surrogate"].options["recipe"]["batch_size"] == 8
 
 
+@pytest.mark.once
 def test_the_share_that_students_left_is_the_attackers() -> None:
     """Nothing that a student, its control or its floor learnt from is the attacker's."""
     ours = student("finetune", attacker_share=0.25, harden=False)
@@ -94,12 +95,14 @@ def test_the_share_that_students_left_is_the_attackers() -> None:
     np.testing.assert_array_equal(found.attacks["surrogate"].inputs, given.attacks["surrogate"].inputs)
 
 
+@pytest.mark.once
 def test_shares_that_differ_are_no_one_share() -> None:
     two = {"a": student("finetune", attacker_share=0.25), "b": student("finetune", attacker_share=0.5)}
     with pytest.raises(MismatchError, match="different shares"):
         audited(two, Attacker(defects=[]))
 
 
+@pytest.mark.once
 def test_what_cannot_be_made_again_is_left_out() -> None:
     function = student("finetune")
     function.options["recipe"]["augment"] = "mine.augmented"

@@ -88,6 +88,7 @@ def test_images_are_hardened_where_it_is_known_how_they_are_scaled() -> None:
     assert "hardening" not in settled(recipe=quick, space=PixelSpace("preprocessor"))
 
 
+@pytest.mark.once
 def test_twins_are_made_once_for_all_trainings_of_a_student(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     plain = Ascent.batch
