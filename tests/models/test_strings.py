@@ -81,7 +81,7 @@ def test_a_table_of_texts_is_profiled_and_trained_on_in_the_shell(tmp_path: Path
     (tmp_path / "train.tsv").write_text("\n".join(["text\tlabel", *rows]), encoding="utf-8")
     for command, options in {
         "slice": ("-o", "student.keras"),
-        "transfer": ("-o", "tuned.keras", "--epochs", 1),
+        "transfer": ("-o", "tuned.keras", "--epochs", 1, "--budget", 1),
     }.items():
         flag, out, *more = options
         done = run(command, tmp_path / "teacher.keras", "--data", tmp_path / "train.tsv", flag, tmp_path / out, *more)
