@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, classes_of, report_skipped
+from keras_remos_cli.messages import in_shell_words
 from keras_remos_cli.options import (
     TEACHER,
     adjusted,
@@ -156,4 +157,6 @@ def command(
     ways |= {name: trained.options for name, trained in report.trained.items()}
     unlike = unlike_control(ways, report.inheritance.control)
     result = {**report.describe(), "unlike_control": unlike, "command": command_line(), "seconds": seconds}
-    emit(result, "\n".join([report.summary(), *map(printable, unlike), f"\n{seconds:.1f} s"]), as_json=as_json)
+    # Reasons are the library's; a table is left as it is.
+    said = [in_shell_words(line) if line.startswith("Not tried:") else line for line in report.summary().splitlines()]
+    emit(result, "\n".join([*said, *map(printable, unlike), f"\n{seconds:.1f} s"]), as_json=as_json)

@@ -35,8 +35,8 @@ Wanted = str | Defect | AttackSet
 ADAPTIVE = "adaptive"
 """The attacker who knows how each student was made, and makes one like it to attack."""
 NO_DATA = (
-    "It takes data of the attacker's own, of the students' classes: give some (`attacker_data`), or train students "
-    "with a share set aside for it (`attacker_share`)."
+    "It takes data of the attacker's own, of the students' classes: give some (`attacker_data`), or leave a share of "
+    "the training data to the attacker when students are trained."
 )
 
 

@@ -97,7 +97,7 @@ class AuditReport:
 
     def _repr_html_(self) -> str:
         notes = [f"{name}: {_made(trained)}, in this run." for name, trained in self.trained.items()]
-        notes += [f"Not tried: {name}. {reason}" for name, reason in self.left_out.items()]
+        notes += self._not_tried()
         return self.inheritance._repr_html_() + "".join(f"<p>{escape(note)}</p>" for note in notes)
 
     def describe(self) -> dict[str, Any]:
@@ -111,10 +111,16 @@ class AuditReport:
             "versions": versions(),
         }
 
+    def _not_tried(self) -> list[str]:
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.left_out.items():
+            reasons.setdefault(reason, []).append(name)
+        return [f"Not tried: {', '.join(names)}. {reason}" for reason, names in reasons.items()]
+
     def summary(self) -> str:
         """The same as two tables of at most 100 columns, and how to read them."""
         lines = [f"{name}: {_made(trained)}, in this run." for name, trained in self.trained.items()]
-        lines += [f"Not tried: {name}. {reason}" for name, reason in self.left_out.items()]
+        lines += self._not_tried()
         return "\n".join([self.inheritance.summary(), *map(printable, lines)])
 
 

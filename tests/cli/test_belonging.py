@@ -115,6 +115,11 @@ def test_what_is_left_to_the_attacker_is_found_again(folder: Path) -> None:
     other = ("--attacker-data", folder / "data.npz", "--attacker-split", "test")
     report = made(*asked, "--no-tune", "--defect", "surrogate", *other)
     assert set(report["attacks"]) == {"surrogate"}
+    plain = ("audit", folder / "teacher.keras", folder / "teacher" / "s.keras", *data(folder, "test"), "--no-control")
+    told = run(*plain)
+    assert told.exit_code == 0, told.output
+    assert "Not tried: surrogate, adaptive. It takes data of the attacker's own" in told.stdout
+    assert "(--attacker-data)" in told.stdout
 
 
 def test_two_files_of_one_name_are_two_students(folder: Path) -> None:
