@@ -76,6 +76,10 @@ class MagPrune(FromTeacher):
         if self.prune_ratio is not None and not 0 <= self.prune_ratio < 1:
             raise RemosError(f"`prune_ratio` must be at least 0 and less than 1, received {self.prune_ratio!r}.")
 
+    @property
+    def least_epochs(self) -> int:
+        return 2 if self.when == "after" else 1
+
     def on_record(self, teacher: keras.Model) -> dict[str, Any]:
         return {**super().on_record(teacher), "prune_ratio": self._ratio(teacher), "layers": self._prunable(teacher)}
 
@@ -87,7 +91,7 @@ class MagPrune(FromTeacher):
             trainer.fit(Training(student))
             return student
         half = task.recipe.epochs // 2
-        if not half:
+        if task.recipe.epochs < self.least_epochs:
             raise RemosError("`when='after'` needs at least two epochs: one before pruning and one to recover.")
         tuned = task.copy()
         trainer.fit(Training(tuned), last=half, stage="stage-1")

@@ -194,6 +194,11 @@ class Method(ABC):
         }
 
     @property
+    def least_epochs(self) -> int:
+        """How many epochs its stages take at least."""
+        return 1
+
+    @property
     def is_open(self) -> bool:
         """Whether an option was explicitly left open, to be settled on validation data."""
         return False

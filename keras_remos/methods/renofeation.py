@@ -55,9 +55,13 @@ class Renofeation(ByFeatures):
         if not 0 < self.averaged_share < 1:
             raise RemosError(f"`averaged_share` must be above 0 and less than 1, received {self.averaged_share!r}.")
 
+    @property
+    def least_epochs(self) -> int:
+        return 2
+
     def fit(self, task: Task, trainer: Trainer) -> keras.Model:
         recipe = task.recipe
-        if recipe.epochs < 2:
+        if recipe.epochs < self.least_epochs:
             raise RemosError("Renofeation needs at least two epochs: one for each of its stages.")
         task.plain_data()  # refuses data that can be read once before they are trained on
         paths = self.feature_paths(task, trainer)

@@ -43,6 +43,10 @@ class Trainable(Protocol):
     def from_scratch(self) -> bool:
         """Whether its students keep no weight of the teacher."""
 
+    @property
+    def least_epochs(self) -> int:
+        """How many epochs its stages take at least."""
+
     def get_config(self) -> dict[str, Any]:
         """Its options, as plain values for JSON."""
 
@@ -172,7 +176,7 @@ def tune_recipe(
         accuracies = []
         for changes in candidates:
             tried = replace(base, **changes)
-            short = replace(tried, epochs=max(1, round(share * tried.epochs)))
+            short = replace(tried, epochs=max(method.least_epochs, round(share * tried.epochs)))
             accuracy = None
             with contextlib.suppress(DivergedError):
                 right = right_after_training(
