@@ -288,7 +288,8 @@ class Trainer:
         """
         kind = keras.losses.CategoricalCrossentropy if one_hot else keras.losses.SparseCategoricalCrossentropy
         student.compile(
-            optimizer=keras.optimizers.SGD(self.task.recipe.rate),
+            # Named: Keras would count how many this process has made.
+            optimizer=keras.optimizers.SGD(self.task.recipe.rate, name="sgd"),
             loss=kind(from_logits=not returns_probabilities(student, self.task.example)),
             metrics=["accuracy"],
         )
