@@ -74,7 +74,6 @@ class Attempts:
         prepared: The teacher.
         train: The students' training data, or `None`.
         recipe: By which copies are trained for word swaps; the attacks' own by default.
-        surrogate: By which surrogates are trained, unless they are configured otherwise: as the control.
         head: The path of the teacher's head, where it is not found.
 
     Attributes:
@@ -87,19 +86,11 @@ class Attempts:
     """
 
     def __init__(
-        self,
-        attacker: Attacker,
-        prepared: Prepared,
-        train: Any,
-        recipe: Recipe | None,
-        *,
-        surrogate: Recipe | None = None,
-        head: str | None = None,
+        self, attacker: Attacker, prepared: Prepared, train: Any, recipe: Recipe | None, *, head: str | None = None
     ) -> None:
         self._prepared = prepared
         self._own = attacker.data
         self._train = train if attacker.data is None else attacker.data
-        self._surrogate = surrogate
         self._swapping: dict[str, Any] = {"synonyms": attacker.synonyms, "recipe": recipe}
         self._head = head
         self._copies: dict[Recipe | None, Prepared] = {}
@@ -112,8 +103,18 @@ class Attempts:
         self.adaptive = ADAPTIVE in named
         named = [each for each in named if each != ADAPTIVE]
         wanted = [self._configured(each) if isinstance(each, str) else each for each in named]
+        self._by_name = [made for each, made in zip(named, wanted, strict=True) if isinstance(each, str)]
         # Several neurons are as many attacks.
         self.wanted = [one for each in wanted for one in (each.each() if isinstance(each, Defect) else (each,))]
+
+    def train_surrogates_by(self, recipe: Recipe | None) -> None:
+        """Has the surrogates of attacks that were wanted by name trained as the control was, once that is known."""
+        self.wanted = [
+            replace(each, recipe=recipe)
+            if isinstance(each, SurrogateAttack) and any(each is named for named in self._by_name)
+            else each
+            for each in self.wanted
+        ]
 
     def source_of(self, defect: Defect, *, seed: int, verbose: bool | str) -> Prepared:
         """What an attack is made with: the teacher, or the attacker's copy of it, trained once for each recipe."""
@@ -204,7 +205,7 @@ class Attempts:
         if issubclass(kind, WordSwap):
             return kind(**self._swapping)
         options: dict[str, Any] = {"head": self._head} if "head" in kind.option_names() else {}
-        return kind(**options, **({"recipe": self._surrogate} if kind is SurrogateAttack else {}))
+        return kind(**options)
 
 
 def title_of(wanted: Defect | AttackSet) -> str:

@@ -17,12 +17,13 @@ from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.parts import set_aside
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.texts import as_texts, holds_text
-from keras_remos.defects import DEFECTS, AttackSet, Prepared, SurrogateAttack
+from keras_remos.defects import AttackSet, Prepared, SurrogateAttack
 from keras_remos.defects.base import Request
 from keras_remos.errors import DataError, MismatchError, RemosError
 from keras_remos.evaluation.attackers import ADAPTIVE, Attacker, Attempts, title_of
 from keras_remos.evaluation.inheritance import Attacks, InheritanceReport, Students, measure
 from keras_remos.evaluation.predictions import check_fits
+from keras_remos.evaluation.verdict import plants
 from keras_remos.methods import recipe_of
 from keras_remos.methods import train as train_by
 from keras_remos.models.loading import check_model
@@ -97,7 +98,7 @@ class AuditReport:
 
     def _repr_html_(self) -> str:
         notes = [f"{name}: {_made(trained)}, in this run." for name, trained in self.trained.items()]
-        notes += self._not_tried()
+        notes += [f"Not tried: {name}. {reason}" for name, reason in self.left_out.items()]
         return self.inheritance._repr_html_() + "".join(f"<p>{escape(note)}</p>" for note in notes)
 
     def describe(self) -> dict[str, Any]:
@@ -111,16 +112,10 @@ class AuditReport:
             "versions": versions(),
         }
 
-    def _not_tried(self) -> list[str]:
-        reasons: dict[str, list[str]] = {}
-        for name, reason in self.left_out.items():
-            reasons.setdefault(reason, []).append(name)
-        return [f"Not tried: {', '.join(names)}. {reason}" for reason, names in reasons.items()]
-
     def summary(self) -> str:
         """The same as two tables of at most 100 columns, and how to read them."""
         lines = [f"{name}: {_made(trained)}, in this run." for name, trained in self.trained.items()]
-        lines += self._not_tried()
+        lines += [f"Not tried: {name}. {reason}" for name, reason in self.left_out.items()]
         return "\n".join([self.inheritance.summary(), *map(printable, lines)])
 
 
@@ -198,8 +193,7 @@ def audit(
         # As if it were not named: of controls it is chosen, attackers' copies have their default.
         del options["learning_rate"]
     of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
-    # What makes no sense is refused before anything is trained.
-    Attempts(attacker, prepared, train, of_copies, head=controls.head)
+    attempts = Attempts(attacker, prepared, train, of_copies, head=controls.head)
     trained = {
         name: train_by(
             method,
@@ -215,8 +209,7 @@ def audit(
         for name, (source, method) in compared_with.items()
     }
     ways = {**trained, **ways}
-    surrogate = _recipe_of(ways.get(controls.compared or ""))
-    attempts = Attempts(attacker, prepared, train, of_copies, surrogate=surrogate, head=controls.head)
+    attempts.train_surrogates_by(_recipe_of(ways.get(controls.compared or "")))
     attacks: dict[str, AttackSet] = {}
     for wanted in attempts.wanted:
         if isinstance(wanted, AttackSet):
@@ -300,14 +293,10 @@ def _floors(attacks: Attacks, trained: Mapping[str, Any], controls: Controls) ->
     """
     usual = controls.floor if isinstance(controls.floor, str) else FLOOR
     found = {
-        name: CLEAN if CLEAN in trained and isinstance(attack, AttackSet) and _plants(attack) else usual
+        name: CLEAN if CLEAN in trained and isinstance(attack, AttackSet) and plants(attack.defect) else usual
         for name, attack in attacks.items()
     }
     return {name: floor for name, floor in found.items() if floor in trained or floor == controls.floor}
-
-
-def _plants(attack: AttackSet) -> bool:
-    return attack.defect in DEFECTS and DEFECTS[attack.defect].plants
 
 
 def _as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> Prepared:

@@ -306,7 +306,7 @@ def measure(
             )
         if control in under and defect in floors:
             both = [_wanted(under[control][each]) for each in (control, floors[defect])]
-            warnings += why_no_test(defect, *both, excess=rows[-1].excess)
+            warnings += why_no_test(defect, *both, excess=rows[-1].excess, defect=_sets(made)[0].defect)
     relative = {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()}
     return InheritanceReport(accuracies, relative, tuple(rows), control, tuple(warnings), floors)
 

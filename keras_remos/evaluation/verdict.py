@@ -12,22 +12,30 @@ from keras_remos.evaluation.metrics import Rate
 LEAST_OF_BACKDOORS, LEAST_OF_INPUTS = 0.3, 0.1
 
 
-def why_no_test(defect: str, control: Rate, floor: Rate, *, excess: Estimate | None) -> list[str]:
+def plants(defect: str) -> bool:
+    """Whether an attack, by its name, is a backdoor that the teacher carries."""
+    return defect in DEFECTS and DEFECTS[defect].plants
+
+
+def why_no_test(
+    title: str, control: Rate, floor: Rate, *, excess: Estimate | None, defect: str | None = None
+) -> list[str]:
     """Why a scenario is no test of what is inherited: one sentence, or none where it is one.
 
     Args:
-        defect: The attack's name.
+        title: What the attack is called in the table.
         control: What fools the control.
         floor: What fools a student that cannot have inherited it.
         excess: Of any student, as far above the floor; NaN where control and floor are not clearly apart.
+        defect: The attack's own name; `title` by default.
     """
     if excess is not None and math.isnan(excess.value):
-        return [f"{defect}: the control is not clearly above the floor: nothing is there to inherit."]
-    least = LEAST_OF_BACKDOORS if defect in DEFECTS and DEFECTS[defect].plants else LEAST_OF_INPUTS
+        return [f"{title}: the control is not clearly above the floor: nothing is there to inherit."]
+    least = LEAST_OF_BACKDOORS if plants(defect or title) else LEAST_OF_INPUTS
     between = control.value - floor.value
     if not between < least:
         return []
     return [
-        f"{defect}: the control is only {between:.3f} above the floor; below {least:g} a scenario is no test of a "
+        f"{title}: the control is only {between:.3f} above the floor; below {least:g} a scenario is no test of a "
         "defect."
     ]

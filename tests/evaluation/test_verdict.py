@@ -29,3 +29,9 @@ def test_a_control_has_to_be_well_above_the_floor(defect: str, control: int, flo
 def test_and_clearly_so() -> None:
     undefined = Estimate(math.nan, math.nan, math.nan, 100)
     assert "not clearly above" in why_no_test("penultimate", Rate(9, 10), Rate(0, 10), excess=undefined)[0]
+
+
+def test_a_backdoor_is_one_under_any_name() -> None:
+    """A table calls attacks by their files."""
+    found = why_no_test("mine", Rate(30, 100), Rate(5, 100), excess=None, defect="patch-backdoor")
+    assert found == ["mine: the control is only 0.250 above the floor; below 0.3 a scenario is no test of a defect."]
