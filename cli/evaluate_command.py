@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, classes_of, report_skipped
-from keras_remos_cli.options import data_options, json_option, opening_options, seed_option
+from keras_remos_cli.options import data_options, inputs_option, json_option, opening_options, seed_option
 from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
 from keras_remos_cli.running import command_line, emit, uses_keras
 
@@ -14,13 +14,7 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 @click.argument("student_paths", metavar="STUDENT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @opening_options
 @data_options
-@click.option(
-    "--inputs",
-    "attack_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="What `keras-remos attack` wrote; may be repeated.",
-)
+@inputs_option
 @click.option("--control", type=click.Path(path_type=Path), help="The fine-tuned student, for rACC and rDIR.")
 @allow_other_teacher
 @seed_option

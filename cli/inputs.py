@@ -13,7 +13,7 @@ from keras_remos_cli.running import note
 if TYPE_CHECKING:
     import keras
 
-    from keras_remos.data import MatchedDataset
+    from keras_remos.data import Dataset, MatchedDataset
     from keras_remos.defects import Prepared, SynonymSource
 
 
@@ -120,6 +120,28 @@ class DataChoice:
         if not names or len(set(names)) < len(names):
             raise click.ClickException(f"--class-names {self.class_names_path} must hold each class once, one a line.")
         return names
+
+
+@dataclass(frozen=True)
+class ValidationChoice:
+    """Data that nothing is trained on, as the user names them."""
+
+    validation_data: Path | None
+    validation_split: str | None
+
+    def __post_init__(self) -> None:
+        if self.validation_split is not None and self.validation_data is None:
+            raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
+
+    def open(self, model: keras.Model, data: DataChoice, class_names: Sequence[str]) -> Dataset | None:
+        """The data as the model takes them, their classes numbered as the training data's; `None` if none are named."""
+        if self.validation_data is None:
+            return None
+        is_same = data.data_path is not None and self.validation_data.resolve() == data.data_path.resolve()
+        if is_same and self.validation_split in (None, data.split):
+            raise click.UsageError("--validation-data is the training data: name another part by --validation-split.")
+        other = replace(data, split=self.validation_split)
+        return other.open_other(model, self.validation_data, class_names).dataset
 
 
 @dataclass(frozen=True)

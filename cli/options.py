@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice
+from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, ValidationChoice
 from keras_remos_cli.running import Command
 
 if TYPE_CHECKING:
@@ -169,6 +169,25 @@ synonym_options = _as_one(
         type=click.Path(path_type=Path),
         help="Word swaps: pairs that never stand for each other; may be repeated.",
     ),
+)
+
+
+def validation_options(what: str) -> Decorator:
+    """Data that nothing is trained on; `what` says what they are for."""
+    return _as_one(
+        ValidationChoice,
+        "validation",
+        click.option("--validation-data", type=click.Path(path_type=Path), help=what),
+        click.option("--validation-split", type=click.Choice(["train", "test"]), help="A part of --validation-data."),
+    )
+
+
+inputs_option = click.option(
+    "--inputs",
+    "attack_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="What `keras-remos attack` wrote, to measure DIR on; may be repeated.",
 )
 
 source_options = _all(teacher_argument, opening_options, data_options)

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, report_skipped
+from keras_remos_cli.inputs import DataChoice, Opening, ValidationChoice, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
     PRESETS,
     adjusted,
     head_option,
+    inputs_option,
     json_option,
     recipe_given,
     recipe_options,
     seed_option,
     source_options,
+    validation_options,
 )
 from keras_remos_cli.origins import names_of
 from keras_remos_cli.running import command_line, emit, uses_keras
@@ -23,15 +25,8 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 
 @click.command("tradeoff")
 @source_options
-@click.option("--validation-data", type=click.Path(path_type=Path), help="What ACC is of. Default: a fifth of --data.")
-@click.option("--validation-split", type=click.Choice(["train", "test"]), help="A part of --validation-data.")
-@click.option(
-    "--inputs",
-    "attack_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="What `keras-remos attack` wrote, for DIR; may be repeated.",
-)
+@validation_options("What ACC is of. Default: a fifth of --data.")
+@inputs_option
 @click.option(
     "--keep-ratio",
     "ratios",
@@ -56,8 +51,7 @@ def command(
     teacher: str,
     opening: Opening,
     data: DataChoice,
-    validation_data: Path | None,
-    validation_split: str | None,
+    validation: ValidationChoice,
     attack_paths: tuple[Path, ...],
     ratios: tuple[float, ...],
     preset: str,
@@ -77,22 +71,16 @@ def command(
     from keras_remos.methods import recipe_of
 
     start = time.perf_counter()
-    if output is not None and output.suffix != ".jsonl":
-        raise click.UsageError(f"-o names a .jsonl file: it must end in .jsonl, received {output}.")
-    if validation_split is not None and validation_data is None:
-        raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
+    # It is added to: what is there already is no obstacle.
+    reserve_outputs(("-o", output, ".jsonl"), force=True)
     model = opening.open(teacher)
     matched = data.open(model)
     matched.dataset.required_labels()
-    validation = None
-    if validation_data is not None:
-        other = replace(data, split=validation_split)
-        validation = other.open_other(model, validation_data, matched.dataset.class_names).dataset
     titles = names_of(attack_paths)
     found = tradeoff(
         model,
         matched.dataset,
-        validation,
+        validation.open(model, data, matched.dataset.class_names),
         inputs={titles[p]: AttackSet.load(p).numbered(matched.dataset.class_names) for p in attack_paths},
         ratios=ratios or None,
         preset=preset,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
+from keras_remos_cli.inputs import DataChoice, Opening, ValidationChoice, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
     PRESETS,
     adjusted,
@@ -18,6 +18,7 @@ from keras_remos_cli.options import (
     seed_option,
     share_or_auto,
     source_options,
+    validation_options,
 )
 from keras_remos_cli.running import command_line, emit, uses_keras
 
@@ -27,12 +28,7 @@ METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fin
 @click.command("transfer")
 @source_options
 @click.option("--method", type=click.Choice(METHODS), default="remos", show_default=True)
-@click.option(
-    "--validation-data",
-    type=click.Path(path_type=Path),
-    help="Measured after each epoch; what is left open is chosen on it instead of on a fifth of --data.",
-)
-@click.option("--validation-split", type=click.Choice(["train", "test"]), help="A part of --validation-data.")
+@validation_options("Measured after each epoch; what is left open is chosen on it instead of on a fifth of --data.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.METHOD.keras beside it.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A folder: a killed run goes on from there.")
 @recipe_options
@@ -82,8 +78,7 @@ def command(
     opening: Opening,
     data: DataChoice,
     method: str,
-    validation_data: Path | None,
-    validation_split: str | None,
+    validation: ValidationChoice,
     output: Path | None,
     checkpoint: Path | None,
     recipe: dict[str, Any],
@@ -114,25 +109,16 @@ def command(
     reserve_outputs(("-o", output, ".keras"), force=force)
     if checkpoint is not None:
         check_folder(checkpoint, "Checkpoints")
-    if validation_split is not None and validation_data is None:
-        raise click.UsageError("--validation-split is a part of --validation-data: name that too.")
     chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))
     model = opening.open(teacher)
     matched = data.open(model)
     matched.dataset.required_labels()
     num_classes = matched.dataset.num_classes
-    validation = None
-    if validation_data is not None:
-        is_same = data.data_path is not None and validation_data.resolve() == data.data_path.resolve()
-        if is_same and validation_split in (None, data.split):
-            raise click.UsageError("--validation-data is the training data: name another part by --validation-split.")
-        # Its classes are the training data's, in their order.
-        other = replace(data, split=validation_split)
-        validation = other.open_other(model, validation_data, matched.dataset.class_names).dataset
+    measured = validation.open(model, data, matched.dataset.class_names)
     trained = chosen.train(
         model,
         matched.dataset,
-        validation,
+        measured,
         num_classes=num_classes,
         recipe=adjusted(replace(recipe_of(method, model), learning_rate="auto"), recipe_given(data, recipe)),
         seed=seed,
@@ -155,7 +141,7 @@ def command(
     )
     seconds = time.perf_counter() - start
     figures = "\n".join(f"{name:<20}{value:>10.4f}" for name, value in trained.last.items())
-    where = "The accuracy is on the training data." if validation is None else "val_: on the validation data."
+    where = "The accuracy is on the training data." if measured is None else "val_: on the validation data."
     text = (
         f"{method}, after {trained.epochs} epochs on {matched.dataset.num_samples:,} samples of "
         f"{num_classes} classes\n{trained.settings}\n\n{figures}\n{where}\n\nStudent: {output} ({seconds:.1f} s)"

@@ -11,19 +11,17 @@ report.
 """
 
 import argparse
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from compare_methods_cv import key_of, read
 
 import keras_remos as kr
 from keras_remos.data.parts import set_aside
 from keras_remos.evaluation import over_seeds
 from keras_remos.methods import recipe_of
-from keras_remos.models.fingerprint import fingerprint
 
 CONTROL, FLOOR = "fine-tuned", "from scratch"
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -106,20 +104,6 @@ def main() -> None:
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run, "seed": seed, "options": options, **report.describe()}) + "\n")
     print(table(read(results, run)))
-
-
-def key_of(teacher: Any, data: list[np.ndarray], how: list[Any]) -> str:
-    """What decides a row beside its seed: the teacher's weights, the data, and how students are made."""
-    digest = hashlib.sha256(json.dumps([fingerprint(teacher), *how]).encode())
-    for array in data:
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def read(path: Path, run: str) -> list[dict[str, Any]]:
-    """The rows of a run."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    return [row for row in rows if row["run"] == run]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_remos.data.labels import read_labels
 from keras_remos.errors import DataError
+from keras_remos.untrusted import is_unicode
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 # In characters. What is longer is a quote that was never closed.
@@ -68,7 +69,7 @@ class Table:
                 raise DataError(
                     f"Expected text in column {column!r}, line {line} of {self.path}. Received: {received}."
                 )
-            if not _is_unicode(cell):
+            if not is_unicode(cell):
                 raise DataError(
                     f"Expected text in column {column!r}, line {line} of {self.path}. Received: half of a character "
                     "(a lone surrogate). Mend or remove it."
@@ -139,14 +140,6 @@ def read_table(path: Path) -> Table:
                 f"Received: {len(cells)}. Mend the line (a missing quote, a tab or comma in a text?)."
             )
     return Table(path, columns, rows[1:])
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _without_empty_ends(rows: list[Row]) -> list[Row]:

@@ -154,6 +154,7 @@ class TrainingData(keras.utils.PyDataset):
         self.num_samples = len(self.labels)
         self._drawn: _Epoch | None = None
         self._twins: Twins | None = None
+        self._of_samples: str | None = None
 
     def __len__(self) -> int:
         return math.ceil(self.num_samples / self.batch_size)
@@ -202,12 +203,18 @@ class TrainingData(keras.utils.PyDataset):
     def fingerprint(self, *, verbose: bool | str = False) -> str:
         """A digest of what is trained on: samples, labels, weights and twins.
 
-        Of the samples all that is stored counts, and what a model gets of some that lie all over the data: scaled,
-        resized and tokenized. So files are read, and not decoded.
+        Samples are read for it once. All that is stored of them counts, and what a model gets of some that lie all over
+        the data: scaled, resized and tokenized. So files are read, and not decoded.
 
         Args:
             verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
         """
+        if self._of_samples is None:
+            self._of_samples = self._digest_of_samples(verbose)
+        twins = "" if self._twins is None else self._twins.fingerprint()
+        return hashlib.sha256(f"{self._of_samples}{twins}".encode()).hexdigest()
+
+    def _digest_of_samples(self, verbose: bool | str) -> str:
         total = hashlib.sha256(self.labels.tobytes())
         pieces = range(0, self.num_samples, _PIECE)
         for start in track(pieces, total=len(pieces), description="Fingerprint of the data", verbose=verbose):
@@ -216,8 +223,6 @@ class TrainingData(keras.utils.PyDataset):
         if seen is not None:
             x, *_ = keras.utils.unpack_x_y_sample_weight(seen)
             total.update(_digest(x if self.transform is None else self.transform(x)))
-        if self._twins is not None:
-            total.update(self._twins.fingerprint().encode())
         return total.hexdigest()
 
     def _stored(self, rows: np.ndarray) -> bytes:

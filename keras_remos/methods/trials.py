@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_remos.errors import DivergedError, MismatchError
 from keras_remos.saving import write_archive
+from keras_remos.training.checkpoints import first_difference
 from keras_remos.untrusted import PathLike, complete, read_archive
 
 KIND = "trials"
@@ -75,10 +76,10 @@ class Trials:
         with complete(path):
             found, keys = header["arguments"], header["trials"]
             right = {str(key): np.asarray(arrays[str(number)], bool) for number, key in enumerate(keys)}
-        for name in {**self._arguments, **found}:
-            if found.get(name) != self._arguments.get(name):
-                raise MismatchError(
-                    f"{path} holds trials of another run: its {name} differs. Start it with the same arguments and "
-                    "data to go on, or give this run a `checkpoint` of its own."
-                )
+        name = first_difference(self._arguments, found)
+        if name is not None:
+            raise MismatchError(
+                f"{path} holds trials of another run: its {name} differs. Start it with the same arguments and data "
+                "to go on, or give this run a `checkpoint` of its own."
+            )
         self._right = right

@@ -15,10 +15,11 @@ def layers_not_finite(model: keras.Model) -> tuple[str, ...]:
     Args:
         model: A built model.
     """
-    return tuple(path for path, layer in weight_holders(model) if not all(map(_is_finite, own_variables(layer))))
+    return tuple(path for path, layer in weight_holders(model) if not all(map(is_finite, own_variables(layer))))
 
 
-def _is_finite(variable: keras.Variable) -> bool:
+def is_finite(variable: keras.Variable) -> bool:
+    """Whether a weight holds numbers only."""
     if not keras.backend.is_float_dtype(variable.dtype):
         return True
     return bool(np.isfinite(ops.convert_to_numpy(ops.cast(variable.value, "float32"))).all())

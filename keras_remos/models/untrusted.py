@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_remos.errors import FileError, TeacherError
 from keras_remos.models.layers import TooLargeError, outline
-from keras_remos.untrusted import HEADER, complete, raised_as
+from keras_remos.untrusted import HEADER, complete, is_unicode, raised_as
 from keras_remos.untrusted.containers import opened_zip, parse_json, read_member
 from keras_remos.untrusted.weights import Holding, check_hdf5, check_safetensors, named_in
 
@@ -186,7 +186,7 @@ def check_config(source: Path, config: Any, allow_unsafe: bool) -> None:
         if count > MOST_OBJECTS:
             raise TeacherError(f"{source} is made of more than {MOST_OBJECTS:,} objects: it is refused.")
         for name, text in ((key, value) for key, value in node.items() if isinstance(value, str)):
-            if not _is_unicode(text) or not _is_unicode(name):
+            if not is_unicode(text) or not is_unicode(name):
                 raise TeacherError(f"{source} is damaged: {name!a} holds half of a character. {_AGAIN}")
             if name in _OPENED and len(text) <= _LONGEST_PATH:
                 refuse_unless(allow_unsafe, f"{source} names a file to be opened ({name}: {text[:80]!r}).")
@@ -231,11 +231,3 @@ def _carried(node: dict[str, Any]) -> Iterator[str]:
         path = [*module.split("."), *str(node["class_name"]).split(".")[:-1]]
         if path[0] == "keras" and len(path) > 1 and path[1] in _NO_LAYERS:
             yield f"{module}.{node['class_name']}"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.heads import returns_probabilities
 from keras_remos.models.kernels import Tensor, reinitialize
 from keras_remos.models.origin import where_from
+from keras_remos.models.untrusted import reason_of
 
 POOLING = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
 NAME_IT = "Name the layer that the new head is to take the place of: `head='path/of/layer'`."
@@ -174,8 +174,7 @@ def _why_not_saved(made: keras.Model, custom_objects: Mapping[str, Any]) -> str 
         config = json.loads(json.dumps(keras.saving.serialize_keras_object(made)))  # as in a file
         keras.saving.deserialize_keras_object(config, custom_objects=custom_objects, safe_mode=False)
     except Exception as error:  # whatever a class's own layers raise
-        said = re.search(r"Exception encountered: (.*)", str(error)) or re.search(r"(.+)", str(error))
-        return said[1] if said else type(error).__name__
+        return reason_of(error).rstrip(".")
     return None
 
 

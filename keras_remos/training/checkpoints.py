@@ -135,10 +135,15 @@ class Checkpoint:
         write_archive(self.path, "checkpoint", header, arrays, overwrite=True, compress=False)
 
     def _check(self, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        for name in {**expected, **found}:
-            if expected.get(name) != found.get(name):
-                wanted, got = (json.dumps(arguments.get(name))[:200] for arguments in (expected, found))
-                raise MismatchError(
-                    f"The checkpoint {self.path} is of another run: its {name} is {got}, this run's is {wanted}. "
-                    "Start it with the same arguments to go on, or give this run a folder of its own."
-                )
+        name = first_difference(expected, found)
+        if name is not None:
+            wanted, got = (json.dumps(arguments.get(name))[:200] for arguments in (expected, found))
+            raise MismatchError(
+                f"The checkpoint {self.path} is of another run: its {name} is {got}, this run's is {wanted}. "
+                "Start it with the same arguments to go on, or give this run a folder of its own."
+            )
+
+
+def first_difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """The first argument in which a run that was kept differs from this one; `None` if it is the same run."""
+    return next((name for name in {**expected, **found} if expected.get(name) != found.get(name)), None)

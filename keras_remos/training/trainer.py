@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_remos.data import TrainingData
 from keras_remos.data.checked_streams import data_errors
 from keras_remos.errors import DivergedError
 from keras_remos.models import layers as kinds
 from keras_remos.models.fingerprint import fingerprint
+from keras_remos.models.finite import is_finite
 from keras_remos.models.heads import returns_probabilities
 from keras_remos.progress import track
 from keras_remos.saving import versions
@@ -370,7 +370,7 @@ class _Loop(keras.callbacks.Callback):
 def _check_weights(student: keras.Model, recipe: Recipe) -> None:
     """A weight may turn into NaN in the very last step, when no loss shows it any more."""
     for weight in student.weights:
-        if not np.isfinite(ops.convert_to_numpy(ops.cast(weight.value, "float32"))).all():
+        if not is_finite(weight):
             raise _diverged(f"Weight {weight.path!r} became NaN or infinite in the last epoch", recipe)
 
 

@@ -10,7 +10,7 @@ from keras_remos.untrusted.archives import (
     read_record,
 )
 from keras_remos.untrusted.containers import PathLike, check_regular, complete, raised_as
-from keras_remos.untrusted.printable import encodable, in_lines, printable
+from keras_remos.untrusted.printable import encodable, in_lines, is_unicode, printable
 from keras_remos.untrusted.schema import Between, Count, Figure, Marks, Seed, Share, check
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "encodable",
     "format_of",
     "in_lines",
+    "is_unicode",
     "printable",
     "raised_as",
     "read_archive",

@@ -45,13 +45,13 @@ def check_regular(path: PathLike) -> Path:
     """
     source = Path(path)
     with complete(source):
+        if source.is_file():
+            return source
         if source.is_dir():
             raise FileError(f"{source} is a folder, expected a file.")
         if not source.exists():
             raise FileError(f"There is no file {source}.")
-        if not source.is_file():
-            raise FileError(f"{source} is a pipe, a socket or a device, expected a file. Save its content first.")
-    return source
+        raise FileError(f"{source} is a pipe, a socket or a device, expected a file. Save its content first.")
 
 
 @contextmanager

@@ -27,6 +27,15 @@ def in_lines(lines: Iterable[str]) -> str:
     return "\n".join(map(printable, lines))
 
 
+def is_unicode(text: str) -> bool:
+    """Whether text is made of whole characters: JSON and damaged files may hold halves of some."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def encodable(text: str, encoding: str | None) -> str:
     """Text in which what an encoding does not have is escaped.
 
