@@ -96,6 +96,7 @@ def command(
         teacher=model,
         overwrite=force,
         slice=dict(chosen.options),
+        kept=chosen.kept_by_layer(),
         command=command_line(),
     )
     seconds = time.perf_counter() - start

@@ -39,7 +39,8 @@ from keras_remos.errors import (  # noqa: E402
 )
 from keras_remos.evaluation.attackers import Attacker  # noqa: E402
 from keras_remos.evaluation.audit import AuditReport, Controls, audit  # noqa: E402
-from keras_remos.evaluation.inheritance import InheritanceReport, measure  # noqa: E402
+from keras_remos.evaluation.inheritance import InheritanceReport  # noqa: E402
+from keras_remos.evaluation.measuring import measure  # noqa: E402
 from keras_remos.evaluation.tradeoff import Tradeoff, tradeoff  # noqa: E402
 from keras_remos.methods import METHODS, Hardening, Method, recipe_of, train, tune_keep_ratio, tune_recipe  # noqa: E402
 from keras_remos.models.description import ModelDescription, describe_model  # noqa: E402

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_remos.data.datasets import Dataset
+from keras_remos.data.streams import Fingerprint
 from keras_remos.defects import (
     DEFECTS,
     CoverageGuidedAttack,
@@ -24,6 +26,7 @@ from keras_remos.defects.prepared import Prepared
 from keras_remos.defects.word_swaps.synonyms import SynonymSource
 from keras_remos.defects.word_swaps.word_swap import WordSwap
 from keras_remos.errors import DataError, RemosError
+from keras_remos.evaluation.audit_folder import AuditFolder
 from keras_remos.methods import Hardening, find_method
 from keras_remos.models.features import PENULTIMATE
 from keras_remos.models.tokenizers import reads_text
@@ -94,6 +97,7 @@ class Attempts:
         self._swapping: dict[str, Any] = {"synonyms": attacker.synonyms, "recipe": recipe}
         self._head = head
         self._copies: dict[Recipe | None, Prepared] = {}
+        self._digest_of_data: str | None = None
         self.left_out: dict[str, str] = {}
         named = self._that_fit() if attacker.defects is None else list(attacker.defects)
         if attacker.defects is not None and attacker.data is None:
@@ -130,13 +134,24 @@ class Attempts:
             self._copies[defect.copy_recipe] = made
         return made
 
-    def against(self, name: str, student: Trained, request: Request) -> AttackSet | None:
+    def what_decides(self, defect: Defect, request: Request) -> dict[str, Any]:
+        """Everything that decides what becomes of an attack on the test set, as plain values for JSON."""
+        return {
+            "defect": defect.name,
+            "options": defect.get_config(),
+            "seed": request.seed,
+            "class_names": list(request.class_names),
+            "data": self._digest() if defect.of_task else None,
+        }
+
+    def against(self, name: str, student: Trained, request: Request, kept: AuditFolder) -> AttackSet | None:
         """The adaptive attack on one student: a surrogate is made as the student was, of the attacker's own data.
 
         Args:
             name: Of the student.
             student: How it was made is on its record.
             request: What is to be attacked.
+            kept: Where what is finished is kept.
 
         Returns:
             The attack set; `None` if that cannot be done, for a reason that goes into `left_out`.
@@ -149,25 +164,40 @@ class Attempts:
         except (KeyError, TypeError, RemosError) as error:
             self.left_out[f"{ADAPTIVE} ({name})"] = f"Its record does not tell how to make one like it: {error}."
             return None
-        teacher, space = self._prepared.teacher, self._prepared.space
-        x, y = _in_memory(self._own)
-        made = method.train(
-            teacher,
-            (space.scale(x), y),
-            num_classes=how["num_classes"],
-            recipe=recipe,
-            # The attacker knows all but what was drawn.
-            seed=how["seed"] + 1,
-            head=self._head,
-            harden=hardening,
-            space=space,
-            budget=1,
-            verbose=request.verbose,
-        )
+        title = f"{ADAPTIVE} {name}"
         attack = SurrogateAttack(recipe=recipe, head=self._head)
-        record = attack.record(teacher, seed=how["seed"] + 1, num_classes=how["num_classes"])
-        found = attack.make_inputs(Prepared(made.student, space, record=record), request)
-        return replace(found, defect=ADAPTIVE, record={**found.record, "made_like": name, "method": student.method})
+
+        def make(partial: Path | None) -> AttackSet:
+            teacher, space = self._prepared.teacher, self._prepared.space
+            x, y = _in_memory(self._own)
+            made = method.train(
+                teacher,
+                (space.scale(x), y),
+                num_classes=how["num_classes"],
+                recipe=recipe,
+                # The attacker knows all but what was drawn.
+                seed=how["seed"] + 1,
+                head=self._head,
+                harden=hardening,
+                space=space,
+                budget=1,
+                checkpoint=kept.checkpoint(title),
+                verbose=request.verbose,
+            )
+            record = attack.record(teacher, seed=how["seed"] + 1, num_classes=how["num_classes"])
+            prepared = Prepared(made.student, space, record=record)
+            found = attack.make_inputs(prepared, replace(request, resume=partial))
+            return replace(found, defect=ADAPTIVE, record={**found.record, "made_like": name, "method": student.method})
+
+        way = {key: how[key] for key in sorted(how) if key not in ("history", "kept", "command")}
+        return kept.attack(title, {**self.what_decides(attack, request), "way": way}, make)
+
+    def _digest(self) -> str:
+        if self._digest_of_data is None:
+            marks = Fingerprint()
+            marks.update(list(_in_memory(self._train)))
+            self._digest_of_data = marks.hexdigest()
+        return self._digest_of_data
 
     def _that_fit(self) -> list[Wanted]:
         tried: list[Wanted] = []

@@ -270,6 +270,36 @@ def paired_bootstrap(
     return Estimate(a.value - b.value, *percentiles(ours - theirs, confidence), joint.n)
 
 
+def confusion(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """How often inputs of each class are called each class.
+
+    Args:
+        labels: The true classes, whole numbers of shape `(n,)`.
+        predicted: The classes that a model says, of the same shape.
+        num_classes: How many classes there are.
+
+    Returns:
+        Counts, int64 of shape `(num_classes, num_classes)`: a row for each true class, a column for each one said.
+
+    Raises:
+        DataError: If these are not class ids, or differ in length.
+    """
+    labels, predicted = check_class_ids(labels=labels, predicted=predicted)
+    flat = np.ravel_multi_index((labels.astype(np.int64), predicted.astype(np.int64)), (num_classes, num_classes))
+    return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def balanced_accuracy(counts: np.ndarray) -> float:
+    """The mean over classes of the share that is called right, of a `confusion`.
+
+    A model that always names the commonest class reads one over the number of classes. Classes without an input do not
+    count; NaN if there is no input.
+    """
+    totals = counts.sum(axis=1)
+    there = totals > 0
+    return float(np.mean(np.diag(counts)[there] / totals[there])) if there.any() else math.nan
+
+
 def missing_classes(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
     """The class ids below `num_classes` that no label has."""
     return tuple(sorted(set(range(num_classes)) - set(np.unique(labels).tolist())))

@@ -1,15 +1,21 @@
-"""What figures do not show, in words."""
+"""What figures do not show, in sentences: what they come to, and where they say nothing."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 from keras_remos.defects import DEFECTS
+from keras_remos.evaluation.inheritance import InheritanceReport
+from keras_remos.evaluation.inherited import Inherited, Verdict
 from keras_remos.evaluation.intervals import Estimate
 from keras_remos.evaluation.metrics import Rate
 
-# Of control minus floor, how much a scenario must show to say anything about what is inherited.
+# Of control minus floor, how much a scenario must show to say anything about what is inherited; and of the teacher
+# itself how much an attack must fool.
 LEAST_OF_BACKDOORS, LEAST_OF_INPUTS = 0.3, 0.1
+# Where an interval is wider, its middle is no figure to go by.
+WIDEST = 0.2
 
 
 def plants(defect: str) -> bool:
@@ -17,9 +23,62 @@ def plants(defect: str) -> bool:
     return defect in DEFECTS and DEFECTS[defect].plants
 
 
-def why_no_test(
-    title: str, control: Rate, floor: Rate, *, excess: Estimate | None, defect: str | None = None
-) -> list[str]:
+def judge(report: InheritanceReport, *, class_names: Sequence[str] = ()) -> tuple[Verdict, ...]:
+    """Says what a report comes to: of each student what it inherits at worst, then what figures hide.
+
+    Args:
+        report: What was measured.
+        class_names: Of the test set, by class id; may be empty.
+    """
+    useless = _no_test_at_all(report)
+    students = [name for name in report.accuracies if name not in report.aside]
+    return (
+        *(_headline(name, report, useless) for name in students),
+        *(found for name in report.accuracies for found in _no_better_than_a_guess(name, report, class_names)),
+        *(Verdict(None, attack, code, "note", said) for attack, (code, said) in useless.items()),
+        *_undefined(report, useless),
+        *_too_few(report),
+    )
+
+
+def against_limits(
+    report: InheritanceReport, *, max_excess: float | None = None, min_accuracy: float | None = None
+) -> tuple[Verdict, ...]:
+    """Holds students to limits that a user sets.
+
+    Args:
+        report: What was measured.
+        max_excess: How much of what the control inherits a student may inherit above the floor, by the figure itself;
+            where there is no floor, above 0 (rDIR).
+        min_accuracy: How much of the control's accuracy it must have (rACC).
+
+    Returns:
+        A verdict for each student and limit; one that cannot be known is not kept.
+    """
+    found = []
+    useless = _no_test_at_all(report)
+    for name in report.accuracies:
+        if name in report.aside:
+            continue
+        if max_excess is not None:
+            kept = [(row.defect, value) for row in report.inherited for value in _above(row, name, useless)]
+            attack, worst = max(kept, key=lambda each: each[1], default=(None, math.nan))
+            if math.isnan(worst):
+                said = f"{name}: nothing can be said of what it inherits, and the limit is {max_excess:g}."
+            else:
+                said = f"{name} inherits {worst:.2f} ({attack}); the limit is {max_excess:g}."
+            found.append(Verdict(name, attack, "max-excess", "good" if worst <= max_excess else "bad", said))
+        if min_accuracy is not None:
+            ratio = report.relative_accuracies.get(name)
+            value = math.nan if ratio is None else ratio.value
+            said = f"{name} has {value:.2f} of the control's accuracy; the limit is {min_accuracy:g}."
+            if math.isnan(value):
+                said = f"{name}: there is no control to compare its accuracy with, and the limit is {min_accuracy:g}."
+            found.append(Verdict(name, None, "min-accuracy", "good" if value >= min_accuracy else "bad", said))
+    return tuple(found)
+
+
+def why_no_test(title: str, control: Rate, floor: Rate, *, excess: Estimate | None, backdoor: bool) -> list[str]:
     """Why a scenario is no test of what is inherited: one sentence, or none where it is one.
 
     Args:
@@ -27,11 +86,11 @@ def why_no_test(
         control: What fools the control.
         floor: What fools a student that cannot have inherited it.
         excess: Of any student, as far above the floor; NaN where control and floor are not clearly apart.
-        defect: The attack's own name; `title` by default.
+        backdoor: Whether the teacher carries it.
     """
     if excess is not None and math.isnan(excess.value):
         return [f"{title}: the control is not clearly above the floor: nothing is there to inherit."]
-    least = LEAST_OF_BACKDOORS if plants(defect or title) else LEAST_OF_INPUTS
+    least = LEAST_OF_BACKDOORS if backdoor else LEAST_OF_INPUTS
     between = control.value - floor.value
     if not between < least:
         return []
@@ -39,3 +98,127 @@ def why_no_test(
         f"{title}: the control is only {between:.3f} above the floor; below {least:g} a scenario is no test of a "
         "defect."
     ]
+
+
+def _no_test_at_all(report: InheritanceReport) -> dict[str, tuple[str, str]]:
+    """By attack, a code and a sentence: why nothing can be said by it of what was inherited."""
+    found: dict[str, tuple[str, str]] = {}
+    for title, rate in ({} if report.teacher is None else report.teacher.attacks).items():
+        least = LEAST_OF_BACKDOORS if title in report.plants else LEAST_OF_INPUTS
+        if rate.value < least:
+            found[title] = (
+                "no-effect",
+                f"{title}: it changes what the teacher itself says of {rate.value:.3f} of {rate.total:,} inputs: it "
+                "does not work here, and nothing can be said of what is inherited.",
+            )
+    for title, floor in report.floors.items():
+        row, control = (_row(report, name, title) for name in (floor, report.control))
+        if title in found or row is None or control is None:
+            continue
+        reason = why_no_test(title, control.rate, row.rate, excess=row.excess, backdoor=title in report.plants)
+        if reason:
+            found[title] = "no-test", reason[0]
+    return found
+
+
+def _headline(name: str, report: InheritanceReport, useless: Iterable[str]) -> Verdict:
+    """What a student comes to, by the attack that does worst to it."""
+    ratio = report.relative_accuracies.get(name)
+    accuracy = report.accuracies[name]
+    at = f"at an accuracy of {accuracy.value:.2f}"
+    if ratio is not None and not math.isnan(ratio.value):
+        at = f"at {ratio.value:.2f} of its accuracy"
+    rows = [row for row in report.inherited if row.student == name]
+    tests = [row for row in rows if row.defect not in set(useless) and row.rate.total]
+    if not rows:
+        return Verdict(name, None, "untested", "note", f"{name}: no attack was tried; accuracy {accuracy.value:.2f}.")
+    if not tests:
+        said = f"{name}: no attack that was tried is a test of what it inherits."
+        return Verdict(name, None, "untested", "bad", said)
+    worst = max(tests, key=lambda row: next(iter(_above(row, name)), row.rate.value))
+    of = f"{worst.defect}, the worst of {len(tests)} attacks" if len(tests) > 1 else worst.defect
+    excess, relative = worst.excess, worst.relative
+    if excess is not None and _known(excess):
+        said = f"inherits {_interval(excess)} of what fine-tuning does"
+    elif relative is not None and _known(relative):
+        said = f"is fooled {_interval(relative)} times as often as the control"
+    else:
+        said = f"is fooled by {_interval(Estimate(worst.rate.value, *worst.rate.interval(), worst.rate.total))} of them"
+    return Verdict(name, worst.defect, "inherits", "note", f"{name} {said}, {at}; n = {worst.rate.total:,} ({of}).")
+
+
+def _no_better_than_a_guess(name: str, report: InheritanceReport, class_names: Sequence[str]) -> list[Verdict]:
+    """A student that has learned nothing inherits nothing, either."""
+    if name not in report.confusions:
+        return []
+    counts = report.confusions[name]
+    totals = counts.sum(axis=1)
+    commonest = int(totals.argmax())
+    rate, share = report.accuracies[name], float(totals.max() / totals.sum())
+    level = "note" if name in report.floors.values() else "bad"
+    if (counts.sum(axis=0) > 0).sum() == 1 and (totals > 0).sum() > 1:
+        only = _named(int(counts.sum(axis=0).argmax()), class_names)
+        said = f"{name} names one class only, {only}: it has learned nothing."
+        return [Verdict(name, None, "constant", level, said)]
+    # Of one class alone nobody can do better.
+    if rate.interval()[0] > share or (totals > 0).sum() < 2:
+        return []
+    said = (
+        f"{name} is no better than always naming the commonest class, {_named(commonest, class_names)}: accuracy "
+        f"{rate.value:.3f}, and {share:.3f} of the inputs are of that class."
+    )
+    return [Verdict(name, None, "guess", level, said)]
+
+
+def _undefined(report: InheritanceReport, useless: Iterable[str]) -> list[Verdict]:
+    """Why a ratio is not there."""
+    found = []
+    for title in dict.fromkeys(row.defect for row in report.inherited):
+        control = None if report.control is None else _row(report, report.control, title)
+        if control is None or title in useless:
+            continue
+        if not control.rate.total:
+            said = f"{title}: rDIR is undefined: the control gets no input right that could be flipped."
+        elif not control.rate.count:
+            said = f"{title}: rDIR is undefined: the attack fools the control on none of {control.rate.total:,} inputs."
+        else:
+            continue
+        found.append(Verdict(None, title, "undefined", "note", said))
+    return found
+
+
+def _too_few(report: InheritanceReport) -> list[Verdict]:
+    found = []
+    for title in dict.fromkeys(row.defect for row in report.inherited):
+        rates = [row.rate for row in report.inherited if row.defect == title]
+        wide = [rate for rate in rates if rate.total and rate.interval()[1] - rate.interval()[0] > WIDEST]
+        if wide:
+            least = min(rate.total for rate in wide)
+            said = f"{title}: n = {least:,} is too few to tell: its 95 % intervals are wider than {WIDEST:g}."
+            found.append(Verdict(None, title, "few", "note", said))
+    return found
+
+
+def _above(row: Inherited, name: str, useless: Iterable[str] = ()) -> list[float]:
+    """How much of what the control inherits a student does by one attack: one figure, or none."""
+    if row.student != name or row.defect in useless:
+        return []
+    figure = row.excess if _known(row.excess) else row.relative
+    return [figure.value] if figure is not None and _known(figure) else []
+
+
+def _known(figure: Estimate | None) -> bool:
+    """Whether there is a figure, and not the word that there is none."""
+    return figure is not None and not math.isnan(figure.value)
+
+
+def _row(report: InheritanceReport, student: str | None, title: str) -> Inherited | None:
+    return next((row for row in report.inherited if (row.student, row.defect) == (student, title)), None)
+
+
+def _interval(figure: Estimate) -> str:
+    return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"
+
+
+def _named(label: int, class_names: Sequence[str]) -> str:
+    return f"{label} ({class_names[label]})" if label < len(class_names) else str(label)

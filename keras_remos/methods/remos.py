@@ -112,6 +112,8 @@ class Remos(FromTeacher):
         relevant.check_teacher(task.teacher)
         student = task.masked(relevant.masks, freeze=self.freeze)
         trainer.fit(Training(student))
+        # It follows from what a checkpoint compares, and is not compared itself.
+        trainer.put_on_record(kept=relevant.kept_by_layer())
         return student
 
     def _slicer(self, teacher: keras.Model, head: str | None = None) -> RelevantSlicer:

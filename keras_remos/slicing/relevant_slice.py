@@ -17,7 +17,10 @@ from keras_remos.models.sliceable import find_sliceable
 from keras_remos.notebooks import html_table
 from keras_remos.saving import Archived, OriginHeader, origin_of, read_origin
 from keras_remos.slicing import student
-from keras_remos.untrusted import Between, Count, in_lines
+from keras_remos.untrusted import Between, Count, Share, in_lines
+
+# So many magnitudes of a kernel tell where its tenths end.
+SAMPLE = 20_000
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class LayerSummary:
         total: How many it has.
         mean_kept: Mean magnitude of the weights that are kept; NaN if there are none.
         mean_excluded: Mean magnitude of the weights that are reset; NaN if there are none.
+        excluded_by_magnitude: Of each tenth of the weights, from the smallest magnitudes to the largest, the share that
+            is reset (Fig. 10 of the paper); empty where it was not counted.
     """
 
     path: str
@@ -37,9 +42,26 @@ class LayerSummary:
     total: int
     mean_kept: float
     mean_excluded: float
+    excluded_by_magnitude: tuple[float, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return {**vars(self), "excluded_by_magnitude": list(self.excluded_by_magnitude)}
+
+    @classmethod
+    def read(cls, described: Mapping[str, Any]) -> LayerSummary:
+        """The summary that `describe` described; what else is there is left out."""
+        own = {field.name: described[field.name] for field in fields(cls) if field.name in described}
+        return cls(**{**own, "excluded_by_magnitude": tuple(own.get("excluded_by_magnitude", ()))})
 
 
-class _Summary(TypedDict):
+class _LaterSummary(TypedDict, total=False):
+    """What older files do not hold."""
+
+    excluded_by_magnitude: list[Share]
+
+
+class _Summary(_LaterSummary):
     path: str
     kept: Count
     total: Annotated[int, Between(1, 2**62)]
@@ -107,11 +129,16 @@ class RelevantSlice(Archived):
             "kept": self.kept,
             "total": self.total,
             "options": dict(self.options),
-            "layers": [vars(summary) for summary in self.summaries],
+            "layers": [summary.describe() for summary in self.summaries],
             "dropped_tokens": {path: len(tokens) for path, tokens in self.dropped_tokens().items()},
             "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
             "versions": dict(self.versions),
         }
+
+    def kept_by_layer(self) -> list[dict[str, Any]]:
+        """What is kept of each kernel, as a student's record tells it: plain values for JSON."""
+        shown = ("path", "kept", "total", "excluded_by_magnitude")
+        return [{name: summary.describe()[name] for name in shown} for summary in self.summaries]
 
     def summary(self) -> str:
         """A table of what is kept of each kernel, and of the layers that are left whole."""
@@ -197,7 +224,7 @@ class RelevantSlice(Archived):
     def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header = {
             "masks": [[name, mask.shape] for name, mask in self.masks.items()],
-            "summaries": [vars(summary) for summary in self.summaries],
+            "summaries": [summary.describe() for summary in self.summaries],
             "tables": self.tables,
             **origin_of(self),
         }
@@ -212,9 +239,7 @@ class RelevantSlice(Archived):
             if packed.dtype != np.uint8 or packed.shape != (-(-size // 8),):
                 raise ValueError(f"the mask of {name} is cut short")
             masks[name] = np.unpackbits(packed, count=size).astype(bool).reshape(shape)
-        summaries = tuple(
-            LayerSummary(*(summary[field.name] for field in fields(LayerSummary))) for summary in header["summaries"]
-        )
+        summaries = tuple(map(LayerSummary.read, header["summaries"]))
         found = [(path, int(np.count_nonzero(mask)), mask.size) for path, mask in masks.items()]
         if found != [(said.path, said.kept, said.total) for said in summaries] or len(found) < len(header["masks"]):
             raise ValueError("its summary says otherwise than its masks")
@@ -281,4 +306,16 @@ def summarize(path: str, mask: np.ndarray, weights: np.ndarray) -> LayerSummary:
         mask.size,
         total_kept / kept if kept else float("nan"),
         total_excluded / excluded if excluded else float("nan"),
+        _excluded_by_magnitude(mask, magnitude),
     )
+
+
+def _excluded_by_magnitude(mask: np.ndarray, magnitude: np.ndarray) -> tuple[float, ...]:
+    """Of each tenth of the weights, by magnitude, the share that a mask excludes."""
+    flat = magnitude.ravel()
+    # Of so many weights the tenths are known well enough; all of them would have to be sorted.
+    sample = flat[:: max(flat.size // SAMPLE, 1)]
+    tenth = np.searchsorted(np.quantile(sample, np.linspace(0.1, 0.9, 9)).astype(np.float32), flat)
+    totals = np.bincount(tenth, minlength=10)
+    excluded = np.bincount(tenth[~mask.ravel()], minlength=10)
+    return tuple((excluded / np.maximum(totals, 1)).tolist())

@@ -12,7 +12,8 @@ from keras_remos.errors import DataError, MismatchError
 from keras_remos.evaluation import Rate, flip_rate, measure, predict_classes
 from keras_remos.evaluation.attackers import Attacker
 from keras_remos.evaluation.audit import Controls, audit
-from keras_remos.evaluation.inheritance import InheritanceReport, Inherited
+from keras_remos.evaluation.inheritance import InheritanceReport
+from keras_remos.evaluation.inherited import Inherited
 from keras_remos.methods import Hardening, Recipe, Trained, train
 
 X, Y = images(30, seed=5)
@@ -138,4 +139,4 @@ def test_what_is_no_test_of_a_defect_is_said() -> None:
     attack = PenultimateAttack(steps=1).inputs(Prepared(model, SPACE), X, Y, verbose=False)
     students = {"control": (model, SPACE), "floor": (model, SPACE)}
     report = measure(students, X, Y, {"pen": attack}, control="control", floors={"pen": "floor"}, verbose=False)
-    assert any("not clearly above the floor" in warning for warning in report.warnings)
+    assert any("not clearly above the floor" in verdict.text for verdict in report.verdicts)

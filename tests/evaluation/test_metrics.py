@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_remos.errors import DataError
-from keras_remos.evaluation.inheritance import measure
+from keras_remos.evaluation.measuring import measure
 from keras_remos.evaluation.metrics import (
     Rate,
     accuracy,

@@ -1,0 +1,133 @@
+"""The folder of an audit: what is finished is kept there, and an interrupted audit goes on from it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from keras_remos.defects.attack_set import AttackSet
+from keras_remos.defects.resuming import partial_beside
+from keras_remos.errors import FileError, MismatchError
+from keras_remos.untrusted import PathLike
+from keras_remos.writing import check_folder, replacing, reserved
+
+# Says that a folder is of ours, and of which audit.
+MARK = "audit.json"
+ATTACKS, CHECKPOINTS, STUDENTS, FIGURES = "attacks", "checkpoints", "students", "figures"
+# What an attack set was made of, in its record.
+MADE_OF = "made_of"
+
+
+class AuditFolder:
+    """A folder in which an audit keeps attack sets and unfinished trainings.
+
+    Args:
+        path: The folder; it is made if it is not there. `None` keeps nothing.
+        whole: What the audit is of, as plain values for JSON: its teacher, test set and seed. Students may join later.
+
+    Raises:
+        FileError: If the folder holds other files.
+        MismatchError: If it is of another audit; says in what that differs.
+    """
+
+    def __init__(self, path: PathLike | None, whole: Mapping[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self._whole = dict(whole)
+        self._in_use: set[Path] = set()
+        if self.path is not None:
+            check_free(self.path)
+            self._check_same(self.path / MARK)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps the folder from other audits until the block ends."""
+        with contextlib.ExitStack() as stack:
+            if self.path is not None:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(reserved(self.path / MARK, overwrite=True))
+                with replacing(self.path / MARK, overwrite=True) as temporary:
+                    temporary.write_text(json.dumps({"kind": "audit", **self._whole}, indent=1), encoding="utf-8")
+            yield
+
+    def checkpoint(self, name: str) -> Path | None:
+        """Where the training of a student is kept while it goes on."""
+        return None if self.path is None else self.path / CHECKPOINTS / file_name(name)
+
+    def attack(self, title: str, of: Mapping[str, Any], make: Callable[[Path | None], AttackSet]) -> AttackSet:
+        """An attack set: the one that is kept, if it was made of the same, else it is made, and kept.
+
+        Args:
+            title: What the attack is called.
+            of: Everything that decides the result, as plain values for JSON.
+            make: Makes it; it is given a file for partial results.
+        """
+        if self.path is None:
+            return make(None)
+        digest = hashlib.sha256(json.dumps(dict(of), sort_keys=True, default=str).encode()).hexdigest()
+        file = self.path / ATTACKS / f"{file_name(title)}.npz"
+        if file.exists():
+            kept = AttackSet.load(file)
+            if kept.record.get(MADE_OF) == digest:
+                return kept
+        file.parent.mkdir(exist_ok=True)
+        partial = partial_beside(file)
+        try:
+            made = make(partial)
+        except MismatchError:
+            # The unfinished part of what this audit asked for before it was changed.
+            partial.unlink(missing_ok=True)
+            made = make(partial)
+        made = replace(made, record={**made.record, MADE_OF: digest})
+        made.save(file, overwrite=True)
+        return made
+
+    def _check_same(self, mark: Path) -> None:
+        if not mark.exists():
+            return
+        found = read_mark(mark)
+        for name, value in json.loads(json.dumps(self._whole)).items():
+            if found.get(name) != value:
+                raise MismatchError(
+                    f"{mark.parent} is the folder of another audit (its {name} differs): choose another folder."
+                )
+
+
+def check_free(path: PathLike) -> None:
+    """Makes sure, before any work is done, that a folder can be that of an audit. Makes none.
+
+    Raises:
+        FileError: If it holds other files, or cannot be written to.
+    """
+    check_folder(path, "An audit's files")
+    folder = Path(path)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise FileError(f"{path} holds other files, and is no audit's folder: choose an empty one, or a new name.")
+
+
+def read_mark(mark: Path) -> dict[str, Any]:
+    """What a folder says of the audit that it is of.
+
+    Raises:
+        FileError: If that is damaged.
+    """
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{mark} cannot be read: it is damaged, or of another program.") from error
+    if not isinstance(found, dict) or found.get("kind") != "audit":
+        raise FileError(f"{mark} is of another program: choose another folder.")
+    return found
+
+
+def file_name(title: str) -> str:
+    """A name for a file that holds what a title names; titles that differ have names that differ."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", title).strip(".-")[:80]
+    told_apart = plain.replace("-", " ") == title or plain == title
+    return plain if told_apart and plain else f"{plain}-{hashlib.sha256(title.encode()).hexdigest()[:8]}".lstrip("-")

@@ -1,0 +1,132 @@
+"""What an audit is asked for, checked before anything is trained or attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_remos.data.datasets import Dataset
+from keras_remos.data.labels import check_largest_id
+from keras_remos.data.other_tasks import refuse_other_tasks
+from keras_remos.data.parts import set_aside
+from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
+from keras_remos.data.texts import as_texts, holds_text
+from keras_remos.defects import Prepared
+from keras_remos.errors import DataError, MismatchError, RemosError
+from keras_remos.evaluation.attackers import Attacker
+from keras_remos.evaluation.controls import Controls
+from keras_remos.evaluation.measuring import Students
+from keras_remos.models.loading import check_model
+from keras_remos.models.tokenizers import reads_text
+from keras_remos.training.trained import Trained
+
+
+def as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> Prepared:
+    """The teacher with how its inputs come from pixels.
+
+    Raises:
+        MismatchError: If its file says otherwise than the caller.
+        RemosError: If nobody says.
+    """
+    if isinstance(teacher, Prepared):
+        if space is not None and space != teacher.space:
+            raise MismatchError(
+                f"The teacher's file says that its inputs are scaled by {teacher.space}, received {space}. Leave space "
+                "out."
+            )
+        return teacher
+    check_model(teacher)
+    if space is None and reads_text(teacher):
+        space = PixelSpace(PREPROCESSOR)
+    if space is None:
+        raise RemosError(
+            "How do the teacher's inputs come from pixels? Pass a PixelSpace as `space`: 'imagenet', '0-1', ... "
+            "(keras_remos.open_for_model finds out), or a teacher from Prepared.load."
+        )
+    return Prepared(teacher, space)
+
+
+def samples(test: Any, class_names: Iterable[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The test set in memory: samples, classes, and the classes' names.
+
+    Raises:
+        DataError: If it is none.
+    """
+    if isinstance(test, Dataset):
+        return *test.read_all(), tuple(class_names) or tuple(test.class_names)
+    if not (isinstance(test, tuple) and len(test) == 2):
+        raise DataError(
+            f"Expected the test set as (x, y) in pixels or texts, or as a Dataset. Received: {type(test).__name__}."
+        )
+    refuse_other_tasks(test[1])
+    x, y = (np.asarray(part) for part in test)
+    if holds_text(x):
+        x = as_texts(x, allow_empty=True)
+    if y.shape != x.shape[:1] or y.dtype.kind not in "biu" or not len(y):
+        raise DataError(
+            f"Expected a class id for each test sample. Received: samples of shape {x.shape}, labels of shape {y.shape}"
+            f" and type {y.dtype}."
+        )
+    check_largest_id(y)
+    return x, y.astype(np.int32), tuple(class_names)
+
+
+def check_request(judged: Students, train: Any, controls: Controls, compared_with: Mapping[str, Any]) -> None:
+    """Makes sure that there is what is to be judged, and what it is to be compared with.
+
+    Raises:
+        RemosError: If not.
+        DataError: If the training data are of another task.
+    """
+    if train is None and compared_with:
+        raise RemosError(
+            f"Trained in this run: {', '.join(compared_with)}. For that give `train`, or name the student to "
+            "compare with, or do without (`controls`)."
+        )
+    for named in (controls.control, controls.floor):
+        if isinstance(named, str) and named not in judged:
+            raise RemosError(f"There is no student {named!r} to compare with: expected one of {', '.join(judged)}.")
+    taken = sorted(set(compared_with) & set(judged))
+    if taken:
+        raise RemosError(f"The name {' and '.join(taken)} is taken: rename that student.")
+    if not judged and not compared_with:
+        raise RemosError("There is no student to audit: name one or more (`students`).")
+    if isinstance(train, Dataset):
+        train.required_labels()
+    elif isinstance(train, tuple) and len(train) > 1:
+        refuse_other_tasks(train[1])
+
+
+def as_taken(data: Any, space: PixelSpace) -> Any:
+    """Training data as the teacher takes them."""
+    if space.scaling == PREPROCESSOR:
+        return data
+    if isinstance(data, Dataset):
+        return data.scaled(space)
+    if not (isinstance(data, tuple) and len(data) == 2):
+        raise DataError(
+            f"Expected training data as (x, y) in pixels, or as a Dataset. Received: {type(data).__name__}."
+        )
+    x, y = (np.asarray(part) for part in data)
+    space.check(x)
+    return space.scale(x), y
+
+
+def parted(train: Any, attacker: Attacker, ways: Mapping[str, Trained]) -> tuple[Any, Attacker]:
+    """The training data without the share that students left to the attacker, who gets it."""
+    shares = {(way.options.get("attacker_share", 0.0), way.options["seed"]) for way in ways.values()}
+    shares = {each for each in shares if each[0]}
+    if attacker.data is not None or train is None or not shares:
+        return train, attacker
+    if len(shares) > 1:
+        raise MismatchError(
+            "The students were trained with different shares set aside for the attacker: give the attacker's data "
+            "(`attacker_data`), or measure them one by one."
+        )
+    ((share, seed),) = shares
+    rest, aside = set_aside(train, share, seed=seed)
+    return rest, replace(attacker, data=aside)
