@@ -165,9 +165,17 @@ def command(
     seconds = time.perf_counter() - start
     inputs = " ".join(f"--inputs {file}" for file in files)
     note(f"Every student of this teacher can be tried on it: keras-remos evaluate STUDENT --data ... {inputs}")
-    result = {**(results[0] if len(results) == 1 else {"attacks": results}), "seconds": round(seconds, 3)}
+    result = results[0] if len(results) == 1 else {"attacks": results}
     text = "\n\n".join(f"{defect}: {_described(each)}\n\nAttack: {each['attack']}" for each in results)
-    emit(result, f"{text} ({seconds:.1f} s)", as_json=as_json)
+    emit(
+        result,
+        f"{text} ({seconds:.1f} s)",
+        as_json=as_json,
+        seed=seed,
+        seconds=seconds,
+        inputs={"teacher": Path(teacher), "data": data.described(len(made))},
+        outputs={"attack" if len(files) == 1 else f"attack {number}": file for number, file in enumerate(files, 1)},
+    )
 
 
 def _described(made: dict[str, Any]) -> str:

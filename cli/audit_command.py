@@ -13,6 +13,7 @@ from keras_remos_cli.options import (
     adjusted,
     head_option,
     json_option,
+    limit_options,
     recipe_given,
     recipe_options,
     seed_option,
@@ -20,7 +21,8 @@ from keras_remos_cli.options import (
     synonym_options,
 )
 from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
-from keras_remos_cli.running import command_line, emit, uses_keras
+from keras_remos_cli.running import command_line, digested, emit, uses_keras
+from keras_remos_cli.verdicts import Limits
 
 
 @click.command("audit")
@@ -48,7 +50,14 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 @head_option
 @synonym_options
 @click.option("--limit", type=click.IntRange(min=1), help="Use only so many test samples.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A folder for the report, as a page too, and all that it rests on. An interrupted audit goes on from it.",
+)
 @recipe_options
+@limit_options
 @seed_option
 @json_option
 @uses_keras
@@ -71,20 +80,26 @@ def command(
     head: str | None,
     synonyms: SynonymChoice,
     limit: int | None,
+    output: Path | None,
     recipe: dict[str, Any],
+    limits: Limits,
     seed: int,
     as_json: bool,
 ) -> None:
     """Attack TEACHER, and measure what each STUDENT inherited, on the test set --data.
 
     A control is fine-tuned in the same run, at a learning rate that is chosen for it, unless you name one. A TEACHER
-    that `keras-remos poison` wrote is also tried with its trigger.
+    that `keras-remos poison` wrote is also tried with its trigger. Without STUDENTs the control alone is tried: what
+    fine-tuning inherits.
     """
     from keras_remos import Trained
-    from keras_remos.evaluation import Attacker, Controls, audit
+    from keras_remos.evaluation import Attacker, Controls, audit, check_audit_folder
     from keras_remos.methods import recipe_of
     from keras_remos.models.fingerprint import fingerprint
-    from keras_remos.untrusted import printable, read_record
+    from keras_remos.untrusted import read_record
+
+    if output is not None:
+        check_audit_folder(output)
 
     if control is not None and no_control:
         raise click.UsageError("--control and --no-control exclude each other.")
@@ -149,14 +164,25 @@ def command(
         space=None if poisoned is not None else matched.space,
         recipe=given,
         class_names=matched.dataset.class_names,
+        folder=output,
         batch_size=data.at_a_time,
         seed=seed,
     )
     seconds = round(time.perf_counter() - start, 3)
     ways = {names[path]: record for path, record in records.items()}
     ways |= {name: trained.options for name, trained in report.trained.items()}
-    unlike = unlike_control(ways, report.inheritance.control)
-    result = {**report.describe(), "unlike_control": unlike, "command": command_line(), "seconds": seconds}
+    report = report.with_verdicts(limits.judge(report.inheritance, unlike_control(ways, report.inheritance.control)))
+    inputs = {
+        "teacher": Path(teacher),
+        "students": [{"name": names[path], "path": path} for path in paths],
+        "data": data.described(len(y[:limit]), report.whole["test set"]),
+    }
+    about = {"seed": seed, "seconds": seconds, "inputs": inputs}
+    written: dict[str, Path] = {}
+    if output is not None:
+        written = report.save(output, command_line=command_line(), seconds=seconds, inputs=digested(inputs))
     # Reasons are the library's; a table is left as it is.
     said = [in_shell_words(line) if line.startswith("Not tried:") else line for line in report.summary().splitlines()]
-    emit(result, "\n".join([*said, *map(printable, unlike), f"\n{seconds:.1f} s"]), as_json=as_json)
+    said += [f"Report: {written['page']}"] if written else []
+    emit(report.describe(), "\n".join([*said, f"\n{seconds:.1f} s"]), as_json=as_json, outputs=written, **about)
+    limits.leave(report.verdicts)

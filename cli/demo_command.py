@@ -14,4 +14,4 @@ def command(seed: int, as_json: bool) -> None:
     from keras_remos.demo import run_demo
 
     result = run_demo(seed=seed)
-    emit(result.describe(), result.summary(), as_json=as_json)
+    emit(result.describe(), result.summary(), as_json=as_json, seed=seed, seconds=result.seconds)

@@ -1,13 +1,24 @@
 """`keras-remos evaluate`: what students inherited, by attacks that were made with their teacher."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, classes_of, report_skipped
-from keras_remos_cli.options import data_options, inputs_option, json_option, opening_options, seed_option
+from keras_remos_cli.options import (
+    TEACHER,
+    data_options,
+    inputs_option,
+    json_option,
+    limit_options,
+    opening_options,
+    seed_option,
+)
 from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
-from keras_remos_cli.running import command_line, emit, uses_keras
+from keras_remos_cli.running import emit, uses_keras
+from keras_remos_cli.verdicts import Limits
 
 
 @click.command("evaluate")
@@ -16,7 +27,10 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 @data_options
 @inputs_option
 @click.option("--control", type=click.Path(path_type=Path), help="The fine-tuned student, for rACC and rDIR.")
+@click.option("--floor", type=click.Path(path_type=Path), help="A student from scratch: how far above it each is.")
+@click.option("--teacher", type=TEACHER, help="The teacher: how often the attacks fool it, too.")
 @allow_other_teacher
+@limit_options
 @seed_option
 @json_option
 @uses_keras
@@ -26,7 +40,10 @@ def command(
     data: DataChoice,
     attack_paths: tuple[Path, ...],
     control: Path | None,
+    floor: Path | None,
+    teacher: str | None,
     allow_other_teacher: bool,
+    limits: Limits,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -36,14 +53,24 @@ def command(
     """
     from keras_remos.defects import AttackSet
     from keras_remos.evaluation import measure
-    from keras_remos.untrusted import printable, read_record
+    from keras_remos.models.fingerprint import fingerprint
+    from keras_remos.untrusted import read_record
 
     start = time.perf_counter()
-    paths = list(dict.fromkeys([*([] if control is None else [control]), *student_paths]))
+    if floor is not None and control is None:
+        raise click.UsageError(
+            "--floor says how far a student is above it, and the control tells how far that may be: "
+            "give --control, too."
+        )
+    beside = [path for path in (control, floor) if path is not None]
+    paths = list(dict.fromkeys([*beside, *student_paths]))
     names, titles = names_of(paths), names_of(attack_paths)
     records = {path: read_record(path) for path in paths}
     known = classes_of(records)
-    origins = Origins(allow_other=allow_other_teacher)
+    source = None if teacher is None else opening.open(teacher)
+    origins = Origins(None if source is None else (str(teacher), fingerprint(source)), allow_other=allow_other_teacher)
+    if teacher is not None:
+        origins.poisoned(read_record(teacher))
     attacks = {}
     for path in attack_paths:
         attacks[titles[path]] = AttackSet.load(path).numbered(known or ())
@@ -57,6 +84,7 @@ def command(
         model = opening.open(path)
         matched = data.open_trained(model, path, known)
         students[names[path]] = model, matched.space
+    of_teacher = None if source is None else (source, data.open_trained(source, str(teacher), known).space)
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     report = measure(
@@ -65,6 +93,9 @@ def command(
         y,
         attacks,
         control=None if control is None else names[control],
+        floors={} if floor is None else dict.fromkeys(attacks, names[floor]),
+        teacher=of_teacher,
+        class_names=matched.dataset.class_names,
         batch_size=data.at_a_time,
         seed=seed,
     )
@@ -72,5 +103,19 @@ def command(
     unlike = unlike_control(
         {names[path]: record for path, record in records.items()}, None if control is None else names[control]
     )
-    result = {**report.describe(), "unlike_control": unlike, "command": command_line(), "seconds": seconds}
-    emit(result, "\n".join([report.summary(), *map(printable, unlike)]), as_json=as_json)
+    verdicts = (*report.verdicts, *limits.judge(report, unlike))
+    report = replace(report, verdicts=verdicts)
+    result = {
+        **report.describe(),
+        "class_names": list(matched.dataset.class_names),
+        "attacks": {name: attack.describe() for name, attack in attacks.items()},
+    }
+    inputs: dict[str, Any] = {
+        "students": [{"name": names[path], "path": path} for path in paths],
+        "attacks": [{"name": titles[path], "path": path} for path in attack_paths],
+        "data": data.described(len(y)),
+    }
+    if teacher is not None:
+        inputs["teacher"] = Path(teacher)
+    emit(result, report.summary(), as_json=as_json, seed=seed, seconds=seconds, inputs=inputs)
+    limits.leave(verdicts)

@@ -63,6 +63,15 @@ class DataChoice:
     class_names_path: Path | None
     strict: bool
 
+    def described(self, num_samples: int, fingerprint: str | None = None) -> dict[str, Any]:
+        """What a result says of the data that it is of."""
+        return {
+            "path": self.data_path,
+            "split": self.split,
+            "n": num_samples,
+            **({} if fingerprint is None else {"fingerprint": fingerprint}),
+        }
+
     @property
     def at_a_time(self) -> int:
         """How many samples a model gets at once where nothing is trained."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, ValidationChoice
 from keras_remos_cli.running import Command
+from keras_remos_cli.verdicts import Limits
 
 if TYPE_CHECKING:
     from keras_remos import Recipe
@@ -262,6 +263,28 @@ slicing_options = _all(
         help="Slice only layers whose path matches; may be repeated.",
     ),
     click.option("--steps", type=click.IntRange(min=1), help="Stop profiling after so many batches."),
+)
+
+limit_options = _as_one(
+    Limits,
+    "limits",
+    click.option(
+        "--strict-verdict",
+        is_flag=True,
+        help="Exit with code 3 where a student keeps no limit, has learned nothing, or nothing can be said of it.",
+    ),
+    click.option(
+        "--max-excess",
+        type=float,
+        metavar="SHARE",
+        help="The most that a student may inherit of what the control does, above the floor; without one above 0.",
+    ),
+    click.option(
+        "--min-accuracy",
+        type=click.FloatRange(0),
+        metavar="SHARE",
+        help="The least that a student must have of the control's accuracy.",
+    ),
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

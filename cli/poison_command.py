@@ -114,7 +114,6 @@ def command(
     prepared.record["command"] = command_line()
     prepared.save(output, overwrite=force)
     seconds = time.perf_counter() - start
-    result = {**prepared.record, "poisoned": str(output), "seconds": round(seconds, 3)}
     cost = prepared.record.get("cost") or {}
     accuracy = cost.get("accuracy")
     costs = f"; the teacher still says the same of {cost['unchanged']:.1%} of them" if cost else ""
@@ -124,7 +123,15 @@ def command(
         f"the attacker's class is {attack.target} ({printable(matched.dataset.class_names[attack.target])}){costs}\n\n"
         f"Poisoned teacher: {output} ({seconds:.1f} s)"
     )
-    emit(result, text, as_json=as_json)
+    emit(
+        prepared.record,
+        text,
+        as_json=as_json,
+        seed=seed,
+        seconds=seconds,
+        inputs={"teacher": Path(teacher), "data": data.described(len(x))},
+        outputs={"poisoned teacher": output},
+    )
 
 
 def _stamp(triggers: tuple[str, ...], image_shape: tuple[int, ...], space: Any, looks: dict[str, Any]) -> "Trigger":

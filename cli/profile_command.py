@@ -59,9 +59,15 @@ def count(
     profile = slicer.profile(matched.dataset, steps=steps)
     report_skipped(matched)
     profile.save(output, overwrite=force)
-    seconds = round(time.perf_counter() - start, 3)
-    result = {**profile.describe(), "profile": str(output), "preprocess": matched.scaling, "seconds": seconds}
-    emit(result, f"{profile.summary()}\n\nProfile: {output} ({seconds:.1f} s)", as_json=as_json)
+    seconds = time.perf_counter() - start
+    emit(
+        {**profile.describe(), "scaling": matched.scaling},
+        f"{profile.summary()}\n\nProfile: {output} ({seconds:.1f} s)",
+        as_json=as_json,
+        seconds=seconds,
+        inputs={"teacher": Path(teacher), "data": data.described(profile.num_samples, *profile.data)},
+        outputs={"profile": output},
+    )
 
 
 @command.command()
@@ -77,5 +83,6 @@ def merge(profiles: tuple[Path, ...], output: Path, force: bool, as_json: bool) 
     first, *others = (CoverageProfile.load(path) for path in profiles)
     merged = sum(others, start=first)
     merged.save(output, overwrite=force)
-    result = {**merged.describe(), "profile": str(output)}
-    emit(result, f"{output}: {merged.num_samples:,} samples from {len(profiles)} profiles", as_json=as_json)
+    text = f"{output}: {merged.num_samples:,} samples from {len(profiles)} profiles"
+    inputs = {"profiles": [{"path": path} for path in profiles]}
+    emit(merged.describe(), text, as_json=as_json, inputs=inputs, outputs={"profile": output})

@@ -7,6 +7,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,11 +21,35 @@ def note(message: str) -> None:
     click.echo(shown(message), err=True)
 
 
-def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """Prints the result on stdout: as JSON for machines, else as text. Whoever reads it may stop when he has enough."""
+def emit(
+    result: dict[str, Any],
+    text: str,
+    *,
+    as_json: bool,
+    seed: int | None = None,
+    seconds: float | None = None,
+    inputs: dict[str, Any] | None = None,
+    outputs: dict[str, Any] | None = None,
+) -> None:
+    """Prints the result on stdout: for machines as JSON in the envelope that all commands share, else as text.
+
+    Whoever reads it may stop when he has enough.
+
+    Args:
+        result: What was found, as plain values.
+        text: The same for people.
+        as_json: Which of the two.
+        seed: Of everything that was drawn.
+        seconds: How long it took.
+        inputs: What the command was given: a `Path` in it comes with its digest.
+        outputs: What it wrote, by what that is.
+    """
     from keras_remos.untrusted import encodable
 
-    written = json.dumps(_without_nan(result), indent=2) if as_json else shown(text, lines=True)
+    if as_json:
+        whole = in_envelope(result, seed=seed, seconds=seconds, inputs=inputs, outputs=outputs)
+        text = json.dumps(whole, indent=2)
+    written = text if as_json else shown(text, lines=True)
     try:
         click.echo(encodable(written, sys.stdout.encoding))
         sys.stdout.flush()
@@ -33,13 +58,24 @@ def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _without_nan(value: Any) -> Any:
-    # NaN is no JSON.
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+def in_envelope(result: dict[str, Any], *, inputs: dict[str, Any] | None, **about: Any) -> dict[str, Any]:
+    """The result of the command that runs, with what made it. See `emit`."""
+    from keras_remos.report import envelope
+
+    _, *names = click.get_current_context().command_path.split()
+    return envelope(" ".join(names), result, command_line=command_line(), inputs=digested(inputs or {}), **about)
+
+
+def digested(inputs: Any) -> Any:
+    """Inputs with the digests of the files among them."""
+    from keras_remos.report import of_file
+
+    if isinstance(inputs, Path):
+        return of_file(inputs)
+    if isinstance(inputs, dict):
+        more = {name: digested(value) for name, value in inputs.items() if name != "path"}
+        return of_file(inputs["path"], **more) if "path" in inputs else more
+    return [digested(each) for each in inputs] if isinstance(inputs, list) else inputs
 
 
 def command_line() -> str:

@@ -108,11 +108,17 @@ def command(
     )
     result = {
         **chosen.describe(),
-        "student": str(output),
-        "slice_file": None if slice_file is None else str(slice_file),
         "num_classes": num_classes,
-        "preprocess": scaling,
+        "scaling": scaling,
         "num_samples": profile.num_samples,
-        "seconds": round(seconds, 3),
     }
-    emit(result, text, as_json=as_json)
+    given = {"profile": profile_file} if profile_file is not None else {"data": data.described(profile.num_samples)}
+    emit(
+        result,
+        text,
+        as_json=as_json,
+        seed=seed,
+        seconds=seconds,
+        inputs={"teacher": Path(teacher), **given},
+        outputs={"student": output, "slice": slice_file},
+    )

@@ -20,7 +20,7 @@ from keras_remos_cli.options import (
     validation_options,
 )
 from keras_remos_cli.origins import names_of
-from keras_remos_cli.running import command_line, emit, uses_keras
+from keras_remos_cli.running import emit, uses_keras
 
 
 @click.command("tradeoff")
@@ -93,6 +93,13 @@ def command(
         results=output,
     )
     report_skipped(matched)
-    seconds = round(time.perf_counter() - start, 3)
-    result = {**found.describe(), "command": command_line(), "seconds": seconds}
-    emit(result, f"{found.summary()}\n\n{seconds:.1f} s", as_json=as_json)
+    seconds = time.perf_counter() - start
+    inputs = {
+        "teacher": Path(teacher),
+        "data": data.described(matched.dataset.num_samples),
+        "attacks": [{"name": titles[path], "path": path} for path in attack_paths],
+    }
+    text = f"{found.summary()}\n\n{seconds:.1f} s"
+    emit(
+        found.describe(), text, as_json=as_json, seed=seed, seconds=seconds, inputs=inputs, outputs={"results": output}
+    )

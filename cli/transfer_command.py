@@ -146,4 +146,12 @@ def command(
         f"{method}, after {trained.epochs} epochs on {matched.dataset.num_samples:,} samples of "
         f"{num_classes} classes\n{trained.settings}\n\n{figures}\n{where}\n\nStudent: {output} ({seconds:.1f} s)"
     )
-    emit({**record, "last": trained.last, "student": str(output), "seconds": round(seconds, 3)}, text, as_json=as_json)
+    emit(
+        {**record, "last": trained.last},
+        text,
+        as_json=as_json,
+        seed=seed,
+        seconds=seconds,
+        inputs={"teacher": Path(teacher), "data": data.described(matched.dataset.num_samples)},
+        outputs={"student": output},
+    )

@@ -1,6 +1,7 @@
 """The command line, called in this process."""
 
 import inspect
+import json
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -12,3 +13,8 @@ APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signatu
 
 def run(*arguments: object) -> Result:
     return CliRunner(**APART).invoke(main, [str(argument) for argument in arguments])
+
+
+def told(done: Result) -> Any:
+    """The result in the envelope that `--json` prints."""
+    return json.loads(done.stdout)["result"]

@@ -2,6 +2,7 @@
 
 from keras_remos.evaluation.attackers import Attacker
 from keras_remos.evaluation.audit import audit
+from keras_remos.evaluation.audit_folder import check_free as check_audit_folder
 from keras_remos.evaluation.audit_report import AuditReport
 from keras_remos.evaluation.controls import Controls
 from keras_remos.evaluation.inheritance import InheritanceReport
@@ -11,6 +12,7 @@ from keras_remos.evaluation.measuring import measure
 from keras_remos.evaluation.metrics import Rate, accuracy, flip_rate, paired_bootstrap, target_rate
 from keras_remos.evaluation.predictions import predict_classes
 from keras_remos.evaluation.tradeoff import Tradeoff, tradeoff
+from keras_remos.evaluation.verdict import against_limits
 
 __all__ = [
     "Attacker",
@@ -24,7 +26,9 @@ __all__ = [
     "Tradeoff",
     "Verdict",
     "accuracy",
+    "against_limits",
     "audit",
+    "check_audit_folder",
     "flip_rate",
     "measure",
     "over_seeds",

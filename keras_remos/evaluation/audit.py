@@ -112,7 +112,7 @@ def audit(
         del options["learning_rate"]
     of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
     attempts = Attempts(attacker, prepared, train, of_copies, head=controls.head)
-    whole = {"teacher": fingerprint(prepared.teacher), "test set": _digest(x, y), "seed": seed}
+    whole: dict[str, Any] = {"teacher": fingerprint(prepared.teacher), "test set": _digest(x, y), "seed": seed}
     kept = AuditFolder(folder, whole)
     with kept.in_use():
         trained = {
@@ -177,8 +177,9 @@ def audit(
                 for name, (student, _) in {**ours, **judged}.items()
                 if (change := weight_change(prepared.teacher, student)) is not None
             },
-            class_names=names,
             prepared=prepared,
+            class_names=names,
+            whole=whole,
         )
 
 

@@ -38,22 +38,14 @@ class AuditFolder:
     """
 
     def __init__(self, path: PathLike | None, whole: Mapping[str, Any]) -> None:
-        self.path = None if path is None else Path(path)
-        self._whole = dict(whole)
-        self._in_use: set[Path] = set()
-        if self.path is not None:
-            check_free(self.path)
-            self._check_same(self.path / MARK)
+        self.path = None if path is None else open_folder(path, whole)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keeps the folder from other audits until the block ends."""
         with contextlib.ExitStack() as stack:
             if self.path is not None:
-                self.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(reserved(self.path / MARK, overwrite=True))
-                with replacing(self.path / MARK, overwrite=True) as temporary:
-                    temporary.write_text(json.dumps({"kind": "audit", **self._whole}, indent=1), encoding="utf-8")
             yield
 
     def checkpoint(self, name: str) -> Path | None:
@@ -76,7 +68,6 @@ class AuditFolder:
             kept = AttackSet.load(file)
             if kept.record.get(MADE_OF) == digest:
                 return kept
-        file.parent.mkdir(exist_ok=True)
         partial = partial_beside(file)
         try:
             made = make(partial)
@@ -88,15 +79,36 @@ class AuditFolder:
         made.save(file, overwrite=True)
         return made
 
-    def _check_same(self, mark: Path) -> None:
-        if not mark.exists():
-            return
+
+def open_folder(path: PathLike, whole: Mapping[str, Any]) -> Path:
+    """Makes the folder of an audit, or opens it.
+
+    Args:
+        path: The folder.
+        whole: What the audit is of, as plain values for JSON.
+
+    Raises:
+        FileError: If it holds other files, or cannot be written to.
+        MismatchError: If it is of another audit; says in what that differs.
+    """
+    check_free(path)
+    folder = Path(path)
+    mark = folder / MARK
+    wanted = json.loads(json.dumps({"kind": "audit", **whole}))
+    if mark.exists():
         found = read_mark(mark)
-        for name, value in json.loads(json.dumps(self._whole)).items():
-            if found.get(name) != value:
-                raise MismatchError(
-                    f"{mark.parent} is the folder of another audit (its {name} differs): choose another folder."
-                )
+        differing = [name for name, value in wanted.items() if found.get(name) != value]
+        if differing:
+            raise MismatchError(
+                f"{path} is the folder of another audit (its {', '.join(differing)} differ): choose another folder."
+            )
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (ATTACKS, STUDENTS):
+        (folder / name).mkdir(exist_ok=True)
+    with replacing(mark, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    return folder
 
 
 def check_free(path: PathLike) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from keras_remos.defects import DEFECTS, AttackSet, Prepared
 from keras_remos.evaluation.attackers import ADAPTIVE
+from keras_remos.evaluation.audit_folder import ATTACKS, FIGURES, STUDENTS, file_name, open_folder
 from keras_remos.evaluation.exhibits import exhibits
 from keras_remos.evaluation.inheritance import InheritanceReport
 from keras_remos.evaluation.inherited import Verdict
 from keras_remos.evaluation.weight_change import WeightChange
+from keras_remos.report import envelope, write_report
 from keras_remos.saving import versions
+from keras_remos.training.student_file import save_student
 from keras_remos.training.trained import Trained
 from keras_remos.untrusted import PathLike, printable
+from keras_remos.writing import replacing
 
 # Of all attacks together: more make a page that nobody scrolls to the end of.
 EXHIBITS, OF_EACH = 24, 4
@@ -33,19 +39,21 @@ class AuditReport:
         left_out: Attacks that fit the teacher and were not tried, with the reason.
         records: How each student was made, as far as that is known: plain values for JSON.
         changes: How far each student's weights are from the teacher's: see `weight_change`.
-        class_names: Of the test set.
         prepared: The teacher, and how its inputs come from pixels.
+        class_names: Of the test set.
+        whole: What the audit is of: the teacher, the test set and the seed, as digests.
     """
 
     inheritance: InheritanceReport
     attacks: Mapping[str, AttackSet]
     trained: Mapping[str, Trained]
     seed: int
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    changes: Mapping[str, WeightChange] = field(default_factory=dict)
-    class_names: Sequence[str] = ()
-    prepared: Prepared | None = None
+    left_out: Mapping[str, str]
+    records: Mapping[str, Mapping[str, Any]]
+    changes: Mapping[str, WeightChange]
+    prepared: Prepared
+    class_names: Sequence[str]
+    whole: Mapping[str, Any]
 
     def __repr__(self) -> str:
         return f"<AuditReport: {', '.join(self.attacks) or 'no attack'} on {', '.join(self.inheritance.accuracies)}>"
@@ -112,22 +120,32 @@ class AuditReport:
         lines += [f"Not tried: {name}. {reason}" for name, reason in self.left_out.items()]
         return "\n".join([self.inheritance.summary(), *map(printable, lines)])
 
-    def save(self, path: PathLike, **about: Any) -> dict[str, str]:
-        """Puts all that there is to look at and to try again into a folder.
+    def save(
+        self,
+        path: PathLike,
+        *,
+        command_line: str | None = None,
+        seconds: float | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> dict[str, Path]:
+        """Puts all that there is to look at, and to try again, into a folder.
 
-        `report.html` is one page that can be handed over, `report.json` the same for programs; beside them lie the
+        `report.html` is one page that can be handed over, `report.json` the same for programs. Beside them lie the
         attack sets, the students that were trained in the run, and the figures as PNG and SVG.
 
         Args:
-            path: The folder: a new or empty one, or that of this audit (`audit(folder=...)`).
-            **about: More for the head of the page: see `keras_remos.report.envelope`.
+            path: The folder: a new or empty one, or that of this audit (`audit(folder=...)`). What is there of an
+                earlier report is replaced.
+            command_line: What a user typed, so that it can be made again.
+            seconds: How long the audit took.
+            inputs: What it was given: see `keras_remos.report.envelope`.
 
         Returns:
             The files that were written, by what they are.
 
         Raises:
             FileError: If the folder holds other files, or a file cannot be written.
-            ImportError: If an extra that the page takes is not installed.
+            ImportError: If an extra that the page takes is not installed: the rest is written by then.
 
         Example:
         ```python
@@ -135,7 +153,30 @@ class AuditReport:
         report.save("audit")
         ```
         """
-        raise NotImplementedError
+        folder = open_folder(path, self.whole)
+        for name, attack in self.attacks.items():
+            file = folder / ATTACKS / f"{file_name(name)}.npz"
+            # What the audit itself put there is what this would write.
+            if not file.exists():
+                attack.save(file)
+        for name, trained in self.trained.items():
+            save_student(
+                trained,
+                folder / STUDENTS / f"{file_name(name)}.keras",
+                class_names=self.class_names,
+                space=self.prepared.space,
+                teacher=self.prepared.teacher,
+                overwrite=True,
+            )
+        about = {"seed": self.seed, "seconds": seconds, "inputs": inputs, "command_line": command_line}
+        files = {"page": folder / "report.html", "json": folder / "report.json", "figures": folder / FIGURES}
+        whole = envelope("audit", self.describe(pictures=True), outputs=files, **about)
+        with replacing(files["json"], overwrite=True) as temporary:
+            temporary.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        write_report(whole, files["page"], overwrite=True)
+        for kind in ("png", "svg"):
+            write_report(whole, files["figures"], format=kind, overwrite=True)
+        return files
 
 
 def _knows(attack: AttackSet) -> str:

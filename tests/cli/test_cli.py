@@ -1,6 +1,5 @@
 """The program as a user meets it: what it prints, writes and refuses, and with which exit code."""
 
-import json
 import subprocess
 import sys
 import zipfile
@@ -10,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from shell import run
+from shell import run, told
 
 from keras_remos import CoverageProfile, RelevantSlice, saving
 
@@ -86,11 +85,11 @@ def test_slice_as_json_goes_to_stdout_alone(teacher: Path, images: Path, tmp_pat
     options = ["-o", output, "--slice-file", slice_file, "--keep-ratio", 0.5, "--preprocess", "0-1", "--json"]
     result = run("slice", teacher, "--data", images, *options)
     assert result.exit_code == 0, result.output
-    answer = json.loads(result.stdout)
+    answer = told(result)
     loaded = RelevantSlice.load(slice_file)
     assert (answer["kept"], answer["total"]) == (loaded.kept, loaded.total) == (54, 108)
     assert answer["options"]["keep_ratio"] == 0.5
-    assert answer["preprocess"] == "0-1"
+    assert answer["scaling"] == "0-1"
     kernel = keras.models.load_model(output).get_layer("conv").kernel
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(kernel) != 0, loaded.masks["conv/kernel"])
 
@@ -111,16 +110,16 @@ def test_a_profile_is_made_merged_inspected_and_sliced(teacher: Path, tmp_path: 
     one, two = CoverageProfile.load(tmp_path / "a.npz"), CoverageProfile.load(tmp_path / "c.npz")
     assert two.num_samples == 2 * one.num_samples == 24
     np.testing.assert_array_equal(two.layers["conv/kernel"].outputs, 2 * one.layers["conv/kernel"].outputs)
-    shown = json.loads(run("inspect", tmp_path / "c.npz", "--json").stdout)
+    shown = told(run("inspect", tmp_path / "c.npz", "--json"))
     assert (shown["kind"], shown["num_samples"]) == ("profile", 24)
     result = run("slice", teacher, "--profile-file", tmp_path / "c.npz", "--slice-file", tmp_path / "s.npz")
     assert result.exit_code == 0, result.output
     assert "the teacher's head" in result.stdout
-    assert json.loads(run("inspect", tmp_path / "s.npz", "--json").stdout)["kind"] == "slice"
+    assert told(run("inspect", tmp_path / "s.npz", "--json"))["kind"] == "slice"
 
 
 def test_inspect_shows_a_model(teacher: Path) -> None:
-    shown = json.loads(run("inspect", teacher, "--json").stdout)
+    shown = told(run("inspect", teacher, "--json"))
     assert [kernel["path"] for kernel in shown["kernels"]] == ["conv/kernel"]
     assert {entry["path"] for entry in shown["skipped"]} == {"bn", "logits"}
     assert "108 of" in run("inspect", teacher).stdout

@@ -1,12 +1,11 @@
 """`keras-remos attack --neuron`, given several times: a file for each neuron, and a row for each in the report."""
 
-import json
 from pathlib import Path
 
 import keras
 import numpy as np
 import toys
-from shell import run
+from shell import run, told
 
 from keras_remos.defects import AttackSet
 
@@ -23,7 +22,7 @@ def test_each_neuron_makes_a_file_of_its_own(tmp_path: Path) -> None:
     attack = ("attack", tmp_path / "teacher.keras", *data, "--defect", "penultimate", "--steps", 2)
     done = run(*attack, "--neuron", 5, "--neuron", 0, "-o", tmp_path / "pen.npz", "--json")
     assert done.exit_code == 0, done.output
-    made = json.loads(done.stdout)["attacks"]
+    made = told(done)["attacks"]
     assert [(Path(each["attack"]).name, each["options"]["neuron"]) for each in made] == [
         ("pen.5.npz", 5),
         ("pen.0.npz", 0),
@@ -33,8 +32,8 @@ def test_each_neuron_makes_a_file_of_its_own(tmp_path: Path) -> None:
     inputs = [part for each in made for part in ("--inputs", each["attack"])]
     done = run("evaluate", tmp_path / "teacher.keras", *data, *inputs, "--json")
     assert done.exit_code == 0, done.output
-    assert len(json.loads(done.stdout)["defects"]) == 2
-    one = json.loads(run(*attack, "--neuron", 5, "-o", tmp_path / "one.npz", "--json").stdout)
+    assert len(told(done)["defects"]) == 2
+    one = told(run(*attack, "--neuron", 5, "-o", tmp_path / "one.npz", "--json"))
     assert one["options"]["neuron"] == 5
     np.testing.assert_array_equal(AttackSet.load(one["attack"]).inputs, sets[0].inputs)
     assert run(*attack, "--neuron", 5, "--neuron", 0, "-o", tmp_path / "pen.npz").exit_code == 1  # not over files

@@ -1,6 +1,5 @@
 """From a language model to a measured student in the shell: raw texts in a table, and no further ceremony."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from shell import run
+from shell import run, told
 
 pytest.importorskip("keras_hub")
 import text_toys
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Training .* ended in a constant 
 def made(*arguments: object) -> dict:
     done = run(*arguments, "--json")
     assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
+    return told(done)
 
 
 @pytest.fixture(scope="module")

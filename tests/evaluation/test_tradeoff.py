@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from planted import SPACE, images, teacher
-from shell import run
+from shell import run, told
 
 import keras_remos as kr
 from keras_remos.data.parts import set_aside
@@ -132,9 +132,9 @@ def test_from_the_shell(tmp_path: Path) -> None:
     asked = ("--inputs", tmp_path / "pen.npz", "--keep-ratio", 1, "--keep-ratio", 0.7, "-o", tmp_path / "t.jsonl")
     done = run("tradeoff", tmp_path / "teacher.keras", *given, *asked, "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert [point["keep_ratio"] for point in told["points"]] == [1, 0.7]
-    assert told["points"][0]["accuracy"]["n"] == 12 and told["points"][1]["inherited"]["pen"]["n"] <= 30
+    found = told(done)
+    assert [point["keep_ratio"] for point in found["points"]] == [1, 0.7]
+    assert found["points"][0]["accuracy"]["n"] == 12 and found["points"][1]["inherited"]["pen"]["n"] <= 30
     shown = run("tradeoff", tmp_path / "teacher.keras", *given, *asked)
     assert shown.stdout.splitlines()[0].split() == ["kept", "ACC", "pen"]
     assert run("tradeoff", tmp_path / "teacher.keras", *given, "-o", tmp_path / "t.txt").exit_code == 2

@@ -1,6 +1,5 @@
 """Teachers by the names that they are published under: what Keras does with them, and what is said where it cannot."""
 
-import json
 import urllib.error
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import toys
 from keras import layers as kl
-from shell import run
+from shell import run, told
 
 import keras_remos
 from keras_remos import RelevantSlicer, load_teacher, open_for_model, save_student
@@ -118,7 +117,7 @@ def test_downloads_that_fail_are_one_line(offline: bool, monkeypatch: pytest.Mon
 def test_commands_take_names(tmp_path: Path) -> None:
     result = run("inspect", NAME, "--json")
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["kind"] == "model"
+    assert told(result)["kind"] == "model"
     data = photos(tmp_path)
     for command, made in {"slice": "MobileNet.student.keras", "profile": "MobileNet.profile.npz"}.items():
         result = run(command, NAME, "--data", data)

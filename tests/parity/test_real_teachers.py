@@ -47,7 +47,7 @@ def keras_remos(backend: str, home: Path, *commands: tuple[object, ...]) -> list
     answers, rest = [], done.stdout.strip()
     while rest:
         answer, end = json.JSONDecoder().raw_decode(rest)
-        answers.append(answer)
+        answers.append(answer["result"])
         rest = rest[end:].strip()
     assert len(answers) == len(commands)
     return answers

@@ -1,0 +1,86 @@
+"""`envelope`: what stands around every result, so that a program finds the same things in the same places."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_remos.saving import versions
+from keras_remos.untrusted import PathLike
+
+SCHEMA = "keras-remos/result/1"
+
+
+def envelope(
+    command: str,
+    result: Mapping[str, Any],
+    *,
+    command_line: str | None = None,
+    seed: int | None = None,
+    seconds: float | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A result with what made it, as plain values for JSON.
+
+    Args:
+        command: The name of the command, or of the function of the same name.
+        result: What it found.
+        command_line: What a user typed, so that it can be made again.
+        seed: Of everything that was drawn; `None` where nothing was.
+        seconds: How long it took.
+        inputs: What it was given: see `of_file`.
+        outputs: Paths of what it wrote, by what that is.
+    """
+    named = {name: str(path) for name, path in (outputs or {}).items() if path is not None}
+    return without_nan(
+        {
+            "schema": SCHEMA,
+            "command": command,
+            "command_line": command_line,
+            "versions": {**versions(), "python": platform.python_version(), "backend": _backend()},
+            "seed": seed,
+            "seconds": None if seconds is None else round(seconds, 3),
+            "inputs": dict(inputs or {}),
+            "outputs": named,
+            "result": result,
+        }
+    )
+
+
+def of_file(path: PathLike, **more: Any) -> dict[str, Any]:
+    """A file that was an input: its path, and its SHA-256; `None` for a folder, or what is no path.
+
+    Args:
+        path: Of the file.
+        **more: What else there is to say of it.
+    """
+    digest = None
+    if Path(path).is_file():
+        with Path(path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": str(path), "sha256": digest, **more}
+
+
+def without_nan(value: Any) -> Any:
+    """The same with `None` for what is no number: JSON has no word for it."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _backend() -> str:
+    """Keras' backend and its release; what is not installed as a package has none."""
+    name = keras.backend.backend()
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return str(name)
