@@ -15,7 +15,7 @@ nox.options.reuse_existing_virtualenvs = True
 BACKENDS = {"jax": "jax", "torch": "torch==2.13.0", "tensorflow": "tensorflow"}
 # Of the dependency groups in pyproject.toml.
 PROJECT = nox.project.load_toml("pyproject.toml")
-EXTRAS = "image,demo"
+EXTRAS = "image,demo,report"
 # Sessions of their own run these.
 ELSEWHERE = ("--ignore=tests/parity", "--ignore=tests/zoo")
 # A process a core: most of the time goes into compiling, which one process does on one core.

@@ -14,6 +14,7 @@ COMMANDS = {
     "inspect": "Show a model, profile, slice or attack.",
     "poison": "Plant a backdoor in a copy of a teacher.",
     "profile": "Count what a data set activates in a teacher.",
+    "report": "Make a page of results, to be handed over.",
     "slice": "Make a student from the relevant part of a teacher.",
     "tradeoff": "Train students that keep more or less of a teacher.",
     "transfer": "Train a student, by ReMoS or one of six other methods.",

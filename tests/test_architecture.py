@@ -15,7 +15,7 @@ HOME = ROOT / "keras_remos"
 LIBRARY = sorted(HOME.rglob("*.py"))
 PROGRAM = sorted((ROOT / "cli").rglob("*.py"))
 # The rooms from the outside in: what is further down may not import what is further up. Every folder and file is here.
-ROOMS = ["demo", "evaluation", "methods", "defects", "training", "slicing", "coverage", "data", "models"]
+ROOMS = ["demo", "evaluation", "methods", "report", "defects", "training", "slicing", "coverage", "data", "models"]
 ROOMS += ["saving", "writing", "progress", "untrusted", "notebooks", "errors", "version", "backend"]
 # The same within the room that has rooms of its own; its files stand between them.
 OF_DEFECTS = ["adversarial", "backdoors", "text_backdoors", "word_swaps"]
@@ -78,6 +78,13 @@ def test_the_arrows_run_one_way(home: Path) -> None:
         assert not used & set(rooms[:number]), f"{name} imports {used & set(rooms[:number])}"
         if home != HOME and name in families:
             assert not used & families, f"{name} imports another family of attacks: {used & families}"
+
+
+def test_a_report_reads_what_was_written_and_knows_no_model() -> None:
+    bottom = {"writing", "untrusted", "notebooks", "errors", "version"}
+    assert used_of(HOME, "report") <= bottom
+    others = {name for room in bottom for name in used_of(HOME, room)}
+    assert others <= bottom
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

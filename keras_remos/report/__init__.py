@@ -1,7 +1,21 @@
 """What results say, to be handed over: a page, Markdown, figures. Reads JSON, and knows no model."""
 
 from keras_remos.report.envelope import envelope, of_file
+from keras_remos.report.figures import write_figures
+from keras_remos.report.markdown import markdown
+from keras_remos.report.page import page
 from keras_remos.report.results import Result, open_results
-from keras_remos.report.writer import write_report
+from keras_remos.report.writer import FORMATS, default_path, write_report
 
-__all__ = ["Result", "envelope", "of_file", "open_results", "write_report"]
+__all__ = [
+    "FORMATS",
+    "Result",
+    "default_path",
+    "envelope",
+    "markdown",
+    "of_file",
+    "open_results",
+    "page",
+    "write_figures",
+    "write_report",
+]
