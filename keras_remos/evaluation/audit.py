@@ -28,6 +28,7 @@ from keras_remos.methods import recipe_of
 from keras_remos.methods import train as train_by
 from keras_remos.models.loading import check_model
 from keras_remos.models.tokenizers import reads_text
+from keras_remos.progress import track, track_named
 from keras_remos.saving import versions
 from keras_remos.training.recipe import AUTO, Recipe, default_recipe
 from keras_remos.training.trained import Trained
@@ -160,7 +161,7 @@ def audit(
         class_names: Of the test set, if it does not bring them.
         batch_size: Samples at a time.
         seed: For training, attacks and intervals.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
     Returns:
         The report. Print its `summary()`.
@@ -194,38 +195,44 @@ def audit(
         del options["learning_rate"]
     of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
     attempts = Attempts(attacker, prepared, train, of_copies, head=controls.head)
-    trained = {
-        name: train_by(
-            method,
-            source,
-            _scaled(train, prepared.space),
-            num_classes=num_classes,
-            recipe=_recipe(method, source, options, tune=controls.tune),
-            seed=seed,
-            head=controls.head,
-            harden=False,
-            verbose=verbose,
-        )
-        for name, (source, method) in compared_with.items()
-    }
+    with track_named(compared_with, description="Student to compare with", verbose=verbose) as tracked:
+        trained = {
+            name: train_by(
+                method,
+                source,
+                _scaled(train, prepared.space),
+                num_classes=num_classes,
+                recipe=_recipe(method, source, options, tune=controls.tune),
+                seed=seed,
+                head=controls.head,
+                harden=False,
+                verbose=verbose,
+            )
+            for name, (source, method) in tracked
+        }
     ways = {**trained, **ways}
     attempts.train_surrogates_by(_recipe_of(ways.get(controls.compared or "")))
     attacks: dict[str, AttackSet] = {}
-    for wanted in attempts.wanted:
-        if isinstance(wanted, AttackSet):
-            wanted.check_teacher(prepared.teacher)
-            attack = wanted
-        else:
-            source = attempts.source_of(wanted, seed=seed, verbose=verbose)
-            attack = wanted.inputs(source, x, y, class_names=names, batch_size=batch_size, seed=seed, verbose=verbose)
-        attacks[_unique(title_of(wanted), attacks)] = attack
+    how: dict[str, Any] = {"seed": seed, "verbose": verbose}
+    every = attempts.wanted
+    with track(every, total=len(every), description="Attack", verbose=verbose, name=title_of) as each_attack:
+        for wanted in each_attack:
+            if isinstance(wanted, AttackSet):
+                wanted.check_teacher(prepared.teacher)
+                attack = wanted
+            else:
+                source = attempts.source_of(wanted, **how)
+                attack = wanted.inputs(source, x, y, class_names=names, batch_size=batch_size, **how)
+            attacks[_unique(title_of(wanted), attacks)] = attack
     tried: dict[str, AttackSet | Mapping[str, AttackSet]] = dict(attacks)
     if attempts.adaptive:
         request = Request(x, y, names, batch_size, seed, verbose, None)
         # Of a fine-tuned student it is the surrogate.
         is_surrogate = SurrogateAttack.name in attacks and controls.compared is not None
         own_way = judged.keys() - ({controls.compared} if is_surrogate else set())
-        made = {name: attempts.against(name, way, request) for name, way in ways.items() if name in own_way}
+        like = {name: way for name, way in ways.items() if name in own_way}
+        with track_named(like, description="Adaptive attack, student", verbose=verbose) as tracked:
+            made = {name: attempts.against(name, way, request) for name, way in tracked}
         own = {name: each for name, each in made.items() if each is not None}
         if is_surrogate and controls.compared is not None:
             own = {controls.compared: attacks[SurrogateAttack.name]} | own
