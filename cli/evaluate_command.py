@@ -4,18 +4,29 @@ import time
 from pathlib import Path
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, classes_of, report_skipped
 from keras_remos_cli.options import data_options, inputs_option, json_option, opening_options, seed_option
 from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
+from keras_remos_cli.parameters import STUDENT
 from keras_remos_cli.running import command_line, emit, uses_keras
 
 
-@click.command("evaluate")
-@click.argument("student_paths", metavar="STUDENT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(
+    "evaluate",
+    cls=Described,
+    examples=[
+        (
+            "What two students inherited, beside a fine-tuned one",
+            "keras-remos evaluate remos.keras delta.keras --data test/ --inputs attack.npz --control control.keras",
+        ),
+    ],
+)
+@click.argument("student_paths", metavar="STUDENT...", nargs=-1, required=True, type=STUDENT)
 @opening_options
 @data_options
 @inputs_option
-@click.option("--control", type=click.Path(path_type=Path), help="The fine-tuned student, for rACC and rDIR.")
+@click.option("--control", type=STUDENT, help="The fine-tuned student, for rACC and rDIR.")
 @allow_other_teacher
 @seed_option
 @json_option

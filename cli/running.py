@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from keras_remos_cli.messages import in_shell_words, out_of_memory, shown
+from keras_remos_cli.parameters import check_paths
 
 Command = Callable[..., Any]
 
@@ -62,7 +63,10 @@ def uses_keras(command: Command) -> Command:
     )
     @click.option("-q", "--quiet", is_flag=True, help="No progress and no notes. Warnings stay.")
     @click.option(
-        "-v", "--verbose", is_flag=True, help="Progress in a log file, too: a line an epoch, or a minute at the longest."
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="Progress in a log file, too: a line an epoch, or a minute.",
     )
     @functools.wraps(command)
     def run(*args: Any, backend: str | None, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
@@ -76,6 +80,7 @@ def uses_keras(command: Command) -> Command:
             with showing(False if quiet else verbose or "auto"):
                 if chosen is not None:
                     note(chosen)
+                check_paths(click.get_current_context())
                 return command(*args, **kwargs)
 
     return run
