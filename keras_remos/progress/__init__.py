@@ -10,10 +10,12 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from keras_remos.progress.displays import Display, fitting
 from keras_remos.progress.levels import Epochs, Level
+
+if TYPE_CHECKING:
+    from keras_remos.progress.displays import Display
 
 __all__ = ["Epochs", "say", "showing", "track", "track_epochs", "track_named"]
 
@@ -119,7 +121,7 @@ def _each(items: Iterable[Item], level: Level, name: Callable[[Item], object] | 
 def _shown(level: Shown, verbose: bool | str) -> Iterator[Shown]:
     """Has a level on display until the block ends: on the one that is there, or on one of its own."""
     wanted, display = _meant(verbose), _current.get()
-    if wanted and display is None and (fresh := fitting(wanted)) is not None:
+    if wanted and display is None and (fresh := _fitting(wanted)) is not None:
         with _on(fresh, level):
             _current.set(fresh)
             try:
@@ -132,6 +134,13 @@ def _shown(level: Shown, verbose: bool | str) -> Iterator[Shown]:
             yield level
     else:
         yield level
+
+
+def _fitting(wanted: bool | str) -> Display | None:
+    # Rich is for those who show something.
+    from keras_remos.progress.displays import fitting
+
+    return fitting(wanted)
 
 
 @contextmanager
