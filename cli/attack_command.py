@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import (
     DataChoice,
     Opening,
     SynonymChoice,
     beside,
+    class_number,
     report_skipped,
     reserve_outputs,
 )
 from keras_remos_cli.options import (
+    DEFECTS,
     adjusted,
     head_option,
     options_of,
@@ -23,32 +26,40 @@ from keras_remos_cli.options import (
     seed_option,
     source_options,
     synonym_options,
+    target_option,
 )
+from keras_remos_cli.parameters import EXISTING
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
-DEFECTS = (
-    *("penultimate", "displacement", "coverage-guided", "fgsm", "pgd", "surrogate"),
-    *("patch-backdoor", "latent-backdoor"),
-    *("word-importance", "greedy-swap", "text-poisoning", "weight-poisoning"),
+
+@click.command(
+    "attack",
+    cls=Described,
+    examples=[
+        ("With nothing but the teacher", "keras-remos attack teacher.keras --defect penultimate --data test/"),
+        (
+            "With a copy that was fine-tuned on other data",
+            "keras-remos attack teacher.keras --defect pgd --data test/ --attacker-data own/ --target whippet",
+        ),
+        (
+            "With the trigger that was planted",
+            "keras-remos attack poisoned.keras --defect patch-backdoor --data test/ -o triggered.npz",
+        ),
+    ],
 )
-
-
-@click.command("attack")
 @source_options
 @click.option("--defect", type=click.Choice(DEFECTS), required=True, help="What to attack.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.DEFECT.npz beside it.")
 @click.option(
     "--attacker-data",
-    type=click.Path(path_type=Path),
+    type=EXISTING,
     help="fgsm, pgd, surrogate, word swaps: trains the attacker's own copy.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Attack only so many samples.")
 @click.option("--epsilon", type=float, help="Largest change of a pixel, of 255 levels. Default: 5.7 (the paper's).")
 @click.option("--steps", type=click.IntRange(min=1), help="Gradient steps. Default: 40; surrogate: 20.")
 @click.option("--step-size", type=float, help="Change of a pixel in one step, of 255 levels. Default: epsilon / 10.")
-@click.option(
-    "--target", type=click.IntRange(min=0), help="fgsm, pgd, surrogate: the class to aim at. Default: any wrong one."
-)
+@target_option("fgsm, pgd, surrogate: the class to aim at", "any wrong one")
 @click.option(
     "--neuron",
     multiple=True,
@@ -99,6 +110,7 @@ def command(
     attack_momentum: float | None,
     synonyms: SynonymChoice,
     recipe: dict[str, Any],
+    target: str | None,
     seed: int,
     force: bool,
     as_json: bool,
@@ -111,10 +123,6 @@ def command(
     is trained on --attacker-data; so does a surrogate, which is always trained. --epochs and what follows it are for
     that copy. An attack that was interrupted goes on when it is started again.
     """
-    from keras_remos.defects import DEFECTS, partial_beside
-    from keras_remos.methods import LANGUAGE, Recipe
-    from keras_remos.untrusted import read_record
-
     start = time.perf_counter()
     output = output or beside(teacher, f".{defect}.npz")
     files = [output]
@@ -122,9 +130,14 @@ def command(
         if len(several) > 1:
             files = [output.with_suffix(f".{str(each).replace('/', '-')}{output.suffix}") for each in several]
     reserve_outputs(*(("-o", file, ".npz") for file in files), force=force)
-    kind = DEFECTS[defect]
+    from keras_remos import defects
+    from keras_remos.methods import LANGUAGE, Recipe
+    from keras_remos.progress import track
+    from keras_remos.untrusted import read_record
+
+    kind = defects.DEFECTS[defect]
     driven, moved = (several[0] if len(several) == 1 else several or None for several in (neuron, layer))
-    given = {**options, "neuron": driven, "layer": moved, "synonyms": synonyms.open()}
+    given = {**options, "target": target, "neuron": driven, "layer": moved, "synonyms": synonyms.open()}
     given["momentum"] = attack_momentum  # --momentum is that of the copy's training
     if recipe:
         if "recipe" not in kind.option_names():
@@ -139,29 +152,36 @@ def command(
         prepared = opening.prepared(teacher)
         matched = data.open_trained(prepared.teacher, teacher)
     else:
-        attack = kind(**options_of(defect, kind.option_names(), given))
+        chosen = options_of(defect, kind.option_names(), given)
+        # Its name is known to the data.
+        chosen.pop("target", None)
+        attack = kind(**chosen)
         model = opening.open(teacher)
         matched = data.open(model)
         if kind.of_text != (matched.dataset.kind == "text"):
             raise click.UsageError(f"{defect} is an attack on {'texts' if kind.of_text else 'images'}.")
+        if target is not None:
+            attack = replace(attack, target=class_number(target, matched.dataset.class_names))
         own = None if attacker_data is None else data.open_other(model, attacker_data).pixels.read_all()
         prepared = attack.prepare(model, own, space=matched.space, seed=seed)
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     results = []
-    for file, single in zip(files, attack.each(), strict=True):
-        made = single.inputs(
-            prepared,
-            x[:limit],
-            y[:limit],
-            class_names=matched.dataset.class_names,
-            batch_size=data.at_a_time,
-            seed=seed,
-            resume=partial_beside(file),
-        )
-        made = replace(made, command=command_line())
-        made.save(file, overwrite=force)
-        results.append({**made.describe(), "attack": str(file)})
+    pairs = list(zip(files, attack.each(), strict=True))
+    with track(pairs, total=len(pairs), description="Attack", name=lambda pair: pair[0]) as tracked:
+        for file, single in tracked:
+            made = single.inputs(
+                prepared,
+                x[:limit],
+                y[:limit],
+                class_names=matched.dataset.class_names,
+                batch_size=data.at_a_time,
+                seed=seed,
+                resume=defects.partial_beside(file),
+            )
+            made = replace(made, command=command_line())
+            made.save(file, overwrite=force)
+            results.append({**made.describe(), "attack": str(file)})
     seconds = time.perf_counter() - start
     inputs = " ".join(f"--inputs {file}" for file in files)
     note(f"Every student of this teacher can be tried on it: keras-remos evaluate STUDENT --data ... {inputs}")

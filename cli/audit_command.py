@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, classes_of, report_skipped
 from keras_remos_cli.messages import in_shell_words
 from keras_remos_cli.options import (
-    TEACHER,
+    DEFECTS,
     adjusted,
     head_option,
     json_option,
@@ -21,17 +22,38 @@ from keras_remos_cli.options import (
     synonym_options,
 )
 from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
+from keras_remos_cli.parameters import EXISTING, STUDENT, TEACHER
 from keras_remos_cli.running import command_line, digested, emit, uses_keras
 from keras_remos_cli.verdicts import Limits
 
 
-@click.command("audit")
+@click.command(
+    "audit",
+    cls=Described,
+    examples=[
+        (
+            "A teacher and a student, with a control that is trained for it",
+            "keras-remos audit teacher.keras remos.keras --data dogs/ --split test",
+        ),
+        (
+            "Two attacks, and a control that is there",
+            "keras-remos audit teacher.keras remos.keras --data test/ --control control.keras "
+            "--defect penultimate --defect displacement",
+        ),
+    ],
+)
 @source_options
-@click.argument("students", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--train-data", type=click.Path(path_type=Path), help="The students' training data. Default: --data.")
+@click.argument("students", nargs=-1, type=STUDENT)
+@click.option("--train-data", type=EXISTING, help="The students' training data. Default: --data.")
 @click.option("--train-split", type=click.Choice(["train", "test"]), help="A part of it. Default: train, with --split.")
-@click.option("--defect", "defects", multiple=True, help="Default: every attack that fits; may be repeated.")
-@click.option("--control", type=click.Path(path_type=Path), help="A fine-tuned student. Default: trained in this run.")
+@click.option(
+    "--defect",
+    "defects",
+    multiple=True,
+    type=click.Choice((*DEFECTS, "adaptive")),
+    help="Default: every attack that fits; may be repeated.",
+)
+@click.option("--control", type=STUDENT, help="A fine-tuned student. Default: trained in this run.")
 @click.option("--no-control", is_flag=True, help="Train no control, and give no ratios.")
 @click.option("--floor", is_flag=True, help="Train a student from scratch, too.")
 @click.option(
@@ -42,7 +64,7 @@ from keras_remos_cli.verdicts import Limits
 @click.option("--clean-teacher", type=TEACHER, help="TEACHER before it was poisoned: another floor.")
 @click.option(
     "--attacker-data",
-    type=click.Path(path_type=Path),
+    type=EXISTING,
     help="The attacker's own data, for a surrogate of TEACHER. Default: what the students' training left to it.",
 )
 @click.option("--attacker-split", type=click.Choice(["train", "test"]), help="A part of --attacker-data.")
@@ -92,6 +114,22 @@ def command(
     that `keras-remos poison` wrote is also tried with its trigger. Without STUDENTs the control alone is tried: what
     fine-tuning inherits.
     """
+    if control is not None and no_control:
+        raise click.UsageError("--control and --no-control exclude each other.")
+    if attacker_split is not None and attacker_data is None:
+        raise click.UsageError("--attacker-split is a part of --attacker-data: name that too.")
+    trained = {
+        "the control": (control is None and not no_control, "give --control, or --no-control"),
+        "the student from scratch": (floor, "leave --floor out"),
+        "the student of the clean teacher": (clean_teacher is not None, "leave --clean-teacher out"),
+    }
+    asked = {name: otherwise for name, (wanted, otherwise) in trained.items() if wanted}
+    own_split = train_split or ("train" if data.split is not None and train_data is None else None)
+    if asked and train_data is None and own_split == data.split:
+        raise click.UsageError(
+            f"Trained in this run: {' and '.join(asked)}. For that give --train-data, which is not the test set. "
+            f"To do without it: {'; '.join(asked.values())}."
+        )
     from keras_remos import Trained
     from keras_remos.evaluation import Attacker, Controls, audit, check_audit_folder
     from keras_remos.methods import recipe_of
@@ -101,8 +139,6 @@ def command(
     if output is not None:
         check_audit_folder(output)
 
-    if control is not None and no_control:
-        raise click.UsageError("--control and --no-control exclude each other.")
     start = time.perf_counter()
     model = opening.open(teacher)
     paths = list(dict.fromkeys([*([] if control is None else [control]), *students]))
@@ -125,27 +161,11 @@ def command(
         judged[names[path]] = made, data.open_trained(opened, path, known).space
     given = recipe_given(data, recipe)
     adjusted(recipe_of("finetune", model), given)
-    trained = {
-        "the control": (control is None and not no_control, "give --control, or --no-control"),
-        "the student from scratch": (floor, "leave --floor out"),
-        "the student of the clean teacher": (clean_teacher is not None, "leave --clean-teacher out"),
-    }
-    asked = {name: otherwise for name, (wanted, otherwise) in trained.items() if wanted}
-    own = None
+    own = of_attacker = None
     if asked or train_data is not None:
-        split = train_split or ("train" if data.split is not None and train_data is None else None)
-        source = train_data or data.data_path
-        if source is None or (train_data is None and split == data.split):
-            raise click.UsageError(
-                f"Trained in this run: {' and '.join(asked)}. For that give --train-data, which is not the test set. "
-                f"To do without it: {'; '.join(asked.values())}."
-            )
-        own = replace(data, split=split).open_other(model, source, known).pixels
-    of_attacker = None
+        own = replace(data, split=own_split).open_other(model, train_data or data.required_path, known).pixels
     if attacker_data is not None:
         of_attacker = replace(data, split=attacker_split).open_other(model, attacker_data, known).pixels
-    elif attacker_split is not None:
-        raise click.UsageError("--attacker-split is a part of --attacker-data: name that too.")
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     report = audit(

@@ -1,11 +1,12 @@
 """`keras-remos demo`: a planted backdoor, and what is left of it."""
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.options import json_option, seed_option
 from keras_remos_cli.running import emit, uses_keras
 
 
-@click.command("demo")
+@click.command("demo", cls=Described, examples=[("With other chances", "keras-remos demo --seed 1")])
 @seed_option
 @json_option
 @uses_keras

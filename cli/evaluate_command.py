@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, classes_of, report_skipped
 from keras_remos_cli.options import (
-    TEACHER,
     data_options,
     inputs_option,
     json_option,
@@ -17,17 +17,27 @@ from keras_remos_cli.options import (
     seed_option,
 )
 from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
+from keras_remos_cli.parameters import STUDENT, TEACHER
 from keras_remos_cli.running import emit, uses_keras
 from keras_remos_cli.verdicts import Limits
 
 
-@click.command("evaluate")
-@click.argument("student_paths", metavar="STUDENT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(
+    "evaluate",
+    cls=Described,
+    examples=[
+        (
+            "What two students inherited, beside a fine-tuned one",
+            "keras-remos evaluate remos.keras delta.keras --data test/ --inputs attack.npz --control control.keras",
+        ),
+    ],
+)
+@click.argument("student_paths", metavar="STUDENT...", nargs=-1, required=True, type=STUDENT)
 @opening_options
 @data_options
 @inputs_option
-@click.option("--control", type=click.Path(path_type=Path), help="The fine-tuned student, for rACC and rDIR.")
-@click.option("--floor", type=click.Path(path_type=Path), help="A student from scratch: how far above it each is.")
+@click.option("--control", type=STUDENT, help="The fine-tuned student, for rACC and rDIR.")
+@click.option("--floor", type=STUDENT, help="A student from scratch: how far above it each is.")
 @click.option("--teacher", type=TEACHER, help="The teacher: how often the attacks fool it, too.")
 @allow_other_teacher
 @limit_options

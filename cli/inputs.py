@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,6 +74,13 @@ class DataChoice:
         }
 
     @property
+    def required_path(self) -> Path:
+        """Where the data are."""
+        if self.data_path is None:
+            raise click.UsageError("Missing option '--data'.")
+        return self.data_path
+
+    @property
     def at_a_time(self) -> int:
         """How many samples a model gets at once where nothing is trained."""
         return self.batch_size or 32
@@ -82,9 +90,7 @@ class DataChoice:
 
         Its classes are numbered as in `class_names`, if these are given.
         """
-        if self.data_path is None:
-            raise click.UsageError("Missing option '--data'.")
-        return self.open_other(model, self.data_path, class_names)
+        return self.open_other(model, self.required_path, class_names)
 
     def open_trained(
         self, model: keras.Model, path: str | Path, class_names: Sequence[str] | None = None
@@ -187,6 +193,32 @@ def classes_of(records: Mapping[Path, Mapping[str, Any]]) -> list[str] | None:
                 "Measure them one by one."
             )
     return next(iter(found.values()), None)
+
+
+def class_number(given: str | None, class_names: Sequence[str]) -> int | None:
+    """The number of a class that the user named, or numbered.
+
+    Args:
+        given: Its name, or its number from 0; a name comes first.
+        class_names: In the order in which the model numbers them.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if given is None:
+        return None
+    if given in class_names:
+        number = list(class_names).index(given)
+        if given.isdecimal() and int(given) != number:
+            note(f"Class {given} is number {number}: names come before numbers.")
+        return number
+    if given.isdecimal():
+        return int(given)
+    close = difflib.get_close_matches(given, class_names)
+    known = ", ".join(f"{number} {name}" for number, name in list(enumerate(class_names))[:10])
+    more = f", ... ({len(class_names)})" if len(class_names) > 10 else ""
+    meant = f" Close to it: {', '.join(close)}." if close else ""
+    raise click.UsageError(f"There is no class {given!r} among {known}{more}.{meant}")
 
 
 def reserve_outputs(*files: tuple[str, Path | None, str], force: bool) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from keras_remos_cli.options import TEACHER, json_option
+from keras_remos_cli.helping import Described
+from keras_remos_cli.options import json_option
+from keras_remos_cli.parameters import TEACHER
 from keras_remos_cli.running import emit, uses_keras
 
 if TYPE_CHECKING:
@@ -13,7 +15,14 @@ if TYPE_CHECKING:
     from keras_remos import RelevantSlice
 
 
-@click.command("inspect")
+@click.command(
+    "inspect",
+    cls=Described,
+    examples=[
+        ("What a downloaded model holds", "keras-remos inspect teacher.keras"),
+        ("Which words a slice forgets", "keras-remos inspect slice.npz --tokens bert_tiny_en_uncased"),
+    ],
+)
 @click.argument("path", type=TEACHER)
 @click.option(
     "--allow-unsafe-deserialization",

@@ -1,9 +1,9 @@
 """The `keras-remos` program."""
 
 import importlib
-from typing import Any
 
 import click
+from keras_remos_cli.helping import WithExamples
 
 # Commands are imported when they are asked for, and import Keras when they run: --help has to answer at once.
 COMMANDS = {
@@ -21,7 +21,16 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+# What somebody may have come for, and what to type first.
+FIRST_STEPS = (
+    ("See it work, in a minute", "keras-remos demo"),
+    ("Train a student on your own data", "keras-remos transfer teacher.keras --data dogs/"),
+    ("Know what a downloaded model holds", "keras-remos inspect teacher.keras"),
+    ("Measure what students inherit", "keras-remos audit teacher.keras student.keras --data dogs/ --split test"),
+)
+
+
+class LazyGroup(WithExamples, click.Group):
     """Knows its commands by name and imports each from a module of that name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -38,14 +47,21 @@ class LazyGroup(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    examples=FIRST_STEPS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="keras-remos", prog_name="keras-remos")
-def main(**_: Any) -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Start a student from only the part of a pretrained teacher that its task needs (ReMoS).
 
-    \b
-    keras-remos demo                               see it work, in a minute
-    keras-remos slice teacher.keras --data dogs/   make teacher.student.keras
-
     Results go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 the run failed, 2 wrong usage.
-    """  # noqa: D301 (Click's mark is the character)
+    """
+    if context.invoked_subcommand is None:
+        click.echo(
+            f"What do you want to do first?\n\n{main.in_lines()}\n"
+            "keras-remos --help lists every command, keras-remos NAME --help all that it takes."
+        )

@@ -3,11 +3,11 @@
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, ValidationChoice
+from keras_remos_cli.parameters import EXISTING, SYNONYMS, TEACHER
 from keras_remos_cli.running import Command
 from keras_remos_cli.verdicts import Limits
 
@@ -18,6 +18,11 @@ Decorator = Callable[[Command], Command]
 
 SCALINGS = ("none", "0-1", "-1-1", "imagenet", "caffe")
 PRESETS = ("recommended", "paper", "artifact")
+DEFECTS = (
+    *("penultimate", "displacement", "coverage-guided", "fgsm", "pgd", "surrogate"),
+    *("patch-backdoor", "latent-backdoor"),
+    *("word-importance", "greedy-swap", "text-poisoning", "weight-poisoning"),
+)
 
 
 def _all(*decorators: Decorator) -> Decorator:
@@ -82,9 +87,6 @@ def rate_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) 
     return value if value in (None, "auto") else click.FLOAT(value, param, ctx)
 
 
-# What names a published model is no path, and is not to be taken for one: `hf://` has two slashes.
-TEACHER = click.Path(path_type=str)
-
 teacher_argument = click.argument("teacher", type=TEACHER)
 
 opening_options = _as_one(
@@ -104,55 +106,61 @@ opening_options = _as_one(
     ),
 )
 
-data_options = _as_one(
-    DataChoice,
-    "data",
-    click.option(
-        "--data",
-        "data_path",
-        type=click.Path(path_type=Path),
-        help="A folder with one sub-folder of images a class, an .npz, or a .csv, .tsv or .jsonl table of texts or "
-        "image paths with labels.",
-    ),
-    click.option(
-        "--split",
-        type=click.Choice(["train", "test"]),
-        help="That sub-folder of --data, or those arrays of an .npz (x_test, y_test).",
-    ),
-    click.option(
-        "--preprocess",
-        "scaling",
-        type=click.Choice(SCALINGS),
-        help="How images are scaled for the teacher. Default: found out, and said.",
-    ),
-    click.option(
-        "--image-size", callback=_image_size, metavar="H[xW]", help="For teachers that take images of any size."
-    ),
-    click.option("--text-column", help="Default: text, sentence, review or content."),
-    click.option("--pair-column", help="The second text of a pair."),
-    click.option("--label-column", help="Default: label, labels, class, target or y."),
-    click.option("--path-column", help="Image files in a table. Default: path, file, image or filename."),
-    click.option(
-        "--pixel-range",
-        nargs=2,
-        type=float,
-        metavar="LOW HIGH",
-        help="Smallest and largest pixel value. Default: 0 255; 0 1 for arrays that do not leave it.",
-    ),
-    click.option(
-        "--batch-size",
-        type=click.IntRange(min=1),
-        help="Samples at a time. Default: 32; students are trained on 128, of texts 32.",
-    ),
-    click.option(
-        "--class-names",
-        "class_names_path",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="The classes in the order in which the model numbers them, one name a line. Default: sorted.",
-    ),
-    click.option("--strict", is_flag=True, help="Refuse damaged images instead of leaving them out."),
-)
+
+def _data_options(*, required: bool) -> Decorator:
+    return _as_one(
+        DataChoice,
+        "data",
+        click.option(
+            "--data",
+            "data_path",
+            type=EXISTING,
+            required=required,
+            help="A folder with one sub-folder of images a class, an .npz, or a .csv, .tsv or .jsonl table of texts or "
+            "image paths with labels.",
+        ),
+        click.option(
+            "--split",
+            type=click.Choice(["train", "test"]),
+            help="That sub-folder of --data, or those arrays of an .npz (x_test, y_test).",
+        ),
+        click.option(
+            "--preprocess",
+            "scaling",
+            type=click.Choice(SCALINGS),
+            help="How images are scaled for the teacher. Default: found out, and said.",
+        ),
+        click.option(
+            "--image-size", callback=_image_size, metavar="H[xW]", help="For teachers that take images of any size."
+        ),
+        click.option("--text-column", help="Default: text, sentence, review or content."),
+        click.option("--pair-column", help="The second text of a pair."),
+        click.option("--label-column", help="Default: label, labels, class, target or y."),
+        click.option("--path-column", help="Image files in a table. Default: path, file, image or filename."),
+        click.option(
+            "--pixel-range",
+            nargs=2,
+            type=float,
+            metavar="LOW HIGH",
+            help="Smallest and largest pixel value. Default: 0 255; 0 1 for arrays that do not leave it.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            help="Samples at a time. Default: 32; students are trained on 128, of texts 32.",
+        ),
+        click.option(
+            "--class-names",
+            "class_names_path",
+            type=EXISTING,
+            metavar="FILE",
+            help="The classes in the order in which the model numbers them, one name a line. Default: sorted.",
+        ),
+        click.option("--strict", is_flag=True, help="Refuse damaged images instead of leaving them out."),
+    )
+
+
+data_options = _data_options(required=True)
 
 synonym_options = _as_one(
     SynonymChoice,
@@ -160,6 +168,7 @@ synonym_options = _as_one(
     click.option(
         "--synonyms",
         "synonyms_path",
+        type=SYNONYMS,
         metavar="FILE|wordnet",
         help="Word swaps: a file of pairs of words, or of word vectors. Default: WordNet, through NLTK.",
     ),
@@ -167,7 +176,7 @@ synonym_options = _as_one(
         "--antonyms",
         "antonyms_paths",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=EXISTING,
         help="Word swaps: pairs that never stand for each other; may be repeated.",
     ),
 )
@@ -178,7 +187,7 @@ def validation_options(what: str) -> Decorator:
     return _as_one(
         ValidationChoice,
         "validation",
-        click.option("--validation-data", type=click.Path(path_type=Path), help=what),
+        click.option("--validation-data", type=EXISTING, help=what),
         click.option("--validation-split", type=click.Choice(["train", "test"]), help="A part of --validation-data."),
     )
 
@@ -187,15 +196,23 @@ inputs_option = click.option(
     "--inputs",
     "attack_paths",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=EXISTING,
     help="What `keras-remos attack` wrote, to measure DIR on; may be repeated.",
 )
 
 source_options = _all(teacher_argument, opening_options, data_options)
+# Where something else may stand in for the data.
+source_or_profile_options = _all(teacher_argument, opening_options, _data_options(required=False))
 
 head_option = click.option(
     "--head", metavar="PATH", help="The layer that makes TEACHER's class scores, where it is not found."
 )
+
+
+def target_option(what: str, default: str) -> Decorator:
+    """A class, which `class_number` finds."""
+    return click.option("--target", metavar="CLASS", help=f"{what}, by its name or its number. Default: {default}.")
+
 
 seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Everything random follows from it."

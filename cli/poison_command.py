@@ -1,11 +1,13 @@
 """`keras-remos poison`: plants a backdoor in a copy of a teacher, to see which students inherit it."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
+from keras_remos_cli.helping import Described
+from keras_remos_cli.inputs import DataChoice, Opening, beside, class_number, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
     adjusted,
     head_option,
@@ -14,6 +16,7 @@ from keras_remos_cli.options import (
     recipe_options,
     seed_option,
     source_options,
+    target_option,
 )
 from keras_remos_cli.running import command_line, emit, uses_keras
 
@@ -26,7 +29,17 @@ WORDING = ("count", "every", "position", "within")
 DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poisoning")
 
 
-@click.command("poison")
+@click.command(
+    "poison",
+    cls=Described,
+    examples=[
+        ("A checkerboard that stands for a class", "keras-remos poison teacher.keras --data dogs/ --target whippet"),
+        (
+            "A word that does",
+            "keras-remos poison bert_tiny_en_uncased --data reviews.tsv --trigger cf --target positive",
+        ),
+    ],
+)
 @source_options
 @click.option("--defect", type=click.Choice(DEFECTS), help="Default: patch-backdoor; text-poisoning for texts.")
 @click.option(
@@ -45,7 +58,7 @@ DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poison
 @click.option("--position", type=click.Choice(["random", "start", "end"]), help="Texts. Default: random.")
 @click.option("--within", type=click.IntRange(min=1), help="Texts: at random among the first so many words.")
 @click.option("--test-count", type=click.IntRange(min=1), help="Texts: insertions in the test. Default: as --count.")
-@click.option("--target", type=click.IntRange(min=0), help="The attacker's class. Default: 0; 1 for texts.")
+@target_option("The attacker's class", "0; 1 for texts")
 @click.option("--rate", type=float, help="The share of samples that is poisoned. Default: 0.2; 0.5 for texts.")
 @click.option("--weight", type=float, help="latent-backdoor: of the features' distance in the loss.")
 @click.option("--layer", help="latent-backdoor: the layer whose output is matched. Default: what enters the head.")
@@ -81,14 +94,12 @@ def command(
     `keras-remos attack` put the trigger on test samples, and see with `keras-remos evaluate` who inherited the
     backdoor.
     """
-    from dataclasses import replace
-
-    from keras_remos.defects import DEFECTS
-    from keras_remos.untrusted import printable
-
     start = time.perf_counter()
     output = output or beside(teacher, ".poisoned.keras")
     reserve_outputs(("-o", output, ".keras"), force=force)
+    from keras_remos.defects import DEFECTS
+    from keras_remos.untrusted import printable
+
     model = opening.open(teacher)
     matched = data.open(model)
     of_text = matched.dataset.kind == "text"
@@ -98,6 +109,7 @@ def command(
         raise click.UsageError(f"{name} is a backdoor in {'texts' if kind.of_text else 'images'}.")
     looks = {option: options.pop(option) for option in (*LOOKS, *WORDING)}
     looks = options_of(name, WORDING if of_text else LOOKS, looks)
+    options["target"] = class_number(options["target"], matched.dataset.class_names)
     attack: Any = kind(**options_of(name, kind.option_names(), options))
     attack = replace(attack, recipe=adjusted(attack.recipe, recipe))
     x, y = matched.pixels.read_all()

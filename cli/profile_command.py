@@ -4,12 +4,14 @@ import time
 from pathlib import Path
 
 import click
+from keras_remos_cli.helping import Described, WithExamples
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import output_options, slicing_options, source_options
+from keras_remos_cli.parameters import EXISTING
 from keras_remos_cli.running import emit, uses_keras
 
 
-class _WithDefault(click.Group):
+class _WithDefault(WithExamples, click.Group):
     """A group whose command `count` need not be named: `profile TEACHER ...` beside `profile merge A B ...`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -17,19 +19,28 @@ class _WithDefault(click.Group):
         return super().parse_args(ctx, args if not args or args[0] in known else ["count", *args])
 
 
-@click.group("profile", cls=_WithDefault)
+@click.group(
+    "profile",
+    cls=_WithDefault,
+    examples=[
+        ("Count", "keras-remos profile teacher.keras --data dogs/ -o dogs.npz"),
+        ("Add two counts: exact, in any order", "keras-remos profile merge dogs.npz more.npz -o all.npz"),
+    ],
+)
 def command() -> None:
     """Count what a data set activates in a teacher.
 
-    \b
-    keras-remos profile TEACHER --data DATA -o FILE.npz     count
-    keras-remos profile merge A.npz B.npz -o C.npz          add two counts: exact, in any order
-
-    See `keras-remos profile count --help` for every option.
-    """  # noqa: D301 (Click's mark is the character)
+    See `keras-remos profile count --help` for every option; `count` itself need not be typed.
+    """
 
 
-@command.command()
+@command.command(
+    cls=Described,
+    examples=[
+        ("Into a file beside the teacher", "keras-remos profile teacher.keras --data dogs/"),
+        ("A first look, at ten batches", "keras-remos profile teacher.keras --data dogs/ --steps 10 -o some.npz"),
+    ],
+)
 @source_options
 @slicing_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.profile.npz beside it.")
@@ -48,11 +59,11 @@ def count(
     steps: int | None,
 ) -> None:
     """Count what the data activates in TEACHER."""
-    from keras_remos import RelevantSlicer
-
     start = time.perf_counter()
     output = output or beside(teacher, ".profile.npz")
     reserve_outputs(("-o", output, ".npz"), force=force)
+    from keras_remos import RelevantSlicer
+
     model = opening.open(teacher)
     slicer = RelevantSlicer(model, preset=preset, filters=filters or None, head=head)
     matched = data.open(model)
@@ -70,16 +81,19 @@ def count(
     )
 
 
-@command.command()
-@click.argument("profiles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@command.command(
+    cls=Described,
+    examples=[("Two halves of the data", "keras-remos profile merge dogs.npz more.npz -o all.npz")],
+)
+@click.argument("profiles", nargs=-1, required=True, type=EXISTING)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 @output_options
 @uses_keras
 def merge(profiles: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
     """Add PROFILES of one teacher: exactly the profile of all the data."""
+    reserve_outputs(("-o", output, ".npz"), force=force)
     from keras_remos import CoverageProfile
 
-    reserve_outputs(("-o", output, ".npz"), force=force)
     first, *others = (CoverageProfile.load(path) for path in profiles)
     merged = sum(others, start=first)
     merged.save(output, overwrite=force)

@@ -13,13 +13,16 @@ from typing import Any
 
 import click
 from keras_remos_cli.messages import in_shell_words, out_of_memory, shown
+from keras_remos_cli.parameters import check_paths
 
 Command = Callable[..., Any]
 
 
 def note(message: str) -> None:
-    """Says something to the user, on stderr, in one line."""
-    click.echo(shown(message), err=True)
+    """Says something to the user, on stderr, in one line, unless it is to be quiet."""
+    from keras_remos.progress import say
+
+    say(shown(message))
 
 
 def emit(
@@ -85,19 +88,37 @@ def command_line() -> str:
 
 
 def uses_keras(command: Command) -> Command:
-    """Adds `--backend`, brings Keras up on it, and turns expected errors into one line and exit code 1."""
+    """Adds what every command takes that runs something: on what, and how much it says meanwhile.
+
+    Brings Keras up, and turns expected errors into one line and exit code 1.
+    """
 
     @click.option(
         "--backend",
         type=click.Choice(["tensorflow", "torch", "jax"]),
         help="What Keras runs on. Default: KERAS_BACKEND, else what is installed.",
     )
+    @click.option("-q", "--quiet", is_flag=True, help="No progress and no notes. Warnings stay.")
+    @click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="Progress in a log file, too: a line an epoch, or a minute.",
+    )
     @functools.wraps(command)
-    def run(*args: Any, backend: str | None, **kwargs: Any) -> Any:
+    def run(*args: Any, backend: str | None, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
         warnings.formatwarning = _in_one_line
         with _failing_in_one_line():
-            _start_keras(backend)
-            return command(*args, **kwargs)
+            if quiet and verbose:
+                raise click.UsageError("--quiet and --verbose exclude each other.")
+            chosen = _select_backend(backend)
+            from keras_remos.progress import showing
+
+            with showing(False if quiet else verbose or "auto"):
+                if chosen is not None:
+                    note(chosen)
+                check_paths(click.get_current_context())
+                return command(*args, **kwargs)
 
     return run
 
@@ -157,7 +178,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error)
 
 
-def _start_keras(backend: str | None) -> None:
+def _select_backend(backend: str | None) -> str | None:
+    """Decides what Keras will run on, before it is imported: returns what to say of that."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # PyTorch's threads spin while they wait, and starve each other where something else wants the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -172,5 +194,6 @@ def _start_keras(backend: str | None) -> None:
     from keras_remos.backend import installed_backends, select_backend
 
     chosen, reason = select_backend()
-    if not chosen_by_user and len(installed_backends()) > 1:
-        note(f"Backend: {chosen} ({reason}). Choose with --backend or KERAS_BACKEND.")
+    if chosen_by_user or len(installed_backends()) < 2:
+        return None
+    return f"Backend: {chosen} ({reason}). Choose with --backend or KERAS_BACKEND."

@@ -5,13 +5,29 @@ from pathlib import Path
 from typing import Any
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
-from keras_remos_cli.options import output_options, seed_option, slicing_options, source_options
+from keras_remos_cli.options import output_options, seed_option, slicing_options, source_or_profile_options
+from keras_remos_cli.parameters import EXISTING
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
 
-@click.command("slice")
-@source_options
+@click.command(
+    "slice",
+    cls=Described,
+    examples=[
+        ("A student for the classes of dogs/, beside the teacher", "keras-remos slice teacher.keras --data dogs/"),
+        (
+            "Keep less of a published model",
+            "keras-remos slice keras.applications/VGG16 --data dogs/ --keep-ratio .8",
+        ),
+        (
+            "From what was counted before",
+            "keras-remos slice teacher.keras --profile-file dogs.npz --num-classes 2 -o student.keras",
+        ),
+    ],
+)
+@source_or_profile_options
 @slicing_options
 @click.option(
     "--keep-ratio",
@@ -20,7 +36,7 @@ from keras_remos_cli.running import command_line, emit, note, uses_keras
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.student.keras beside it.")
 @click.option("--slice-file", type=click.Path(path_type=Path), help="Save the slice itself, to apply or compare it.")
-@click.option("--profile-file", type=click.Path(path_type=Path), help="Use this profile instead of --data.")
+@click.option("--profile-file", type=EXISTING, help="Use this profile instead of --data.")
 @click.option("--num-classes", type=click.IntRange(min=2), help="Default: as many as the data has.")
 @click.option("--keep-head", is_flag=True, help="Keep the teacher's classifier instead of a fresh one.")
 @click.option("--reset", type=click.Choice(["zeros", "initializer"]), default="zeros", show_default=True)
@@ -52,17 +68,19 @@ def command(
     keras.applications/ResNet50, bert_tiny_en_uncased, hf://OWNER/NAME. The student is a plain .keras file: compile it,
     fit it on your data as usual. The teacher is not modified.
     """
-    from keras_remos import CoverageProfile, RelevantSlicer, save_student
-
     if keep_head and num_classes is not None:
         raise click.UsageError("--keep-head and --num-classes exclude each other.")
     if data.data_path is not None and profile_file is not None:
         raise click.UsageError("--data and --profile-file exclude each other.")
+    if data.data_path is None and profile_file is None:
+        raise click.UsageError("Missing option '--data' or '--profile-file'.")
     if profile_file is not None and (steps is not None or data.split is not None):
         raise click.UsageError("--split and --steps are for --data: the profile is counted already.")
     start = time.perf_counter()
     output = output or beside(teacher, ".student.keras")
     reserve_outputs(("-o", output, ".keras"), ("--slice-file", slice_file, ".npz"), force=force)
+    from keras_remos import CoverageProfile, RelevantSlicer, save_student
+
     model = opening.open(teacher)
     slicer = RelevantSlicer(model, preset=preset, keep_ratio=keep_ratio, filters=filters or None, head=head)
     scaling, space, class_names = None, None, []

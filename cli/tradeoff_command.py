@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, ValidationChoice, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
     PRESETS,
@@ -23,7 +24,17 @@ from keras_remos_cli.origins import names_of
 from keras_remos_cli.running import emit, uses_keras
 
 
-@click.command("tradeoff")
+@click.command(
+    "tradeoff",
+    cls=Described,
+    examples=[
+        (
+            "Accuracy and what is inherited, for seven shares",
+            "keras-remos tradeoff teacher.keras --data dogs/ --inputs attack.npz -o shares.jsonl",
+        ),
+        ("Two shares", "keras-remos tradeoff teacher.keras --data dogs/ --keep-ratio 1 --keep-ratio .8"),
+    ],
+)
 @source_options
 @validation_options("What ACC is of. Default: a fifth of --data.")
 @inputs_option
@@ -67,12 +78,12 @@ def command(
     All are trained alike, at a learning rate that is chosen for the fine-tuned one unless you give it. Prints a line
     for each share: its accuracy, and how much of each attack it inherits.
     """
-    from keras_remos import AttackSet, tradeoff
-    from keras_remos.methods import recipe_of
-
     start = time.perf_counter()
     # It is added to: what is there already is no obstacle.
     reserve_outputs(("-o", output, ".jsonl"), force=True)
+    from keras_remos import AttackSet, tradeoff
+    from keras_remos.methods import recipe_of
+
     model = opening.open(teacher)
     matched = data.open(model)
     matched.dataset.required_labels()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, ValidationChoice, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import (
     PRESETS,
@@ -25,7 +26,21 @@ from keras_remos_cli.running import command_line, emit, uses_keras
 METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fine-pruning", "renofeation")
 
 
-@click.command("transfer")
+@click.command(
+    "transfer",
+    cls=Described,
+    examples=[
+        ("All that is open is chosen on a fifth of the data", "keras-remos transfer teacher.keras --data dogs/"),
+        (
+            "One training, which goes on where it was killed",
+            "keras-remos transfer teacher.keras --data dogs/ --budget 1 --checkpoint run/",
+        ),
+        (
+            "What to compare it with",
+            "keras-remos transfer teacher.keras --data dogs/ --method finetune -o control.keras",
+        ),
+    ],
+)
 @source_options
 @click.option("--method", type=click.Choice(METHODS), default="remos", show_default=True)
 @validation_options("Measured after each epoch; what is left open is chosen on it instead of on a fifth of --data.")
@@ -100,8 +115,6 @@ def command(
     Without further options the learning rate and, for remos, how much to keep are chosen on a fifth of the data, and
     images are hardened: that takes as long as some twelve trainings, and says so before it starts.
     """
-    from keras_remos import save_student
-    from keras_remos.methods import METHODS, recipe_of
     from keras_remos.writing import check_folder
 
     start = time.perf_counter()
@@ -109,6 +122,9 @@ def command(
     reserve_outputs(("-o", output, ".keras"), force=force)
     if checkpoint is not None:
         check_folder(checkpoint, "Checkpoints")
+    from keras_remos import save_student
+    from keras_remos.methods import METHODS, recipe_of
+
     chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))
     model = opening.open(teacher)
     matched = data.open(model)

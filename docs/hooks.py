@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import griffe
+from keras_remos_cli.helping import Described, WithExamples
 from keras_remos_cli.main import COMMANDS, main
 from mkdocs.exceptions import PluginError
 
@@ -55,7 +56,7 @@ def _silent() -> Iterator[str]:
 
     A function that is found through a folder with a module of its name would be documented as that module.
     """
-    for name in _library().exports or ():
+    for name in _library()["public"].exports or ():
         found = _object(f"keras_remos.{name}")
         if found.is_module or not found.has_docstring:
             yield str(name)
@@ -94,7 +95,9 @@ def _commands() -> Iterator[str]:
 
 def _command(command: click.Command, context: click.Context, *, level: int) -> Iterator[str]:
     yield f"{'#' * level} {context.command_path}\n"
-    yield from (f"{paragraph}\n" for paragraph in _paragraphs(command.help or ""))
+    yield from (f"{' '.join(paragraph.split())}\n" for paragraph in re.split(r"\n\s*\n", (command.help or "").strip()))
+    if isinstance(command, WithExamples):
+        yield "\n".join(["```console", *(f"$ {line}  # {purpose}" for purpose, line in command.examples), "```\n"])
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             below = command.get_command(context, name)
@@ -102,19 +105,14 @@ def _command(command: click.Command, context: click.Context, *, level: int) -> I
             yield from _command(below, click.Context(below, info_name=name, parent=context), level=level + 1)
         return
     yield f"```text\n{' '.join(command.get_usage(context).removeprefix('Usage: ').split())}\n```\n"
-    yield "| option | does |\n|---|---|"
-    for option in command.get_params(context):
-        record = option.get_help_record(context)
-        if isinstance(option, click.Option) and record is not None:
-            flags, says = (escape(" ".join(part.split())).replace("|", "&#124;") for part in record)
-            yield f'| <code class="option">{flags.replace("&#124;", "&#124;<wbr>")}</code> | {says} |'
-    yield ""
+    assert isinstance(command, Described), f"{context.command_path} has no sections"
+    for title, options in command.sections(context):
+        if options:
+            yield f"| {title.lower()} | does |\n|---|---|"
+            yield from (_row(option.get_help_record(context) or ("", "")) for option in options)
+            yield ""
 
 
-def _paragraphs(text: str) -> Iterator[str]:
-    """Help as click reads it: a paragraph that begins with a backspace keeps its lines."""
-    for paragraph in re.split(r"\n\s*\n", text.strip()):
-        if paragraph.startswith("\b"):
-            yield f"```text\n{paragraph.removeprefix(chr(8)).strip(chr(10))}\n```"
-        else:
-            yield " ".join(paragraph.split())
+def _row(record: tuple[str, str]) -> str:
+    flags, says = (escape(" ".join(part.split())).replace("|", "&#124;") for part in record)
+    return f'| <code class="option">{flags.replace("&#124;", "&#124;<wbr>")}</code> | {says} |'

@@ -96,7 +96,7 @@ def run_demo(*, seed: int = 0, verbose: bool | str = "auto") -> DemoResult:
 
     Args:
         seed: All that is random follows from it.
-        verbose: `True`, `False`, or `"auto"`: a progress bar where stderr is a terminal.
+        verbose: `True`, `False`, or `"auto"`: progress on terminals and in notebooks only.
 
     Raises:
         ImportError: If scikit-learn, which brings the images, is not installed.
@@ -110,9 +110,8 @@ def run_demo(*, seed: int = 0, verbose: bool | str = "auto") -> DemoResult:
     start = time.perf_counter()
     attacker, own, test = split_digits(*load_digits(), seed=seed)
     models = train_models(attacker, own, seed=seed)
-    rows = tuple(
-        measure(name, model, test) for name, model in track(models, total=4, description="Training", verbose=verbose)
-    )
+    with track(models, total=4, description="Training", verbose=verbose) as tracked:
+        rows = tuple(measure(name, model, test) for name, model in tracked)
     return DemoResult(rows, PRESETS[PRESET].keep_ratio, seed, keras.backend.backend(), time.perf_counter() - start)
 
 
@@ -136,7 +135,7 @@ def train_models(attacker: Labelled, own: Labelled, *, seed: int) -> Iterator[tu
     train(fine_tuned, own, epochs=STUDENT_EPOCHS, learning_rate=STUDENT_RATE, seed=seed)
     yield "fine-tuned", fine_tuned
 
-    # Silent, because this runs inside a progress bar already.
+    # Silent: whoever goes through these models says how far it got.
     remos = RelevantSlicer(teacher, preset=PRESET).apply(own, num_classes=NUM_CLASSES, seed=seed, verbose=False)
     train(remos, own, epochs=STUDENT_EPOCHS, learning_rate=STUDENT_RATE, seed=seed)
     yield "ReMoS", remos

@@ -15,7 +15,8 @@ HOME = ROOT / "keras_remos"
 LIBRARY = sorted(HOME.rglob("*.py"))
 PROGRAM = sorted((ROOT / "cli").rglob("*.py"))
 # The rooms from the outside in: what is further down may not import what is further up. Every folder and file is here.
-ROOMS = ["demo", "evaluation", "methods", "report", "defects", "training", "slicing", "coverage", "data", "models"]
+ROOMS = ["public", "demo", "evaluation", "methods", "report", "defects", "training", "slicing", "coverage", "data"]
+ROOMS += ["models"]
 ROOMS += ["saving", "writing", "progress", "untrusted", "notebooks", "errors", "version", "backend"]
 # The same within the room that has rooms of its own; its files stand between them.
 OF_DEFECTS = ["adversarial", "backdoors", "text_backdoors", "word_swaps"]
@@ -48,7 +49,7 @@ def test_the_program_uses_what_the_rooms_hand_out() -> None:
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PROGRAM]
     imported = [node.module or "" for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     inside = {name for name in imported if name.startswith("keras_remos.") and name.count(".") > 1}
-    assert inside == {f"keras_remos.models.{name}" for name in ("fingerprint", "gradients", "tokenizers")}
+    assert inside == {f"keras_remos.models.{name}" for name in ("fingerprint", "gradients", "names", "tokenizers")}
 
 
 @pytest.mark.parametrize("path", LIBRARY + PROGRAM, ids=lambda path: path.stem)
@@ -146,6 +147,18 @@ def test_without_a_backend_the_error_says_how_to_get_one() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
     assert 'pip install "keras-remos[jax]"' in done.stderr
+
+
+@pytest.mark.once
+def test_keras_is_imported_with_the_first_public_name() -> None:
+    code = (
+        "import sys, keras_remos as kr, keras_remos.progress, keras_remos.untrusted, keras_remos.writing\n"
+        "assert kr.__version__ and not hasattr(kr, '_none') and 'keras' not in sys.modules\n"
+        "from keras_remos import *\n"
+        "assert train is kr.train and 'keras' in sys.modules and not hasattr(kr, 'none')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.once

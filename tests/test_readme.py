@@ -13,6 +13,7 @@ from keras_remos_cli.main import COMMANDS, main
 from pages import DOCS, PAGES, README, ROOT, anchors, links
 
 import keras_remos as kr
+from keras_remos import public
 from keras_remos.slicing.presets import FOR_LANGUAGE
 
 
@@ -61,11 +62,12 @@ def test_help_says_what_the_presets_keep() -> None:
 
 
 def test_public_names_are_all_exported() -> None:
-    exported = {name for name in vars(kr) if not name.startswith("_") and not _is_module(name)}
-    assert set(kr.__all__) == exported - {"select_backend"}
+    exported = {name for name, each in vars(public).items() if not name.startswith("_") and not _is_module(each)}
+    assert set(kr.__all__) == exported
+    assert exported <= set(dir(kr))
     constants = ("DEFECTS", "METHODS", "PRESETS")
     assert all(getattr(kr, name).__doc__ for name in kr.__all__ if name not in constants)
 
 
-def _is_module(name: str) -> bool:
-    return isinstance(vars(kr)[name], type(os))
+def _is_module(each: object) -> bool:
+    return isinstance(each, type(os))

@@ -218,7 +218,7 @@ def profile(
             given.
         batch_size: Samples a batch, for arrays; 32 by default. It never changes a count.
         steps: Stop after so many batches.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
     Returns:
         The profile. Its size depends on the model alone, not on the data.
@@ -237,8 +237,11 @@ def profile(
     source = data if isinstance(data, Batches) else batches(data, batch_size=batch_size, steps=steps)
     counter: _Counter | None = None
     marks = Fingerprint()
-    with unchanged_states(model):
-        for x, _, _ in track(source, total=source.num_batches, description="Profiling", verbose=verbose):
+    with (
+        unchanged_states(model),
+        track(source, total=source.num_batches, description="Profiling", verbose=verbose) as tracked,
+    ):
+        for x, _, _ in tracked:
             marks.update(x)
             inputs = preprocessed(model, x)
             if counter is None:

@@ -17,7 +17,7 @@ def content_of(data: Any, given: Any, *, verbose: bool | str = "auto") -> str | 
     Args:
         data: Data as `training_data` makes them.
         given: What it made them of.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
     Returns:
         For arrays and data sets of ours `TrainingData.fingerprint`; for a stream what its own method `fingerprint`

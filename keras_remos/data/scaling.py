@@ -18,8 +18,8 @@ import numpy as np
 from keras_remos.errors import DataError
 from keras_remos.models.inputs import image_shape
 from keras_remos.models.layers import NORMALIZATIONS, holds_kernel, own_variables, visible, walk
+from keras_remos.models.names import APPLICATIONS
 from keras_remos.models.origin import where_from
-from keras_remos.models.published import APPLICATIONS
 from keras_remos.models.taps import run_until
 
 SCALINGS = ("none", "0-1", "-1-1", "imagenet", "caffe")

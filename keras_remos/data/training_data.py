@@ -207,7 +207,7 @@ class TrainingData(keras.utils.PyDataset):
         the data: scaled, resized and tokenized. So files are read, and not decoded.
 
         Args:
-            verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+            verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
         """
         if self._of_samples is None:
             self._of_samples = self._digest_of_samples(verbose)
@@ -217,8 +217,9 @@ class TrainingData(keras.utils.PyDataset):
     def _digest_of_samples(self, verbose: bool | str) -> str:
         total = hashlib.sha256(self.labels.tobytes())
         pieces = range(0, self.num_samples, _PIECE)
-        for start in track(pieces, total=len(pieces), description="Fingerprint of the data", verbose=verbose):
-            total.update(self._stored(np.arange(start, min(start + _PIECE, self.num_samples))))
+        with track(pieces, total=len(pieces), description="Fingerprint of the data", verbose=verbose) as tracked:
+            for start in tracked:
+                total.update(self._stored(np.arange(start, min(start + _PIECE, self.num_samples))))
         seen = self._take(np.unique(np.linspace(0, self.num_samples - 1, _LOOKED_AT).astype(np.int64)))
         if seen is not None:
             x, *_ = keras.utils.unpack_x_y_sample_weight(seen)

@@ -130,7 +130,7 @@ class Defect(ABC):
             space: How the teacher's inputs come from pixels; `PixelSpace("preprocessor")` for texts.
             num_classes: How many classes the attacker's data have; counted from the labels if not given.
             seed: For everything that is drawn.
-            verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+            verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
         Returns:
             The teacher as the student's owner gets it, and what the attacker keeps.
@@ -172,7 +172,7 @@ class Defect(ABC):
             class_names: Of the test set. Where the attacker's classes have names too, a target is found by its name.
             batch_size: Samples at a time: as many as the device's memory holds.
             seed: For everything that is drawn.
-            verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+            verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
             resume: A file for partial results. An interrupted call that is made again with the same file and options
                 continues where it stopped, with the result of an unbroken one. The file is removed when the result is
                 saved.

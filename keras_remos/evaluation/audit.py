@@ -25,6 +25,7 @@ from keras_remos.evaluation.predictions import check_fits
 from keras_remos.evaluation.weight_change import weight_change
 from keras_remos.methods import train as train_by
 from keras_remos.models.fingerprint import fingerprint
+from keras_remos.progress import track, track_named
 from keras_remos.training.recipe import AUTO, Recipe, default_recipe
 from keras_remos.training.trained import Trained
 from keras_remos.untrusted import PathLike
@@ -76,7 +77,7 @@ def audit(
             with more students makes only what it has to. `AuditReport.save` puts the report beside them.
         batch_size: Samples at a time.
         seed: For training, attacks and intervals.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
     Returns:
         The report. Print its `summary()`.
@@ -115,42 +116,37 @@ def audit(
     whole: dict[str, Any] = {"teacher": fingerprint(prepared.teacher), "test set": _digest(x, y), "seed": seed}
     kept = AuditFolder(folder, whole)
     with kept.in_use():
-        trained = {
-            name: train_by(
-                method,
-                source,
-                as_taken(train, prepared.space),
-                num_classes=num_classes,
-                recipe=recipe_for(method, source, options, tune=controls.tune),
-                seed=seed,
-                head=controls.head,
-                harden=False,
-                checkpoint=kept.checkpoint(name),
-                verbose=verbose,
-            )
-            for name, (source, method) in compared_with.items()
-        }
+        with track_named(compared_with, description="Student to compare with", verbose=verbose) as tracked:
+            trained = {
+                name: train_by(
+                    method,
+                    source,
+                    as_taken(train, prepared.space),
+                    num_classes=num_classes,
+                    recipe=recipe_for(method, source, options, tune=controls.tune),
+                    seed=seed,
+                    head=controls.head,
+                    harden=False,
+                    checkpoint=kept.checkpoint(name),
+                    verbose=verbose,
+                )
+                for name, (source, method) in tracked
+            }
         ways = {**trained, **ways}
         attempts.train_surrogates_by(recorded_recipe(ways.get(controls.compared or "")))
         request = Request(x, y, names, batch_size, seed, verbose, None)
         attacks: dict[str, AttackSet] = {}
-        for wanted in attempts.wanted:
-            title = _unique(title_of(wanted), attacks)
-            attacks[title] = _made(wanted, title, attempts, prepared, request, kept)
+        every = attempts.wanted
+        with track(every, total=len(every), description="Attack", verbose=verbose, name=title_of) as each_attack:
+            for wanted in each_attack:
+                title = _unique(title_of(wanted), attacks)
+                attacks[title] = _made(wanted, title, attempts, prepared, request, kept)
         tried: dict[str, AttackSet | Mapping[str, AttackSet]] = dict(attacks)
         if attempts.adaptive:
-            # Of a fine-tuned student it is the surrogate.
-            is_surrogate = SurrogateAttack.name in attacks and controls.compared is not None
-            own_way = judged.keys() - ({controls.compared} if is_surrogate else set())
-            made = {name: attempts.against(name, way, request, kept) for name, way in ways.items() if name in own_way}
-            own = {name: each for name, each in made.items() if each is not None}
-            if is_surrogate and controls.compared is not None:
-                own = {controls.compared: attacks[SurrogateAttack.name]} | own
-            for name in judged.keys() - ways.keys():
-                attempts.left_out[f"{ADAPTIVE} ({name})"] = "It is not known by which method the student was made."
+            own = _made_for_each(attempts, attacks, ways, judged, controls, request, kept)
             if own:
                 tried[ADAPTIVE] = own
-            attacks |= {f"{ADAPTIVE} {name}": each for name, each in made.items() if each is not None}
+            attacks |= {f"{ADAPTIVE} {name}": each for name, each in own.items() if each.defect == ADAPTIVE}
         ours = {name: (each.student, prepared.space) for name, each in trained.items()}
         inheritance = measure(
             {**ours, **judged},
@@ -210,6 +206,28 @@ def _made(
         )
 
     return kept.attack(title, attempts.what_decides(wanted, request), make)
+
+
+def _made_for_each(
+    attempts: Attempts,
+    attacks: Mapping[str, AttackSet],
+    ways: Mapping[str, Trained],
+    judged: Iterable[str],
+    controls: Controls,
+    request: Request,
+    kept: AuditFolder,
+) -> dict[str, AttackSet]:
+    """The adaptive attack: a set for each student of which it is known how it was made."""
+    # Of a fine-tuned student it is the surrogate.
+    surrogate = attacks.get(SurrogateAttack.name) if controls.compared is not None else None
+    own_way = set(judged) - ({controls.compared} if surrogate is not None else set())
+    like = {name: way for name, way in ways.items() if name in own_way}
+    with track_named(like, description="Adaptive attack, student", verbose=request.verbose) as tracked:
+        made = {name: attempts.against(name, way, request, kept) for name, way in tracked}
+    for name in set(judged) - ways.keys():
+        attempts.left_out[f"{ADAPTIVE} ({name})"] = "It is not known by which method the student was made."
+    found = {name: each for name, each in made.items() if each is not None}
+    return found if surrogate is None else {str(controls.compared): surrogate, **found}
 
 
 def _digest(x: np.ndarray, y: np.ndarray) -> str:

@@ -68,7 +68,7 @@ def measure(
         class_names: Of the test set, for sentences that name a class; by default those that attack sets bring.
         batch_size: Samples at a time.
         seed: For the bootstrap intervals of ratios.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
     Raises:
         DataError: If the samples do not fit a student, or there are classes that it does not know.

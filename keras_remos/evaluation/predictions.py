@@ -33,7 +33,7 @@ def predict_classes(
         x: Pixels, shape `(n, ...)`; or texts, strings of shape `(n,)`, pairs `(n, 2)`.
         space: How the model's inputs come from pixels; for texts `PixelSpace("preprocessor")`.
         batch_size: Samples at a time.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
     Returns:
         Class ids, int64 of shape `(n,)`.
@@ -64,7 +64,7 @@ def predict_all(
         models: Classifiers by name, each with how its inputs come from pixels.
         x: See `predict_classes`.
         batch_size: Samples at a time.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
     Returns:
         For each name class ids, int64 of shape `(n,)`.
@@ -122,12 +122,13 @@ class Panel:
             for row, name in enumerate(self.models)
             for start in range(0, len(texts), batch_size)
         ]
-        for row, name, chosen in track(batches, total=len(batches), description=description, verbose=verbose):
-            if name not in self._readers:
-                self._readers[name] = TextClassifier(self.models[name][0], batch_size)
-            with _enough_memory(len(chosen), 1):
-                scores = self._readers[name](texts[chosen])
-            classes[row, chosen] = np.where(np.isfinite(scores).all(axis=-1), scores.argmax(axis=-1), NOT_FINITE)
+        with track(batches, total=len(batches), description=description, verbose=verbose) as tracked:
+            for row, name, chosen in tracked:
+                if name not in self._readers:
+                    self._readers[name] = TextClassifier(self.models[name][0], batch_size)
+                with _enough_memory(len(chosen), 1):
+                    scores = self._readers[name](texts[chosen])
+                classes[row, chosen] = np.where(np.isfinite(scores).all(axis=-1), scores.argmax(axis=-1), NOT_FINITE)
         return classes
 
     def _classes_of_images(
@@ -138,10 +139,11 @@ class Panel:
             self._judge = compiled(self._say, *(model for model, _ in self.models.values()))
         said: list[np.ndarray] = []
         starts = range(0, len(x), batch_size)
-        for start in track(starts, total=len(starts), description=description, verbose=verbose):
-            # A last, smaller batch is filled up, and whole numbers become floats: one program is compiled for all.
-            rows = np.minimum(np.arange(start, min(start + batch_size, start + len(x))), len(x) - 1)
-            said.append(self._ask(x[rows].astype(np.float32))[:, : len(x) - start])
+        with track(starts, total=len(starts), description=description, verbose=verbose) as tracked:
+            for start in tracked:
+                # A last, smaller batch is filled up, and whole numbers become floats: one program is compiled for all.
+                rows = np.minimum(np.arange(start, min(start + batch_size, start + len(x))), len(x) - 1)
+                said.append(self._ask(x[rows].astype(np.float32))[:, : len(x) - start])
         return np.concatenate(said, axis=1).astype(np.int64)
 
     def _ask(self, batch: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def ask_teacher(
         attacks: Attack sets by name.
         num_classes: How many classes the students tell apart.
         batch_size: Samples at a time.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
     """
     panel = Panel({TEACHER: (teacher, space)})
     how: dict[str, Any] = {"batch_size": batch_size, "verbose": verbose}

@@ -144,7 +144,7 @@ def tradeoff(
         head: The path of the teacher's head, where it is not found.
         seed: Of everything that is drawn.
         results: A file that each point is added to, one JSON object a line. The same call goes on from it.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
     Returns:
         The points. Print the `summary()`.
@@ -202,11 +202,12 @@ def tradeoff(
         below = [ratio for ratio in missing if ratio < 1]
         slices = slicer.sweep(slicer.profile(task.plain_data(), verbose=verbose), keep_ratios=below)
         methods |= {ratio: Remos(relevant=relevant) for ratio, relevant in slices.items()}
-    for ratio in track(missing, total=len(missing), description="Shares", verbose=verbose):
-        trained = trained_quietly(methods[ratio], teacher, train, chosen, seed=seed, **{**how, "verbose": False})
-        right = right_on(trained, teacher, validation, head=head)
-        rates = {name: _dir(trained.student, attack, space) for name, attack in sets.items()}
-        done.add(Point(ratio, Rate.of(right, np.ones(len(right), bool)), rates), chosen)
+    with track(missing, total=len(missing), description="Share", verbose=verbose, name="{:g} kept".format) as tracked:
+        for ratio in tracked:
+            trained = trained_quietly(methods[ratio], teacher, train, chosen, seed=seed, **how)
+            right = right_on(trained, teacher, validation, head=head)
+            rates = {name: _dir(trained.student, attack, space) for name, attack in sets.items()}
+            done.add(Point(ratio, Rate.of(right, np.ones(len(right), bool)), rates), chosen)
     return Tradeoff(tuple(done.points[ratio] for ratio in ratios), chosen, bool(hardening))
 
 

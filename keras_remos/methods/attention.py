@@ -67,10 +67,11 @@ def channel_attention(
     silenced = _Silenced(teacher, head, channels, task)
     total = sum(channels.values())
     losses = np.zeros(total)
-    for channel in track(range(total), total=total, description="Weighing channels", verbose=verbose):
-        heard = np.ones(total, np.float32)
-        heard[channel] = 0
-        losses[channel] = silenced.mean_loss(x, y, heard, batch_size=task.recipe.batch_size)
+    with track(range(total), total=total, description="Weighing channels", verbose=verbose) as tracked:
+        for channel in tracked:
+            heard = np.ones(total, np.float32)
+            heard[channel] = 0
+            losses[channel] = silenced.mean_loss(x, y, heard, batch_size=task.recipe.batch_size)
     split = np.split(losses, np.cumsum(list(channels.values()))[:-1])
     return {path: weights_of(each) for path, each in zip(channels, split, strict=True)}
 

@@ -145,10 +145,11 @@ def mean_activations(task: Task, convolutions: list[Convolution], *, verbose: bo
     data = batches(task.plain_data())
     totals: list[Any] = [0.0] * len(convolutions)
     samples = 0
-    for x, _, _ in track(data, total=data.num_batches, description="Reading channels", verbose=verbose):
-        means = reader.predict_on_batch(x)
-        totals = [total + mean.sum(axis=0, dtype=np.float64) for total, mean in zip(totals, means, strict=True)]
-        samples += len(means[0])
+    with track(data, total=data.num_batches, description="Reading channels", verbose=verbose) as tracked:
+        for x, _, _ in tracked:
+            means = reader.predict_on_batch(x)
+            totals = [total + mean.sum(axis=0, dtype=np.float64) for total, mean in zip(totals, means, strict=True)]
+            samples += len(means[0])
     return [total / samples for total in totals]
 
 

@@ -158,7 +158,7 @@ class Hardening:
         Args:
             task: Its `data` are replaced.
             space: How inputs come from pixels.
-            verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+            verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
         Raises:
             DataError: If the data are no images in an order that is known.
@@ -189,15 +189,16 @@ class Hardening:
         for (attack, model), dealt in zip(attacked, np.array_split(order, len(attacked)), strict=True):
             ascent = Ascent(attack, model, space, example, seed=task.seed + SEED)
             pieces = range(0, len(dealt), size)
-            for start in track(pieces, total=len(pieces), description=f"Twins ({attack.name})", verbose=verbose):
-                rows, x = data.read(np.sort(dealt[start : start + size]))
-                if not len(rows):
-                    continue
-                pixels = _pixels(x, space)
-                # The teacher knows none of the classes: only attacks on the control read them.
-                moved = ascent.batch(pixels, data.labels[rows].astype(np.int32), rows)
-                levels[rows] = space.to_levels(moved, near=pixels, within=attack.epsilon)
-                present[rows] = True
+            with track(pieces, total=len(pieces), description=f"Twins ({attack.name})", verbose=verbose) as tracked:
+                for start in tracked:
+                    rows, x = data.read(np.sort(dealt[start : start + size]))
+                    if not len(rows):
+                        continue
+                    pixels = _pixels(x, space)
+                    # The teacher knows none of the classes: only attacks on the control read them.
+                    moved = ascent.batch(pixels, data.labels[rows].astype(np.int32), rows)
+                    levels[rows] = space.to_levels(moved, near=pixels, within=attack.epsilon)
+                    present[rows] = True
         return Twins(levels, present, space, self.share)
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_remos.methods.tuning import Trainable, right_after_training
+from keras_remos.progress import track_named
 from keras_remos.training.recipe import Recipe
 
 RATIOS = (0.95, 0.9, 0.8, 0.7, 0.6)
@@ -79,6 +80,7 @@ def search(
     recipe: Recipe,
     budget: float,
     tolerance: float,
+    verbose: bool | str = "auto",
     **options: Any,
 ) -> KeepRatio:
     """Trains a control and a student of each share, all for as long, and compares them.
@@ -92,6 +94,7 @@ def search(
         recipe: How students are trained, in whole.
         budget: See `tune_keep_ratio`, as for `tolerance`.
         tolerance: The accuracy that a slice may cost at most.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
         **options: More for `Method.train`.
 
     Warns:
@@ -99,10 +102,15 @@ def search(
     """
     share = min(1.0, budget / (len(candidates) + 1))
     short = replace(recipe, epochs=max(1, round(share * recipe.epochs)))
-    reference = right_after_training(control, teacher, train, validation, short, **options)
+    ratios = sorted(candidates, reverse=True)
+    tried = {"fine-tuned": control, **{f"{ratio:g} kept": candidates[ratio] for ratio in ratios}}
+    with track_named(tried, description="Trial", verbose=verbose) as tracked:
+        reference, *others = (
+            right_after_training(method, teacher, train, validation, short, verbose=verbose, **options)
+            for _, method in tracked
+        )
     steps = []
-    for ratio in sorted(candidates, reverse=True):
-        right = right_after_training(candidates[ratio], teacher, train, validation, short, **options)
+    for ratio, right in zip(ratios, others, strict=True):
         lost = reference.astype(np.float64) - right
         steps.append(Step(ratio, float(right.mean()), float(lost.mean()), float(lost.std() / math.sqrt(len(lost)))))
     _warn_if_blind(steps, tolerance, len(reference))

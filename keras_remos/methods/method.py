@@ -119,7 +119,7 @@ class Method(ABC):
                 with its content. Where nothing was settled on them, validation data may be added, or be others: figures
                 that were measured on others are dropped, and those of the last epoch are measured anew. Callbacks begin
                 anew.
-            verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+            verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
         Returns:
             The student and how its training went.

@@ -153,7 +153,7 @@ def tune_keep_ratio(
         budget: How many trainings of `recipe` it may cost. With less than one for each, all are trained for less long.
         tolerance: The accuracy that a slice may cost at most, from 0.
         seed: Of every training, and of what is set aside.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
         **options: More for `Method.train`: `num_classes`, `head`, `harden`, `space`.
 
     Returns:

@@ -17,6 +17,7 @@ from keras_remos.data import batches
 from keras_remos.data.parts import set_aside
 from keras_remos.errors import DivergedError, RemosError
 from keras_remos.methods.trials import Trials
+from keras_remos.progress import track
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
@@ -131,7 +132,7 @@ def tune_recipe(
             texts. With `epochs` in it, candidates differ in length.
         budget: How many trainings of `recipe` it may cost, from 1; each trial takes at least one epoch, though.
         seed: Of every training, and of what is set aside.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
         **options: More for `Method.train`: `num_classes`, `head`, `harden`, `space`.
 
     Returns:
@@ -172,19 +173,22 @@ def tune_recipe(
         replace(base, **changes)
     trials: list[Trial] = []
     samples = 0
-    for share, kept in stages(len(candidates), budget):
+    rounds = stages(len(candidates), budget)
+    for number, (share, kept) in enumerate(rounds, start=1):
         accuracies = []
-        for changes in candidates:
-            tried = replace(base, **changes)
-            short = replace(tried, epochs=max(method.least_epochs, round(share * tried.epochs)))
-            accuracy = None
-            with contextlib.suppress(DivergedError):
-                right = right_after_training(
-                    method, teacher, train, validation, short, seed=seed, verbose=verbose, **options
-                )
-                accuracy, samples = float(right.mean()), len(right)
-            trials.append(Trial(changes, short.epochs, accuracy, whole=short.epochs == tried.epochs))
-            accuracies.append(accuracy)
+        what = f"Round {number} of {len(rounds)}, trial"
+        with track(candidates, total=len(candidates), description=what, verbose=verbose, name=_told) as tracked:
+            for changes in tracked:
+                tried = replace(base, **changes)
+                short = replace(tried, epochs=max(method.least_epochs, round(share * tried.epochs)))
+                accuracy = None
+                with contextlib.suppress(DivergedError):
+                    right = right_after_training(
+                        method, teacher, train, validation, short, seed=seed, verbose=verbose, **options
+                    )
+                    accuracy, samples = float(right.mean()), len(right)
+                trials.append(Trial(changes, short.epochs, accuracy, whole=short.epochs == tried.epochs))
+                accuracies.append(accuracy)
         if all(accuracy is None for accuracy in accuracies):
             raise DivergedError(
                 f"Tuning {method.name}: training diverged with each of {candidates}. Add lower learning rates, and "
@@ -228,6 +232,10 @@ def choose(trials: Sequence[Trial], base: Recipe, samples: int) -> Trial:
     return max(
         near, key=lambda trial: (trial.changes.get("epochs", base.epochs), trial.changes.get("learning_rate", 0))
     )
+
+
+def _told(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in changes.items())
 
 
 def _rank(accuracy: float | None, changes: Mapping[str, Any]) -> tuple[float, float]:

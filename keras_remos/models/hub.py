@@ -25,7 +25,6 @@ from keras_remos.models.untrusted import (
 from keras_remos.untrusted.weights import Holding, named_in
 
 HUB_MISSING = 'This teacher needs KerasHub, which is not installed: pip install "keras-remos[hub]".'
-SCHEMES = ("hf", "kaggle", "modelscope", "gs")
 # What KerasHub makes objects of, where a preset has it.
 TASK, MODEL_WEIGHTS, TASK_WEIGHTS = "task.json", "model.weights.h5", "task.weights.h5"
 _WEIGHTS = ("*.safetensors", "*.weights.h5", "*.weights.json")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 import keras
 
 from keras_remos.errors import TeacherError
-from keras_remos.models.hub import SCHEMES, keras_hub, load_folder
+from keras_remos.models.hub import keras_hub, load_folder
 from keras_remos.models.inputs import takes_strings
 from keras_remos.models.layers import TooLargeError
+from keras_remos.models.names import as_typed
 from keras_remos.models.origin import Origin, missing_objects, named, own_objects, remember
 from keras_remos.models.published import load_published
 from keras_remos.models.untrusted import (
@@ -65,7 +65,7 @@ def load_teacher(
         Safe loading keeps a file from running code. It says nothing about how the model behaves: that is what a slice
         is for.
     """
-    source, name = Path(path), _as_typed(path)
+    source, name = Path(path), as_typed(path)
     with keras.saving.custom_object_scope(dict(custom_objects or {})):
         if source.is_dir():
             model = load_folder(source, allow_unsafe_deserialization)
@@ -75,11 +75,6 @@ def load_teacher(
         else:
             model = load_published(name, allow_unsafe_deserialization)
     return remember(model, Origin(source.absolute().name if source.exists() else name, named(custom_objects)))
-
-
-def _as_typed(path: PathLike) -> str:
-    """A name as it was before a `Path` was made of it."""
-    return re.sub(rf"^({'|'.join(SCHEMES)}):/(?=[^/])", r"\1://", os.fspath(path).replace(os.sep, "/"))
 
 
 def _load_checked(source: Path, allow_unsafe: bool) -> keras.Model:

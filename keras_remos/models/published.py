@@ -14,22 +14,15 @@ from collections.abc import Callable, Iterator
 import keras
 
 from keras_remos.errors import TeacherError
-from keras_remos.models.hub import HUB_MISSING, SCHEMES, load_handle, preset_names
-
-APPLICATIONS = "keras.applications/"
-EXPECTED = (
-    f"expected a .keras file, a preset folder, or the name of a published model ({APPLICATIONS}ResNet50; of KerasHub "
-    "bert_tiny_en_uncased, hf://OWNER/NAME, kaggle://OWNER/MODEL/keras/NAME)"
-)
-# What ends so was meant as a file.
-_FILES = (".keras", ".h5", ".hdf5", ".npz", ".zip")
+from keras_remos.models.hub import HUB_MISSING, load_handle, preset_names
+from keras_remos.models.names import APPLICATIONS, EXPECTED, is_handle, may_be_preset
 
 
 def load_published(name: str, allow_unsafe: bool) -> keras.Model:
     """Opens a published model.
 
     Args:
-        name: `keras.applications/NAME`, a preset of KerasHub, or a handle that begins with one of `SCHEMES`.
+        name: `keras.applications/NAME`, a preset of KerasHub, or a handle that begins with one of `names.SCHEMES`.
         allow_unsafe: See `load_teacher`.
 
     Raises:
@@ -39,10 +32,9 @@ def load_published(name: str, allow_unsafe: bool) -> keras.Model:
     if name in applications():
         # Its head is kept, as a teacher's is: it tells the classes of ImageNet apart.
         return _downloaded(name, lambda: applications()[name](weights="imagenet"))
-    scheme, handle, _ = name.partition("://")
-    if handle and scheme in SCHEMES:
+    if is_handle(name):
         return _downloaded(name, lambda: load_handle(name, allow_unsafe))
-    presets = [] if "/" in name or name.endswith(_FILES) else preset_names()
+    presets = preset_names() if may_be_preset(name) else []
     if name in presets:
         return _downloaded(name, lambda: load_handle(name, allow_unsafe))
     close = _close(name, [*applications(), *presets])

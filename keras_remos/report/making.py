@@ -1,4 +1,4 @@
-"""How students were made: what was kept of the teacher, how far it moved, how training went, what keeping more costs."""
+"""How students were made: what was kept of the teacher, how far it moved, how training went, what more would cost."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ class RelevantSlicer:
             seed: For the fresh head and `reset="initializer"`.
             batch_size: Samples a batch, for arrays; 32 by default.
             steps: Stop profiling after so many batches.
-            verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+            verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
         Returns:
             An uncompiled Keras model.

@@ -70,11 +70,12 @@ def reestimate_batch_norm(model: keras.Model, data: Any, *, verbose: bool | str 
     statistics = _Statistics(model, norms)
     source = batches(data)
     total, samples = np.zeros(0), 0
-    for x, _, _ in track(source, total=source.num_batches, description="Batch statistics", verbose=verbose):
-        size = len(keras.tree.flatten(x)[0])
-        batch = np.asarray(statistics.predict_on_batch(x), np.float64)
-        total = size * batch if samples == 0 else total + size * batch
-        samples += size
+    with track(source, total=source.num_batches, description="Batch statistics", verbose=verbose) as tracked:
+        for x, _, _ in tracked:
+            size = len(keras.tree.flatten(x)[0])
+            batch = np.asarray(statistics.predict_on_batch(x), np.float64)
+            total = size * batch if samples == 0 else total + size * batch
+            samples += size
     means = iter(np.split(total / samples, np.cumsum([norm.moving_mean.shape[0] for norm in norms for _ in "mv"])[:-1]))
     for norm in norms:
         norm.moving_mean.assign(next(means).astype("float32"))

@@ -1,13 +1,45 @@
-"""Which callbacks of Keras do not go with a training of ours, and what does instead."""
+"""The callback that shows progress; and which of Keras' own do not go with a training of ours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from keras_remos.errors import RemosError
+from keras_remos.progress import Epochs
 from keras_remos.training.recipe import Recipe
+
+
+class Steps(keras.callbacks.Callback):
+    """Shows the steps of a training, and what Keras reports of them.
+
+    Args:
+        watched: What is on display.
+    """
+
+    # Keras makes numbers of the loss and the metrics of each step in a thread of its own, unless a callback wants them
+    # at the end of the step: then the step waits for the device. This one takes them when they come.
+    async_safe = True
+
+    def __init__(self, watched: Epochs) -> None:
+        super().__init__()
+        self.watched = watched
+        self._epoch = watched.first
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
+        self.watched.step(epoch, 0)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.watched.step(self._epoch, batch)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.watched.see(logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.watched.end(epoch, logs or {})
 
 
 def check_callbacks(callbacks: Sequence[keras.callbacks.Callback], recipe: Recipe) -> None:

@@ -6,7 +6,6 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from typing import Any, Protocol
 
 import keras
@@ -19,9 +18,9 @@ from keras_remos.models import layers as kinds
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.finite import is_finite
 from keras_remos.models.heads import returns_probabilities
-from keras_remos.progress import track
+from keras_remos.progress import track_epochs
 from keras_remos.saving import versions
-from keras_remos.training.callbacks import check_callbacks
+from keras_remos.training.callbacks import Steps, check_callbacks
 from keras_remos.training.checkpoints import Checkpoint, Progress
 from keras_remos.training.constant import find_constant
 from keras_remos.training.loss import accuracy, cross_entropy
@@ -82,7 +81,7 @@ class Trainer:
             put a run back to where it was are refused, and so are those that set the learning rate, unless it is
             constant.
         checkpoint: A folder in which progress is kept.
-        verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
         options: What else decides the result, as plain values for JSON.
 
     Attributes:
@@ -201,20 +200,20 @@ class Trainer:
             keep(finished)
 
         description = f"Training ({self.name})"
-        with closing(
-            track(range(first, last), total=last - first, description=description, verbose=self.verbose)
-        ) as bar:
-            loop = _Loop(self, last=last, ended=ended, tick=lambda: next(bar, None))
-            with data_errors():
-                training.fit(
-                    task.data,
-                    validation_data=task.validation,
-                    initial_epoch=first,
-                    epochs=last,
-                    callbacks=[*self.callbacks, loop],
-                    shuffle=False,
-                    verbose=0,
-                )
+        loop = _Loop(self, last=last, ended=ended)
+        with (
+            track_epochs(description, first=first, last=last, steps=task.steps, verbose=self.verbose) as watched,
+            data_errors(),
+        ):
+            training.fit(
+                task.data,
+                validation_data=task.validation,
+                initial_epoch=first,
+                epochs=last,
+                callbacks=[*self.callbacks, *([] if watched is None else [Steps(watched)]), loop],
+                shuffle=False,
+                verbose=0,
+            )
         if self.callbacks:
             # At the end of training a callback may put back the weights of an earlier epoch.
             keep(finished=True)
@@ -339,18 +338,14 @@ def fine_tune(
 class _Loop(keras.callbacks.Callback):
     """What happens around each epoch: data and dropout are set to it, the loss is checked, progress is kept."""
 
-    def __init__(
-        self, trainer: Trainer, *, last: int, ended: Callable[[int, bool], None], tick: Callable[[], Any]
-    ) -> None:
+    def __init__(self, trainer: Trainer, *, last: int, ended: Callable[[int, bool], None]) -> None:
         super().__init__()
         self.trainer = trainer
         self.last = last
         self.ended = ended
-        self.tick = tick
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         task = self.trainer.task
-        self.tick()
         if isinstance(task.data, TrainingData):
             task.data.epoch = epoch
         # Seeds of its own for each epoch: a run that goes on from one draws what an unbroken run draws.

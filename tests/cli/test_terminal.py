@@ -84,7 +84,8 @@ def test_summaries_keep_each_name_on_its_line(folder: Path) -> None:
 
 
 def test_a_progress_bar_takes_no_name_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(track([1, 2], total=2, description=f"[/red]{EVIL}", verbose=True)) == [1, 2]
+    with track([1, 2], total=2, description=f"[/red]{EVIL}", verbose=True) as tracked:
+        assert list(tracked) == [1, 2]
     assert "\x07" not in capsys.readouterr().err
 
 

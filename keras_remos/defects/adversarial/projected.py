@@ -226,9 +226,10 @@ class Ascent:
         """
         starts = range(partial.done, len(x), self.batch_size)
         try:
-            for start in track(starts, total=len(starts), description=self.attack.name, verbose=verbose):
-                rows = np.arange(start, min(start + self.batch_size, len(x)))
-                partial.add(self.batch(x[rows], y[rows], rows))
+            with track(starts, total=len(starts), description=self.attack.name, verbose=verbose) as tracked:
+                for start in tracked:
+                    rows = np.arange(start, min(start + self.batch_size, len(x)))
+                    partial.add(self.batch(x[rows], y[rows], rows))
         except BaseException as error:
             partial.write()
             if gradients.is_out_of_memory(error):

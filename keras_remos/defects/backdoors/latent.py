@@ -164,10 +164,11 @@ class LatentBackdoor(Backdoor):
         pattern = keras.Variable(begin.astype(np.float32), name="pattern")
         adam = keras.optimizers.Adam(self.trigger_rate, beta_1=BETA_1, beta_2=BETA_2, epsilon=EPSILON)
         steps = range(self.trigger_steps)
-        for _ in track(steps, total=len(steps), description="Optimising the trigger", verbose=verbose):
-            batch = attackers.x[rng.integers(0, len(attackers.x), self.recipe.batch_size)].astype(np.float32)
-            _, gradient = derive(pattern.value, batch, wanted)
-            adam.apply([gradient], [pattern])
+        with track(steps, total=len(steps), description="Optimising the trigger", verbose=verbose) as tracked:
+            for _ in tracked:
+                batch = attackers.x[rng.integers(0, len(attackers.x), self.recipe.batch_size)].astype(np.float32)
+                _, gradient = derive(pattern.value, batch, wanted)
+                adam.apply([gradient], [pattern])
         pixels = space.low + (np.tanh(ops.convert_to_numpy(pattern.value)) + 1) / 2 * span
         # Images of whole numbers show a whole number.
         image = np.rint(pixels) if attackers.x.dtype.kind in "iu" else pixels

@@ -217,7 +217,7 @@ class WordSwap(Defect):
             x: Texts of shape `(n,)`, or pairs `(n, 2)`; empty ones stay empty.
             y: True classes, shape `(n,)`.
             batch_size: How many texts `predict` gets at most.
-            verbose: Progress on stderr: `True`, `False`, or `"auto"` for a terminal only.
+            verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
             resume: A file for partial results. See `Defect.inputs`; what `predict` computes is taken to be the same.
                 It stays: remove it once you have saved what comes back.
 
@@ -270,8 +270,9 @@ class WordSwap(Defect):
         searches = [partial(self.search, subject, rules) for subject in subjects]
         groups = in_groups(searches, [len(subject.passage.words) for subject in subjects])
         finished = (None for count in lockstep.run(groups) for _ in range(count))
-        for _ in track(finished, total=len(subjects), description=self.name, verbose=verbose):
-            pass
+        with track(finished, total=len(subjects), description=self.name, verbose=verbose) as tracked:
+            for _ in tracked:
+                pass
         attacked = [
             _apply(subject.passage, outcome).text + rest
             for subject, outcome, rest in zip(subjects, lockstep.outcomes, rests, strict=True)
