@@ -41,6 +41,7 @@ from keras_remos.evaluation.attackers import Attacker  # noqa: E402
 from keras_remos.evaluation.audit import AuditReport, Controls, audit  # noqa: E402
 from keras_remos.evaluation.inheritance import InheritanceReport, measure  # noqa: E402
 from keras_remos.evaluation.tradeoff import Tradeoff, tradeoff  # noqa: E402
+from keras_remos.inspection import FileDescription, inspect_file  # noqa: E402
 from keras_remos.methods import METHODS, Hardening, Method, recipe_of, train, tune_keep_ratio, tune_recipe  # noqa: E402
 from keras_remos.models.description import ModelDescription, describe_model  # noqa: E402
 from keras_remos.models.features import FeatureExtractor, find_features  # noqa: E402
@@ -50,6 +51,7 @@ from keras_remos.models.taps import capture  # noqa: E402
 from keras_remos.slicing.presets import PRESETS, Preset  # noqa: E402
 from keras_remos.slicing.relevant_slice import RelevantSlice  # noqa: E402
 from keras_remos.slicing.slicer import RelevantSlicer  # noqa: E402
+from keras_remos.students import Predictions, Student, export_student, load_student  # noqa: E402
 from keras_remos.training.recipe import Recipe  # noqa: E402
 from keras_remos.training.student_file import save_student  # noqa: E402
 from keras_remos.training.trained import Trained  # noqa: E402
@@ -71,6 +73,7 @@ __all__ = [
     "DisplacementAttack",
     "DivergedError",
     "FeatureExtractor",
+    "FileDescription",
     "FileError",
     "GreedySwap",
     "Hardening",
@@ -84,6 +87,7 @@ __all__ = [
     "PatchBackdoor",
     "PenultimateAttack",
     "PixelSpace",
+    "Predictions",
     "Prepared",
     "Preset",
     "Recipe",
@@ -91,6 +95,7 @@ __all__ = [
     "RelevantSlicer",
     "RemosError",
     "StrongCoverage",
+    "Student",
     "StudentError",
     "SurrogateAttack",
     "TeacherError",
@@ -107,7 +112,10 @@ __all__ = [
     "audit",
     "capture",
     "describe_model",
+    "export_student",
     "find_features",
+    "inspect_file",
+    "load_student",
     "load_teacher",
     "measure",
     "open_dataset",

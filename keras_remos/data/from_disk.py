@@ -90,16 +90,16 @@ def open_dataset(
         raise DataError(f"A table has no parts: give the file of the {split} data itself. Received: {source}.")
     if source.suffix.lower() in TABLE_SUFFIXES:
         table = read_table(source)
-        image_column = image_column(table, path_column, text_column, wants_images=image_size is not None)
+        images_in = image_column(table, path_column, text_column, wants_images=image_size is not None)
         labels: np.ndarray | None = None
         names: list[str] = []
         with _other_tasks(options):
             labels, names = _table_labels(table, label_column, class_names)
             options["numbering"] = how_numbered(names, class_names) if labels is not None else ""
-        if image_column is not None:
-            files = [table.path.parent / cell for cell in table.texts(image_column)]
+        if images_in is not None:
+            files = [table.path.parent / cell for cell in table.texts(images_in)]
             reader = ImageReader(files, image_size, channels, as_stored=as_stored)
-            return _open_image_table(table, image_column, reader, labels, names, strict, options)
+            return _open_image_table(table, images_in, reader, labels, names, strict, options)
         return open_text_table(table, text_column, pair_column, labels, names, options)
     raise DataError(
         f"Expected a folder of images, or a .npz, .csv, .tsv or .jsonl file. Received: {source}. "
@@ -272,6 +272,11 @@ def open_text_table(
     names: list[str],
     options: dict[str, Any],
 ) -> Dataset:
+    """Opens the texts of a table, or pairs of them; the column is found where it is not named.
+
+    Raises:
+        DataError: If there is no such column, or an empty text.
+    """
     if text_column is None:
         column = table.first(TEXT_COLUMNS)
         if column is None:

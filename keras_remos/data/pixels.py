@@ -165,7 +165,7 @@ class PixelSpace:
         Pixels of arrays may have been scaled before: `"none"` of `x / 255` is `"0-1"` of `x`. A range of another kind
         (of 12 bits, say) stays: such files are read as they are stored.
         """
-        scaled = {(0, LEVELS): "none", (0, 1): "0-1", (-1, 1): "-1-1"}.get((self.low, self.high))
+        scaled = {(0.0, 255.0): "none", (0.0, 1.0): "0-1", (-1.0, 1.0): "-1-1"}.get((self.low, self.high))
         if scaled is None:
             return self
         scaling = scaled if self.scaling == "none" else self.scaling

@@ -89,7 +89,11 @@ def formats_here() -> list[str]:
 
 
 def export_student(
-    student: Student, folder: PathLike, *, format: str = "tf_saved_model", overwrite: bool = False
+    student: Student,
+    folder: PathLike,
+    *,
+    format: str = "tf_saved_model",  # noqa: A002 (as Keras calls it)
+    overwrite: bool = False,
 ) -> Exported:
     """Writes a student in a format that runs without Keras, its input scaling inside.
 
@@ -158,14 +162,28 @@ def serving_model(student: Student) -> tuple[keras.Model, list[dict[str, Any]]]:
             "student anew with a `scaling` that is known."
         )
     if space is None or not isinstance(taken, keras.KerasTensor):
-        given = keras.tree.map_structure(lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype), taken)
+        given = keras.tree.map_structure(
+            lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype), taken
+        )
         entering = given
     else:
         given = keras.Input(_shape(student, taken), dtype="float32", name="pixels")
-        entering = space.scale(given)
+        entering = _Scaled(space)(given)
     scores = keras.layers.Identity(dtype="float32", name="scores")(model(entering, training=False))
     made = keras.Model(given, as_probabilities(model)(scores), name=model.name)
+    made(given, training=False)  # some converters take only what has been called
     return made, [_said(tensor, space) for tensor in keras.tree.flatten(given)]
+
+
+class _Scaled(keras.Layer):
+    """A model's inputs from pixels. A layer, as its constants are then made within the graph that is exported."""
+
+    def __init__(self, space: PixelSpace) -> None:
+        super().__init__(dtype="float32", name="scaling")
+        self.space = space
+
+    def call(self, pixels: Any) -> Any:
+        return self.space.scale(pixels)
 
 
 def _shape(student: Student, taken: keras.KerasTensor) -> tuple[int | None, ...]:
@@ -188,24 +206,25 @@ def _needed() -> dict[str, dict[str, str]]:
     return _NEEDED.get(keras.backend.backend(), {})
 
 
-def _absent(format: str) -> list[str]:
-    return [package for name, package in _needed()[format].items() if importlib.util.find_spec(name) is None]
+def _absent(wanted: str) -> list[str]:
+    return [package for name, package in _needed()[wanted].items() if importlib.util.find_spec(name) is None]
 
 
-def _check_format(format: str) -> None:
+def _check_format(wanted: str) -> None:
     backend = keras.backend.backend()
-    if format not in FORMATS:
-        raise StudentError(f"Expected a format out of {', '.join(FORMATS)}. Received: {format!r}.")
-    if format not in _needed():
-        others = [name for name, formats in _NEEDED.items() if format in formats]
+    if wanted not in FORMATS:
+        raise StudentError(f"Expected a format out of {', '.join(FORMATS)}. Received: {wanted!r}.")
+    if wanted not in _needed():
+        others = [name for name, formats in _NEEDED.items() if wanted in formats]
         raise StudentError(
-            f"Keras writes {format} on {' and '.join(others)} only, not on {backend}. A student opens on every "
+            f"Keras writes {wanted} on {' and '.join(others)} only, not on {backend}. A student opens on every "
             f"backend: set KERAS_BACKEND={others[0]}.{_here()}"
         )
-    absent = _absent(format)
+    absent = _absent(wanted)
     if absent:
         raise ImportError(
-            f"To write {format} on {backend}, Keras needs {' and '.join(absent)}: pip install {' '.join(absent)}.{_here()}"
+            f"To write {wanted} on {backend}, Keras needs {' and '.join(absent)}: pip install {' '.join(absent)}."
+            f"{_here()}"
         )
 
 
@@ -215,21 +234,21 @@ def _here() -> str:
     return f" As things are, it can be `format={' or '.join(found)}`." if found else ""
 
 
-def _write(model: keras.Model, path: Path, format: str) -> None:
+def _write(model: keras.Model, path: Path, wanted: str) -> None:
     said = io.StringIO()
     try:
         # Converters talk, and warn of themselves.
         with warnings.catch_warnings(), contextlib.redirect_stdout(said):
             warnings.simplefilter("ignore")
-            model.export(str(path), format=format, verbose=False)
+            model.export(str(path), format=wanted, verbose=False)
     except MemoryError:
         raise
     except ImportError as error:
-        raise ImportError(f"To write {format}, Keras needs more: {' '.join(str(error).split())}") from error
+        raise ImportError(f"To write {wanted}, Keras needs more: {' '.join(str(error).split())}") from error
     except OSError:
         raise
     except Exception as error:  # every converter has its own
         raise StudentError(
-            f"Keras {keras.__version__} cannot write this student as {format} on {keras.backend.backend()} "
+            f"Keras {keras.__version__} cannot write this student as {wanted} on {keras.backend.backend()} "
             f"({type(error).__name__}: {reason_of(error)}) Try another format, or another backend.{_here()}"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -78,9 +79,11 @@ class Predictions:
         Raises:
             FileError: If the file exists and may not be replaced.
         """
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows(self._rows())
         with replacing(path, overwrite=overwrite) as temporary:
-            with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-                csv.writer(file).writerows(self._rows())
+            # Names of files need not be text.
+            temporary.write_bytes(table.getvalue().encode("utf-8", "backslashreplace"))
 
     def _rows(self) -> Iterator[list[Any]]:
         shown = min(self.top, len(self.class_names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_remos.data.pixels import LEVELS, PREPROCESSOR, PixelSpace
 from keras_remos.data.texts import as_texts, holds_text
-from keras_remos.data.unlabelled import open_unlabelled
-from keras_remos.errors import DataError, FileError, RemosError
+from keras_remos.data.unlabelled import Unlabelled, open_unlabelled
+from keras_remos.errors import DataError, FileError
 from keras_remos.models.inputs import image_shape, takes_strings
 from keras_remos.models.loading import load_teacher
 from keras_remos.models.tokenizers import reads_text
@@ -118,46 +118,47 @@ class Student:
         if isinstance(inputs, np.ndarray):
             x = as_texts(inputs) if inputs.dtype.kind in "OSU" else inputs
             space = None if holds_text(x) else self.required_space()
-            starts = range(0, len(x), batch_size)
             size = min(batch_size, len(x))
-            rows = [self._scorer(x[start : start + size], space, size) for start in starts]
-            return self._predictions(tuple(map(str, range(len(x)))), rows, top, ())
+            said = [self._scorer(x[start : start + size], space, size) for start in range(0, len(x), batch_size)]
+            return self._predictions(tuple(map(str, range(len(x)))), said, top, ())
         names: list[str] = []
         scores: list[np.ndarray] = []
         skipped: list[tuple[str, str]] = []
-        shape, data_format = image_shape(self.model)
-        pixels = None if self.space is None else self.space.of_files
-        is_usual = pixels is None or (pixels.low, pixels.high) == (0, LEVELS)
-        groups = open_unlabelled(
-            [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs,
-            image_size=self.image_size,
-            channels=None if shape is None else shape[2],
-            pixel_range=None if is_usual or pixels is None else (pixels.low, pixels.high),
-            data_format=data_format,
+        for group in self._opened(
+            inputs,
             batch_size=batch_size,
             text_column=text_column,
             pair_column=pair_column,
             path_column=path_column,
             strict=strict,
-        )
-        for group in groups:
-            dataset = group.dataset
+        ):
+            dataset, size = group.dataset, min(batch_size, group.dataset.num_samples)
             space = None if dataset.kind == "text" else self.required_space().of_files
-            batches: Iterator[int] = track(
-                range(len(dataset)), total=len(dataset), description="Predicting", verbose=verbose
-            )
-            for number in batches:
+            for number in track(range(len(dataset)), total=len(dataset), description="Predicting", verbose=verbose):
                 rows = np.arange(number * batch_size, min((number + 1) * batch_size, dataset.num_samples))
                 x, found = dataset.read(rows)
                 if len(found):
                     x = as_texts(x, allow_empty=True) if dataset.kind == "text" else x
-                    scores.append(self._scorer(x, space, min(batch_size, dataset.num_samples)))
+                    scores.append(self._scorer(x, space, size))
                     names += [group.names[row] for row in found]
             skipped += dataset.skipped
         if not scores:
             shown = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
             raise DataError(f"Expected readable samples. Received: none can be read ({shown}).")
         return self._predictions(tuple(names), scores, top, tuple(skipped))
+
+    def _opened(self, inputs: Any, **how: Any) -> list[Unlabelled]:
+        """What is at some paths, as its model takes it but for the scaling."""
+        shape, data_format = image_shape(self.model)
+        pixels = None if self.space is None else (self.space.of_files.low, self.space.of_files.high)
+        return open_unlabelled(
+            [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs,
+            image_size=self.image_size,
+            channels=None if shape is None else shape[2],
+            pixel_range=None if pixels == (0, LEVELS) else pixels,
+            data_format=data_format,
+            **how,
+        )
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -172,7 +173,9 @@ class Student:
         classes = probabilities.shape[1]
         names = self.class_names or tuple(map(str, range(classes)))
         if len(names) != classes:
-            raise DataError(f"Expected a name for each of the {classes} classes of {self.name}. Received: {len(names)}.")
+            raise DataError(
+                f"Expected a name for each of the {classes} classes of {self.name}. Received: {len(names)}."
+            )
         return Predictions(inputs, probabilities, names, min(top, classes), skipped)
 
     def __repr__(self) -> str:
@@ -213,9 +216,7 @@ def load_student(
     student.class_names, student.space
     ```
     """
-    model = load_teacher(
-        path, custom_objects=custom_objects, allow_unsafe_deserialization=allow_unsafe_deserialization
-    )
+    model = load_teacher(path, custom_objects=custom_objects, allow_unsafe_deserialization=allow_unsafe_deserialization)
     record = read_record(path)
     with complete(path):
         recorded = PixelSpace(**record["space"]) if "space" in record else None
