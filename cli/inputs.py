@@ -109,7 +109,7 @@ class DataChoice:
 
         chosen = ("data_path", "class_names_path")
         how = {name: value for name, value in vars(self).items() if name not in chosen and value is not None}
-        matched = open_for_model(model, path, class_names=self._named() or class_names, **how)
+        matched = open_for_model(model, path, class_names=class_names_in(self.class_names_path) or class_names, **how)
         note(f"Data: {matched.dataset.description}.")
         names = matched.dataset.class_names
         if matched.dataset.unread:
@@ -121,20 +121,21 @@ class DataChoice:
         note(f"Input scaling: {matched.scaling}. {matched.reason}")
         return matched
 
-    def _named(self) -> list[str] | None:
-        """The classes as the user's file lists them."""
-        if self.class_names_path is None:
-            return None
-        from keras_remos.untrusted import check_regular
 
-        try:
-            lines = check_regular(self.class_names_path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.ClickException(f"--class-names {self.class_names_path} cannot be read: {error}.") from error
-        names = [line.strip() for line in lines if line.strip()]
-        if not names or len(set(names)) < len(names):
-            raise click.ClickException(f"--class-names {self.class_names_path} must hold each class once, one a line.")
-        return names
+def class_names_in(path: Path | None) -> list[str] | None:
+    """The classes as the user's file lists them; `None` if there is none."""
+    if path is None:
+        return None
+    from keras_remos.untrusted import check_regular
+
+    try:
+        lines = check_regular(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"--class-names {path} cannot be read: {error}.") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names or len(set(names)) < len(names):
+        raise click.ClickException(f"--class-names {path} must hold each class once, one a line.")
+    return names
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""`keras-remos inspect`: what is in a model, profile, slice or attack."""
+"""`keras-remos inspect`: what a file is, and all that it says."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from keras_remos_cli.helping import Described
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 )
 @click.argument("path", type=TEACHER)
 @click.option(
-    "--allow-unsafe-deserialization",
-    is_flag=True,
-    help="Open a model that carries code. The file can then do anything that you can.",
-)
-@click.option(
     "--tokens",
     "teacher",
     metavar="TEACHER",
@@ -37,42 +31,31 @@ if TYPE_CHECKING:
     help="Of a slice: also list the tokens whose rows it resets, in the words of that teacher's tokenizer.",
 )
 @json_option
+@click.option(
+    "--allow-unsafe-deserialization",
+    is_flag=True,
+    help="Open a model that carries code. The file can then do anything that you can.",
+)
 @uses_keras
 def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, as_json: bool) -> None:
-    """Show a model (which layers can be sliced, which not and why), a profile, a slice or an attack."""
-    from keras_remos import CoverageProfile, RelevantSlice, describe_model, load_teacher
-    from keras_remos.defects import AttackSet
-    from keras_remos.untrusted import read_archive
+    """Show what a file is, and all that it says.
 
-    if Path(path).suffix == ".npz":
-        header, _ = read_archive(path)
-        kind = header["kind"]
-        kinds = {each.kind: each for each in (CoverageProfile, RelevantSlice, AttackSet)}
-        if kind not in kinds:
-            raise click.ClickException(f"{path} holds a {kind}: there is nothing to show of it.")
-        loaded: Any = kinds[kind].load(path)
-        result = {"kind": kind, **loaded.describe()}
-        text = "\n".join(_lines(result)) if isinstance(loaded, AttackSet) else loaded.summary()
-        if teacher is not None:
-            if not isinstance(loaded, RelevantSlice):
-                raise click.UsageError(f"--tokens is for slices, {path} is a {kind}.")
-            opened = load_teacher(teacher, allow_unsafe_deserialization=allow_unsafe_deserialization)
-            result["tokens"] = dropped_tokens(loaded, opened)
-            text = "\n".join([text, "", "reset tokens:", *result["tokens"]])
-        emit(result, text, as_json=as_json)
-        return
+    A model (its size, SHA-256 and shapes, whether it holds code and where, which layers can be sliced, which not and
+    why, how it was made), a profile, a slice, an attack, a checkpoint, a result, an exported student. A model that
+    carries code is described without being opened.
+    """
+    from keras_remos import RelevantSlice, load_teacher
+    from keras_remos.inspection import inspect_file
+
+    found = inspect_file(path, allow_unsafe_deserialization=allow_unsafe_deserialization)
+    result, text = found.describe(), found.summary()
     if teacher is not None:
-        raise click.UsageError(f"--tokens is for slices, {path} is a model.")
-    model = load_teacher(path, allow_unsafe_deserialization=allow_unsafe_deserialization)
-    description = describe_model(model)
-    emit({"kind": "model", **description.describe()}, description.summary(), as_json=as_json)
-
-
-def _lines(described: dict[str, Any]) -> list[str]:
-    """What is known of a file, one thing a line; what is empty is left out."""
-    from keras_remos.untrusted import printable
-
-    return [f"{name:<20} {printable(value)}" for name, value in described.items() if value not in (None, "", [], {})]
+        if found.kind != RelevantSlice.kind:
+            raise click.UsageError(f"--tokens is for slices, {path} is a {found.kind}.")
+        opened = load_teacher(teacher, allow_unsafe_deserialization=allow_unsafe_deserialization)
+        result["tokens"] = dropped_tokens(RelevantSlice.load(path), opened)
+        text = "\n".join([text, "", "reset tokens:", *result["tokens"]])
+    emit(result, text, as_json=as_json)
 
 
 def dropped_tokens(relevant: "RelevantSlice", teacher: "keras.Model") -> list[str]:

@@ -64,7 +64,8 @@ def options_of(name: str, known: Iterable[str], given: Mapping[str, Any]) -> dic
     return chosen
 
 
-def _image_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+def image_size_of(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Height and width, out of `224` or `224x160`."""
     if value is None:
         return None
     try:
@@ -131,7 +132,7 @@ def _data_options(*, required: bool) -> Decorator:
             help="How images are scaled for the teacher. Default: found out, and said.",
         ),
         click.option(
-            "--image-size", callback=_image_size, metavar="H[xW]", help="For teachers that take images of any size."
+            "--image-size", callback=image_size_of, metavar="H[xW]", help="For teachers that take images of any size."
         ),
         click.option("--text-column", help="Default: text, sentence, review or content."),
         click.option("--pair-column", help="The second text of a pair."),

@@ -83,14 +83,14 @@ def command(
 
     model = opening.open(teacher)
     slicer = RelevantSlicer(model, preset=preset, keep_ratio=keep_ratio, filters=filters or None, head=head)
-    scaling, space, class_names = None, None, []
+    scaling, matched, class_names = None, None, []
     if profile_file is not None:
         profile = CoverageProfile.load(profile_file)
     else:
         matched = data.open(model)
         profile = slicer.profile(matched.dataset, steps=steps)
         report_skipped(matched)
-        scaling, space = matched.scaling, matched.space
+        scaling = matched.scaling
         found = matched.dataset.num_classes
         if num_classes is not None and found is not None and num_classes != found:
             raise click.UsageError(f"--num-classes {num_classes}: the data has {found} classes. Leave the option out.")
@@ -109,11 +109,10 @@ def command(
     save_student(
         student,
         output,
+        data=matched,
         class_names=class_names,
-        space=space,
         teacher=model,
         overwrite=force,
-        slice=dict(chosen.options),
         kept=chosen.kept_by_layer(),
         command=command_line(),
     )

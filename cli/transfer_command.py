@@ -149,8 +149,7 @@ def command(
     record = save_student(
         trained,
         output,
-        class_names=matched.dataset.class_names,
-        space=matched.space,
+        data=matched,
         teacher=model,
         overwrite=force,
         command=command_line(),

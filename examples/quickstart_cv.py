@@ -28,9 +28,7 @@ def main() -> None:
     # data, and it trains on malicious twins of its images, too.
     recipe = Recipe(epochs=arguments.epochs, batch_size=50, learning_rate="auto")
     trained = kr.train("remos", teacher, train.dataset, recipe=recipe)
-    kr.save_student(
-        trained, arguments.student, class_names=train.dataset.class_names, space=train.space, teacher=teacher
-    )
+    kr.save_student(trained, arguments.student, data=train, teacher=teacher)
     print(trained.summary())
 
     # Every attack is made from the teacher alone. The control is a student that was tuned and fine-tuned alike.

@@ -40,6 +40,7 @@ from keras_remos.evaluation.controls import Controls
 from keras_remos.evaluation.inheritance import InheritanceReport
 from keras_remos.evaluation.measuring import measure
 from keras_remos.evaluation.tradeoff import Tradeoff, tradeoff
+from keras_remos.inspection import FileDescription, inspect_file
 from keras_remos.methods import METHODS, Hardening, Method, recipe_of, train, tune_keep_ratio, tune_recipe
 from keras_remos.models.description import ModelDescription, describe_model
 from keras_remos.models.features import FeatureExtractor, find_features
@@ -49,6 +50,7 @@ from keras_remos.models.taps import capture
 from keras_remos.slicing.presets import PRESETS, Preset
 from keras_remos.slicing.relevant_slice import RelevantSlice
 from keras_remos.slicing.slicer import RelevantSlicer
+from keras_remos.students import Predictions, Student, export_student, load_student
 from keras_remos.training.recipe import Recipe
 from keras_remos.training.student_file import save_student
 from keras_remos.training.trained import Trained
@@ -69,6 +71,7 @@ __all__ = [
     "DisplacementAttack",
     "DivergedError",
     "FeatureExtractor",
+    "FileDescription",
     "FileError",
     "GreedySwap",
     "Hardening",
@@ -82,6 +85,7 @@ __all__ = [
     "PatchBackdoor",
     "PenultimateAttack",
     "PixelSpace",
+    "Predictions",
     "Prepared",
     "Preset",
     "Recipe",
@@ -89,6 +93,7 @@ __all__ = [
     "RelevantSlicer",
     "RemosError",
     "StrongCoverage",
+    "Student",
     "StudentError",
     "SurrogateAttack",
     "TeacherError",
@@ -105,7 +110,10 @@ __all__ = [
     "audit",
     "capture",
     "describe_model",
+    "export_student",
     "find_features",
+    "inspect_file",
+    "load_student",
     "load_teacher",
     "measure",
     "open_dataset",

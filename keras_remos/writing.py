@@ -152,6 +152,36 @@ def replacing(path: PathLike, *, overwrite: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: PathLike, mark: str, *, overwrite: bool = False) -> Iterator[Path]:
+    """Gives a folder that becomes `path` when the block ends well, and vanishes when it fails.
+
+    Args:
+        path: The folder to be written.
+        mark: A file that the block writes into it. A folder that lacks it is somebody else's, and never replaced.
+        overwrite: Whether an existing folder may be replaced.
+
+    Raises:
+        FileError: If something is there that may not be replaced, or the folder cannot be written.
+    """
+    target = _resolved(path)
+    if os.path.lexists(target):
+        if not target.is_dir() or (any(target.iterdir()) and not (target / mark).is_file()):
+            raise FileError(f"{path} exists already and is no folder that could be replaced: choose another name.")
+        if any(target.iterdir()) and not overwrite:
+            raise FileError(f"{path} exists already. Choose another name, or let it be replaced (`overwrite=True`).")
+    check_folder(path, "What is written")
+    with _naming(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_PREFIX_WITHOUT_LOCKS, dir=target.parent) as hidden:
+            made = Path(hidden, "made")
+            made.mkdir()
+            yield made
+            if target.is_dir():
+                target.rename(Path(hidden, "before"))
+            made.rename(target)
+
+
 def _resolved(path: PathLike) -> Path:
     return Path(os.path.realpath(path))
 

@@ -15,8 +15,8 @@ HOME = ROOT / "keras_remos"
 LIBRARY = sorted(HOME.rglob("*.py"))
 PROGRAM = sorted((ROOT / "cli").rglob("*.py"))
 # The rooms from the outside in: what is further down may not import what is further up. Every folder and file is here.
-ROOMS = ["public", "demo", "evaluation", "methods", "report", "defects", "training", "slicing", "coverage", "data"]
-ROOMS += ["models"]
+ROOMS = ["public", "demo", "inspection", "students", "evaluation", "methods", "report", "defects", "training"]
+ROOMS += ["slicing", "coverage", "data", "models"]
 ROOMS += ["saving", "writing", "progress", "untrusted", "notebooks", "errors", "version", "backend"]
 # The same within the room that has rooms of its own; its files stand between them.
 OF_DEFECTS = ["adversarial", "backdoors", "text_backdoors", "word_swaps"]

@@ -7,6 +7,7 @@ from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.scaling import SCALINGS, choose_scaling, scale_inputs
 from keras_remos.data.streams import Batches, Fingerprint, batches
 from keras_remos.data.training_data import TrainingData, training_data
+from keras_remos.data.unlabelled import Unlabelled, open_unlabelled
 
 __all__ = [
     "SCALINGS",
@@ -16,10 +17,12 @@ __all__ = [
     "MatchedDataset",
     "PixelSpace",
     "TrainingData",
+    "Unlabelled",
     "batches",
     "choose_scaling",
     "open_dataset",
     "open_for_model",
+    "open_unlabelled",
     "scale_inputs",
     "training_data",
 ]

@@ -32,6 +32,7 @@ class MatchedDataset:
         reason: Why this scaling, as a sentence.
         pixels: The same data set before it was scaled: what attacks are made of.
         space: How the model's inputs come from these pixels.
+        image_size: `(height, width)` of the images; `None` for other data.
     """
 
     dataset: Dataset
@@ -39,6 +40,7 @@ class MatchedDataset:
     reason: str
     pixels: Dataset
     space: PixelSpace
+    image_size: tuple[int, int] | None = None
 
 
 def open_for_model(
@@ -130,7 +132,8 @@ def open_for_model(
         scaling, reason = choose_scaling(model, samples, data_format=data_format)
     space = _space(scaling, pixel_range, samples, data_format)
     scaled = dataset if scaling == PREPROCESSOR else dataset.scaled(space)
-    return MatchedDataset(scaled, scaling, reason, dataset, space)
+    sides = samples.shape[1:3] if data_format == "channels_last" else samples.shape[2:4]
+    return MatchedDataset(scaled, scaling, reason, dataset, space, image_size=(int(sides[0]), int(sides[1])))
 
 
 def _channels_in_front(

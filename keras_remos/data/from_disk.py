@@ -90,17 +90,17 @@ def open_dataset(
         raise DataError(f"A table has no parts: give the file of the {split} data itself. Received: {source}.")
     if source.suffix.lower() in TABLE_SUFFIXES:
         table = read_table(source)
-        image_column = _image_column(table, path_column, text_column, wants_images=image_size is not None)
+        images_in = image_column(table, path_column, text_column, wants_images=image_size is not None)
         labels: np.ndarray | None = None
         names: list[str] = []
         with _other_tasks(options):
             labels, names = _table_labels(table, label_column, class_names)
             options["numbering"] = how_numbered(names, class_names) if labels is not None else ""
-        if image_column is not None:
-            files = [table.path.parent / cell for cell in table.texts(image_column)]
+        if images_in is not None:
+            files = [table.path.parent / cell for cell in table.texts(images_in)]
             reader = ImageReader(files, image_size, channels, as_stored=as_stored)
-            return _open_image_table(table, image_column, reader, labels, names, strict, options)
-        return _open_text_table(table, text_column, pair_column, labels, names, options)
+            return _open_image_table(table, images_in, reader, labels, names, strict, options)
+        return open_text_table(table, text_column, pair_column, labels, names, options)
     raise DataError(
         f"Expected a folder of images, or a .npz, .csv, .tsv or .jsonl file. Received: {source}. "
         "Put images into one sub-folder a class."
@@ -136,7 +136,7 @@ def _open_folder(
     for child in folders:
         # One name may be written in two ways: in one as macOS does.
         name = unicodedata.normalize("NFC", child.name)
-        files[name] = sorted([*files.get(name, []), *_image_files(child, left_out)], key=lambda file: file.as_posix())
+        files[name] = sorted([*files.get(name, []), *image_files(child, left_out)], key=lambda file: file.as_posix())
     class_names = in_order(name for name, found in files.items() if found)
     _check_classes_of_folder(folder, class_names, len(loose), files, fewest=1 if known else 2)
 
@@ -154,7 +154,7 @@ def _open_folder(
     return Dataset(reader, labels, kind="image", class_names=class_names, description=description, **options)
 
 
-def _image_files(folder: Path, left_out: dict[str, str]) -> list[Path]:
+def image_files(folder: Path, left_out: dict[str, str]) -> list[Path]:
     """The images in a folder and below it. Linked folders, and images of other kinds, go to `left_out`."""
 
     def refuse(error: OSError) -> None:
@@ -239,7 +239,7 @@ def _open_npz(
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _image_column(table: Table, path_column: str | None, text_column: str | None, *, wants_images: bool) -> str | None:
+def image_column(table: Table, path_column: str | None, text_column: str | None, *, wants_images: bool) -> str | None:
     """The column of image files, if it is a table of images: named, or there and no text asked for or found."""
     if path_column is not None:
         return table.require(path_column, "path_column")
@@ -264,7 +264,7 @@ def _open_image_table(
     return Dataset(reader, labels, kind="image", class_names=names, description=description, **options)
 
 
-def _open_text_table(
+def open_text_table(
     table: Table,
     text_column: str | None,
     pair_column: str | None,
@@ -272,6 +272,11 @@ def _open_text_table(
     names: list[str],
     options: dict[str, Any],
 ) -> Dataset:
+    """Opens the texts of a table, or pairs of them; the column is found where it is not named.
+
+    Raises:
+        DataError: If there is no such column, or an empty text.
+    """
     if text_column is None:
         column = table.first(TEXT_COLUMNS)
         if column is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,19 @@ class PixelSpace:
         ]
         gain = (ends[1] - ends[0]) / (self.high - self.low)
         return gain.astype(np.float32), (ends[0] - self.low * gain).astype(np.float32)
+
+    @property
+    def of_files(self) -> PixelSpace:
+        """The same model's inputs out of pixels of image files, which are read as 0 to 255.
+
+        Pixels of arrays may have been scaled before: `"none"` of `x / 255` is `"0-1"` of `x`. A range of another kind
+        (of 12 bits, say) stays: such files are read as they are stored.
+        """
+        scaled = {(0.0, 255.0): "none", (0.0, 1.0): "0-1", (-1.0, 1.0): "-1-1"}.get((self.low, self.high))
+        if scaled is None:
+            return self
+        scaling = scaled if self.scaling == "none" else self.scaling
+        return replace(self, scaling=scaling, low=0.0, high=float(LEVELS))
 
     def epsilon(self, levels: float) -> float:
         """A distance that is given in levels of 255, in pixels of this range."""

@@ -72,6 +72,18 @@ class Partial:
             self._written = time.monotonic()
 
 
+def describe_partial(path: PathLike) -> dict[str, Any]:
+    """How much of an attack is finished, and of which, as plain values for JSON.
+
+    Raises:
+        FileError: If the file is damaged, or of another kind.
+    """
+    header, arrays = read_archive(path, KIND, Whole)
+    # Attacks on texts keep what their searches came to, others the inputs that are made.
+    with complete(path):
+        return {"finished": len(arrays["rows"] if "rows" in arrays else header["outcomes"]), "whole": header["whole"]}
+
+
 def partial_beside(path: PathLike) -> Path:
     """The file of partial results that goes with the file of a whole attack."""
     whole = Path(path)

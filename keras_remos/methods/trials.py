@@ -22,6 +22,22 @@ class _Header(TypedDict):
     trials: list[str]
 
 
+def describe_trials(path: PathLike) -> dict[str, Any]:
+    """What short trainings were tried and how many validation samples each got right, as plain values for JSON.
+
+    Raises:
+        FileError: If the file is damaged, or holds no trials.
+    """
+    header, arrays = read_archive(path, KIND, _Header)
+    with complete(path):
+        right = [np.asarray(arrays[str(number)], bool) for number in range(len(header["trials"]))]
+        trials = [
+            {"trial": json.loads(key), "n": len(each), "accuracy": float(each.mean()) if each.size else None}
+            for key, each in zip(header["trials"], right, strict=True)
+        ]
+    return {"trials": trials, "arguments": header["arguments"]}
+
+
 class Trials:
     """Which validation samples the student of each short training got right: in memory, and in a checkpoint's folder.
 

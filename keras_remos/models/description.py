@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 
-from keras_remos.errors import TeacherError
 from keras_remos.models.finite import layers_not_finite, say_not_finite
 from keras_remos.models.layers import symbolic_inputs
 from keras_remos.models.loading import check_model
@@ -71,25 +70,23 @@ class ModelDescription:
 
 
 def describe_model(model: keras.Model) -> ModelDescription:
-    """Lists the weights of a model that can be sliced, and the layers that are left whole with the reason.
+    """Lists the weights of a model that can be sliced, if any, and the layers that are left whole with the reason.
 
     Args:
         model: A built Keras model. If it is a subclassed one without symbolic inputs, its head and layers that are
             never called cannot be told before it has seen data, and are listed as sliceable.
 
     Raises:
-        TeacherError: If the model is not built or has nothing to slice.
+        TeacherError: If the model is not built.
         RemosError: If its inputs are of unknown size, and it takes none that was tried.
     """
     check_model(model)
     if symbolic_inputs(model) is not None:
-        plan = at_guessed_sizes(model, "described", lambda inputs: plan_readings(model, inputs))
+        plan = at_guessed_sizes(model, "described", lambda inputs: plan_readings(model, inputs, may_be_empty=True))
         found = list({id(layer): layer for layer in plan.layers.values()}.values())
         skipped = plan.skipped
     else:
         found, skipped = find_sliceable(model)
-        if not found:
-            raise TeacherError(f"Nothing in model {model.name!r} can be sliced.")
     kernels = tuple(
         (f"{layer.path}/{kernel.name}", type(layer.layer).__name__, tuple(kernel.variable.shape))
         for layer in found

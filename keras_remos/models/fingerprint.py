@@ -1,7 +1,7 @@
 """Whose weights these are: what ties a profile, a slice or an attack set to the model that it was made with."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -33,6 +33,14 @@ def fingerprint(model: keras.Model, *, without: Sequence[str] = ()) -> WeightsFi
             digest.update(array.view(np.uint8).data if array.ndim else array.tobytes())
         marks.append((path, digest.hexdigest()[:16]))
     return tuple(marks)
+
+
+def short(marks: Iterable[Sequence[str]]) -> str:
+    """A fingerprint as one short digest, for people to compare: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path, mark in marks:
+        digest.update(f"{path}\0{mark}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
 
 
 def check_fingerprint(expected: WeightsFingerprint, model: keras.Model, what: str) -> None:

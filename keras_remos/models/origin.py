@@ -1,4 +1,4 @@
-"""What `load_teacher` knows of a model beyond its weights: the name it was loaded by, and the classes it is made of."""
+"""What is known of a model beyond its weights: the name it was loaded by, the classes it is made of, its slice."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ class Origin:
     Args:
         name: What it was loaded by: a file's or a folder's name, or that of a published model. `None` if nobody said.
         custom_objects: Classes and functions that it is made of and Keras does not know, by name.
+        slice: How the slice that it starts from was chosen; empty for a model that starts from none.
     """
 
     name: str | None = None
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    slice: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Where Keras looks for its own functions.

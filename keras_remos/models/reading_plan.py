@@ -65,6 +65,7 @@ def plan_readings(
     on: NeuronSite = "activation",
     selected: Callable[[str, keras.Layer], bool] | None = None,
     head: str | None = None,
+    may_be_empty: bool = False,
 ) -> ReadingPlan:
     """Traces one forward pass without computing anything and finds where the neurons of each layer show.
 
@@ -79,6 +80,7 @@ def plan_readings(
             layer returns.
         selected: Called with path and layer; `False` leaves the layer whole.
         head: The path of the layer that is the head; found where it is not given.
+        may_be_empty: Whether a model will do in which nothing can be sliced.
 
     Raises:
         TeacherError: If the model has not been built, or nothing in it can be sliced.
@@ -126,7 +128,7 @@ def plan_readings(
     skipped = [(path, (path in calls and _role(calls[path], seen, reason)) or reason) for path, reason in skipped]
     skipped = [*skipped, *((found.path, left_whole[id(found)]) for found in sliceable if id(found) in left_whole)]
     placement = place_readings(trace, {id(f.layer): f for f in sliceable if id(f) not in left_whole}, on)
-    if not placement.kernels:
+    if not placement.kernels and not may_be_empty:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:5]) or "it holds no weights"
         raise TeacherError(f"Nothing in model {model.name!r} can be sliced ({reasons}).")
     return ReadingPlan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -193,6 +194,16 @@ def check_config(source: Path, config: Any, allow_unsafe: bool) -> None:
         carriers.update(dict.fromkeys(_carried(node)))
     if carriers:
         refuse_unless(allow_unsafe, f"{source} carries code of its own ({', '.join(sorted(carriers))}).")
+
+
+def code_in(config: Any) -> list[str]:
+    """Where a model's configuration carries code, or uses a part of Keras that builds no model, in words."""
+    found: dict[str, None] = {}
+    for node in itertools.islice(_objects(config), MOST_OBJECTS):
+        inner = node.get("config")
+        name = inner.get("name") if isinstance(inner, dict) else node.get("name")
+        found.update(dict.fromkeys(f"{what}{f' (layer {name!r})' if name else ''}" for what in _carried(node)))
+    return sorted(found)
 
 
 def outlined(config: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from keras_remos.errors import MismatchError
 from keras_remos.models.description import list_skipped
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
+from keras_remos.models.origin import remember, where_from
 from keras_remos.models.sliceable import find_sliceable
 from keras_remos.notebooks import html_table
 from keras_remos.saving import Archived, OriginHeader, origin_of, read_origin
@@ -191,7 +192,7 @@ class RelevantSlice(Archived):
             StudentError: If the teacher cannot be copied, or its head cannot be replaced.
         """
         self.check_teacher(teacher)
-        return student.build(
+        built = student.build(
             teacher,
             self.masks,
             heads=self.heads,
@@ -201,6 +202,7 @@ class RelevantSlice(Archived):
             in_place=in_place,
             seed=seed,
         )
+        return remember(built, replace(where_from(built), slice=dict(self.options)))
 
     def check_teacher(self, model: keras.Model) -> None:
         """Makes sure that the slice was made of this teacher.

@@ -144,6 +144,24 @@ class Checkpoint:
             )
 
 
+def describe_checkpoint(path: PathLike) -> dict[str, Any]:
+    """What a checkpoint says of its run, and how far that has come, as plain values for JSON.
+
+    Raises:
+        FileError: If it is damaged, or no checkpoint.
+    """
+    header, _ = read_archive(path, "checkpoint", _Checked)
+    history = header["history"]
+    return {
+        "epochs": header["epochs"],
+        "finished": header["finished"],
+        "last": {name: values[-1] for name, values in history.items()},
+        "history": history,
+        "num_variables": header["count"],
+        "arguments": header["arguments"],
+    }
+
+
 def first_difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """The first argument in which a run that was kept differs from this one; `None` if it is the same run."""
     return next((name for name in {**expected, **found} if expected.get(name) != found.get(name)), None)

@@ -45,6 +45,7 @@ class Record(TypedDict, total=False):
     data: list[str]
     defect: str
     history: dict[str, list[float]]
+    image_size: tuple[Count, Count]
     method: str
     num_classes: Count | None
     options: dict[str, Any]
