@@ -151,13 +151,22 @@ class ValidationChoice:
 
     def open(self, model: keras.Model, data: DataChoice, class_names: Sequence[str]) -> Dataset | None:
         """The data as the model takes them, their classes numbered as the training data's; `None` if none are named."""
+        matched = self._open(model, data, class_names)
+        return None if matched is None else matched.dataset
+
+    def open_pixels(self, model: keras.Model, data: DataChoice, class_names: Sequence[str]) -> Dataset | None:
+        """The same in pixels, or texts."""
+        matched = self._open(model, data, class_names)
+        return None if matched is None else matched.pixels
+
+    def _open(self, model: keras.Model, data: DataChoice, class_names: Sequence[str]) -> MatchedDataset | None:
         if self.validation_data is None:
             return None
         is_same = data.data_path is not None and self.validation_data.resolve() == data.data_path.resolve()
         if is_same and self.validation_split in (None, data.split):
             raise click.UsageError("--validation-data is the training data: name another part by --validation-split.")
         other = replace(data, split=self.validation_split)
-        return other.open_other(model, self.validation_data, class_names).dataset
+        return other.open_other(model, self.validation_data, class_names)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from keras_remos_cli.helping import Described
-from keras_remos_cli.inputs import DataChoice, Opening, beside, class_number, report_skipped, reserve_outputs
+from keras_remos_cli.inputs import (
+    DataChoice,
+    Opening,
+    ValidationChoice,
+    beside,
+    class_number,
+    report_skipped,
+    reserve_outputs,
+)
 from keras_remos_cli.options import (
     adjusted,
     head_option,
@@ -17,15 +25,19 @@ from keras_remos_cli.options import (
     seed_option,
     source_options,
     target_option,
+    validation_options,
 )
 from keras_remos_cli.running import command_line, emit, uses_keras
 
 if TYPE_CHECKING:
     from keras_remos.defects import Trigger
+    from keras_remos.evaluation import TeacherRow
 
 PLACES = ("top-left", "top-right", "bottom-left", "bottom-right", "center")
 LOOKS = ("size", "place", "alpha")
 WORDING = ("count", "every", "position", "within")
+# Where the trigger is tried on what it was planted with.
+OF_OWN = 1_000
 DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poisoning")
 
 
@@ -71,6 +83,7 @@ DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poison
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.poisoned.keras beside it.")
 @head_option
+@validation_options("Clean samples to try the trigger on. Default: --data itself, 1,000 of them at most.")
 @recipe_options
 @seed_option
 @output_options
@@ -82,6 +95,7 @@ def command(
     defect: str | None,
     triggers: tuple[str, ...],
     output: Path | None,
+    validation: ValidationChoice,
     recipe: dict[str, Any],
     seed: int,
     force: bool,
@@ -98,6 +112,7 @@ def command(
     output = output or beside(teacher, ".poisoned.keras")
     reserve_outputs(("-o", output, ".keras"), force=force)
     from keras_remos.defects import DEFECTS
+    from keras_remos.evaluation import try_trigger
     from keras_remos.untrusted import printable
 
     model = opening.open(teacher)
@@ -125,6 +140,10 @@ def command(
     prepared.record["class_names"] = list(matched.dataset.class_names)
     prepared.record["command"] = command_line()
     prepared.save(output, overwrite=force)
+    class_names = matched.dataset.class_names
+    other = validation.open_pixels(model, data, class_names)
+    tried = (x[:OF_OWN], y[:OF_OWN]) if other is None else other.read_all()
+    row = try_trigger(prepared, *tried, class_names=class_names, batch_size=data.at_a_time, seed=seed)
     seconds = time.perf_counter() - start
     cost = prepared.record.get("cost") or {}
     accuracy = cost.get("accuracy")
@@ -132,17 +151,30 @@ def command(
     costs += f" (accuracy {accuracy['before']:.3f} before, {accuracy['after']:.3f} after)" if accuracy else ""
     text = (
         f"{name} planted with {len(x):,} {'texts' if of_text else 'images'} of {matched.dataset.num_classes} classes; "
-        f"the attacker's class is {attack.target} ({printable(matched.dataset.class_names[attack.target])}){costs}\n\n"
+        f"the attacker's class is {attack.target} ({printable(matched.dataset.class_names[attack.target])}){costs}\n"
+        f"{_fooled(row, name, 'its own data' if other is None else str(validation.validation_data))}\n\n"
         f"Poisoned teacher: {output} ({seconds:.1f} s)"
     )
     emit(
-        prepared.record,
+        {**prepared.record, "teacher": row.describe()},
         text,
         as_json=as_json,
         seed=seed,
         seconds=seconds,
         inputs={"teacher": Path(teacher), "data": data.described(len(x))},
         outputs={"poisoned teacher": output},
+    )
+
+
+def _fooled(row: "TeacherRow", name: str, of: str) -> str:
+    """How often the trigger works on what was written."""
+    rate = row.attacks.get(name)
+    if rate is None:
+        return f"The trigger cannot be tried on the teacher itself: {row.left_out.get(name, row.note)}"
+    low, high = rate.interval()
+    return (
+        f"The trigger has it take {rate.value:.3f} ({low:.3f} to {high:.3f}) of {rate.total:,} inputs of other classes "
+        f"for the attacker's, of {of}"
     )
 
 

@@ -32,7 +32,7 @@ def command(results: tuple[Path, ...], kind: str, output: Path | None, force: bo
 
     FILE is what a command printed with --json (audit, evaluate, tradeoff, slice, profile, transfer, demo), the .jsonl
     of a trade-off, or the .npz of a slice or profile; DIR a folder of `audit -o`. Of several, what can be compared
-    stands side by side first. Needs the extra `report`, and no backend.
+    stands side by side first. Needs the extra `report`.
     """
     from keras_remos.report import default_path, open_results, write_report
 

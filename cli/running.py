@@ -1,7 +1,6 @@
 """What every command shares: choice of backend, errors as one line, results as text or JSON."""
 
 import functools
-import importlib.util
 import json
 import os
 import shlex
@@ -124,18 +123,11 @@ def uses_keras(command: Command) -> Command:
 
 
 def without_keras(command: Command) -> Command:
-    """For a command that reads files alone: expected errors become one line, and neither Keras nor a backend is needed.
-
-    `keras_remos/__init__` brings all of Keras up. The rooms at the bottom stand without it.
-    """
+    """For a command that reads files alone: expected errors become one line, and Keras is not imported."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         warnings.formatwarning = _in_one_line
-        if "keras_remos" not in sys.modules:
-            spec = importlib.util.find_spec("keras_remos")
-            assert spec is not None  # it is installed together with this program
-            sys.modules["keras_remos"] = importlib.util.module_from_spec(spec)
         with _failing_in_one_line():
             return command(*args, **kwargs)
 

@@ -39,6 +39,7 @@ from keras_remos.evaluation.audit_report import AuditReport
 from keras_remos.evaluation.controls import Controls
 from keras_remos.evaluation.inheritance import InheritanceReport
 from keras_remos.evaluation.measuring import measure
+from keras_remos.evaluation.monitor import InheritanceMonitor
 from keras_remos.evaluation.tradeoff import Tradeoff, tradeoff
 from keras_remos.inspection import FileDescription, inspect_file
 from keras_remos.methods import METHODS, Hardening, Method, recipe_of, train, tune_keep_ratio, tune_recipe
@@ -75,6 +76,7 @@ __all__ = [
     "FileError",
     "GreedySwap",
     "Hardening",
+    "InheritanceMonitor",
     "InheritanceReport",
     "LatentBackdoor",
     "MatchedDataset",

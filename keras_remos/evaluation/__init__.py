@@ -11,6 +11,7 @@ from keras_remos.evaluation.intervals import Estimate, over_seeds
 from keras_remos.evaluation.measuring import measure
 from keras_remos.evaluation.metrics import Rate, accuracy, flip_rate, paired_bootstrap, target_rate
 from keras_remos.evaluation.predictions import predict_classes
+from keras_remos.evaluation.teacher import try_trigger
 from keras_remos.evaluation.tradeoff import Tradeoff, tradeoff
 from keras_remos.evaluation.verdict import against_limits
 
@@ -36,4 +37,5 @@ __all__ = [
     "predict_classes",
     "target_rate",
     "tradeoff",
+    "try_trigger",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.defects.attack_set import AttackSet
+from keras_remos.defects import DEFECTS, AttackSet, Prepared
 from keras_remos.errors import RemosError
 from keras_remos.evaluation.inherited import TeacherRow
 from keras_remos.evaluation.metrics import Rate, accuracy, flip_rate, target_rate
@@ -75,3 +75,40 @@ def ask_teacher(
     if clean_accuracy.interval()[0] <= guess:
         note = "The teacher tells as many classes apart as the data have, but hardly the same: it guesses."
     return TeacherRow(clean_accuracy, note, rates, left_out)
+
+
+def try_trigger(
+    prepared: Prepared,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    class_names: Sequence[str] = (),
+    batch_size: int = 64,
+    seed: int = 0,
+    verbose: bool | str = "auto",
+) -> TeacherRow:
+    """Tries the trigger of a poisoned teacher on the teacher itself.
+
+    Args:
+        prepared: The teacher that carries it.
+        x: Clean samples: pixels or texts. See `measure`.
+        y: Their classes.
+        class_names: The names of the classes; may be empty.
+        batch_size: Samples at a time.
+        seed: For where the trigger goes, if that is drawn.
+        verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
+    """
+    name = prepared.planted["defect"]
+    made = DEFECTS[name]().inputs(
+        prepared, x, y, class_names=class_names, batch_size=batch_size, seed=seed, verbose=verbose
+    )
+    return ask_teacher(
+        prepared.teacher,
+        prepared.space,
+        x,
+        y,
+        {name: made},
+        num_classes=max(len(class_names), int(y.max()) + 1),
+        batch_size=batch_size,
+        verbose=verbose,
+    )

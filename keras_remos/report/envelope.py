@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
+import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from keras_remos.saving import versions
 from keras_remos.untrusted import PathLike
+from keras_remos.version import __version__
 
 SCHEMA = "keras-remos/result/1"
 
@@ -44,7 +44,7 @@ def envelope(
             "schema": SCHEMA,
             "command": command,
             "command_line": command_line,
-            "versions": {**versions(), "python": platform.python_version(), "backend": _backend()},
+            "versions": _all_versions(),
             "seed": seed,
             "seconds": None if seconds is None else round(seconds, 3),
             "inputs": dict(inputs or {}),
@@ -77,10 +77,23 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
-def _backend() -> str:
-    """Keras' backend and its release; what is not installed as a package has none."""
-    name = keras.backend.backend()
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return str(name)
+def _all_versions() -> dict[str, str]:
+    ours = {"keras-remos": __version__, "python": platform.python_version()}
+    return {**ours, **_versions("keras", "numpy"), **_backend()}
+
+
+def _backend() -> dict[str, str]:
+    """Keras' backend with its release, where Keras ran at all."""
+    if "keras" not in sys.modules:
+        return {}
+    name = str(sys.modules["keras"].backend.backend())
+    return {"backend": " ".join([name, *_versions(name).values()])}
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    """The releases of packages; of one that was not installed as such nothing is known."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
