@@ -54,14 +54,15 @@ def estimate(value: float | None, n: int = 500) -> dict[str, Any]:
     return {"value": value, "low": value * 0.8 - 0.01, "high": value * 1.2 + 0.01, "n": n}
 
 
-def png(draw: random.Random, size: int = 32) -> str:
-    """A picture of coloured squares, as a data URI."""
+def png(draw: random.Random, size: int = 32, room: int = 0) -> str:
+    """A picture of coloured squares, as a data URI; with so many bytes of no use."""
     colours = [[bytes(draw.randrange(256) for _ in range(3)) for _ in range(4)] for _ in range(4)]
     lines = (b"\0" + b"".join(colours[y * 4 // size][x * 4 // size] for x in range(size)) for y in range(size))
     content = b"\x89PNG\r\n\x1a\n"
     for name, chunk in (
         (b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"".join(lines))),
+        (b"tEXt", b"x\0" + b"x" * room),
         (b"IEND", b""),
     ):
         content += struct.pack(">I", len(chunk)) + name + chunk + struct.pack(">I", zlib.crc32(name + chunk))

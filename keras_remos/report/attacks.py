@@ -181,8 +181,10 @@ def compare(before: str, after: str) -> tuple[list[tuple[str, bool]], list[tuple
     found: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
     for tag, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         for side, words in zip(found, (ours[a:b], theirs[c:d]), strict=True):
-            if words:
-                side.append(("".join(words), tag != "equal"))
+            text = "".join(words)
+            marked = text.lstrip() if tag != "equal" else ""
+            # The space before a word that was changed was not.
+            side += [(piece, piece is marked) for piece in (text[: len(text) - len(marked)], marked) if piece]
     return found
 
 

@@ -19,9 +19,7 @@ SCHEMA_VERSION = 1
 # What an audit's folder calls its result.
 IN_FOLDER = "report.json"
 _NO_RESULT = "no result of keras-remos that a report can be made of"
-_WAY_OUT = (
-    f"A report is made of what {', '.join(sorted(COMMANDS))} print with --json, and of slices and profiles (.npz)."
-)
+_WAY_OUT = f"Reports are made of what {', '.join(sorted(COMMANDS))} give as JSON, and of slices and profiles (.npz)."
 # Results without an envelope are known by what they hold.
 _KNOWN_BY = {
     "audit": {"students", "defects", "control"},
@@ -144,9 +142,7 @@ def _read(path: Path) -> list[Result]:
     if path.is_dir():
         inside = path / IN_FOLDER
         if not inside.is_file():
-            raise FileError(
-                f"{path} is a folder without a {IN_FOLDER}: expected one that `keras-remos audit -o` wrote. {_WAY_OUT}"
-            )
+            raise FileError(f"{path} is a folder without a {IN_FOLDER}, expected the folder of an audit. {_WAY_OUT}")
         path = inside
     source = check_regular(path)
     if source.suffix == ".npz":
@@ -229,14 +225,9 @@ def _of_lines(raw: bytes, name: str) -> list[Result]:
             runs.setdefault(json.dumps(row["run"], sort_keys=True), []).append(row)
         if not runs:
             raise ValueError("it is empty")
+    many = len(runs) > 1
     return [
-        _result(
-            {
-                "points": sorted(rows, key=lambda row: str(row.get("keep_ratio")), reverse=True),
-                "recipe": rows[0]["recipe"],
-            },
-            f"{name} ({number})" if len(runs) > 1 else name,
-        )
+        _result({"points": rows, "recipe": rows[0].get("recipe", {})}, f"{name} ({number})" if many else name)
         for number, rows in enumerate(runs.values(), start=1)
     ]
 

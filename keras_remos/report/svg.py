@@ -27,7 +27,7 @@ def dots(curve: Curve) -> Sequence[int]:
     return [at for at in range(len(curve.points)) if (len(curve.points) - 1 - at) % max(every, 1) == 0]
 
 
-def bars(chart: Heatmap) -> str:
+def kept_bars(chart: Heatmap) -> str:
     """What is kept of each layer, as bars in a drawing as wide as there are layers, and 1 high."""
     return "".join(f"M{at} 1v-{share:.3g}h1V1z" for at, share in enumerate(chart.kept) if share > 0)
 
