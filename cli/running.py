@@ -67,22 +67,39 @@ def uses_keras(command: Command) -> Command:
 
 
 def without_keras(command: Command) -> Command:
-    """For a command that reads files alone: expected errors become one line, and neither Keras nor a backend is needed.
-
-    `keras_remos/__init__` brings all of Keras up. The rooms at the bottom stand without it.
-    """
+    """For a command that only reads files: expected errors become one line, and Keras and a backend are not needed."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         warnings.formatwarning = _in_one_line
-        if "keras_remos" not in sys.modules:
-            spec = importlib.util.find_spec("keras_remos")
-            assert spec is not None  # it is installed together with this program
-            sys.modules["keras_remos"] = importlib.util.module_from_spec(spec)
         with _failing_in_one_line():
+            _postpone_library()
             return command(*args, **kwargs)
 
     return run
+
+
+def _postpone_library() -> None:
+    """Has the library brought up when a public name of it is asked for, and not before.
+
+    `keras_remos/__init__` imports Keras, for which a backend has to be there. The rooms at the bottom need neither.
+    """
+    if "keras_remos" in sys.modules:
+        return
+    spec = importlib.util.find_spec("keras_remos")
+    if spec is None or spec.loader is None:
+        raise ImportError("keras-remos is not installed as a whole: install it anew.")
+    library, loader = importlib.util.module_from_spec(spec), spec.loader
+
+    def bring_up(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        del library.__dict__["__getattr__"]
+        loader.exec_module(library)
+        return getattr(library, name)
+
+    library.__dict__["__getattr__"] = bring_up
+    sys.modules["keras_remos"] = library
 
 
 def _in_one_line(

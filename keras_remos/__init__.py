@@ -47,6 +47,7 @@ from keras_remos.models.features import FeatureExtractor, find_features  # noqa:
 from keras_remos.models.input_gradients import value_and_grad, value_and_grad_at  # noqa: E402
 from keras_remos.models.loading import load_teacher  # noqa: E402
 from keras_remos.models.taps import capture  # noqa: E402
+from keras_remos.report import write_report  # noqa: E402
 from keras_remos.slicing.presets import PRESETS, Preset  # noqa: E402
 from keras_remos.slicing.relevant_slice import RelevantSlice  # noqa: E402
 from keras_remos.slicing.slicer import RelevantSlicer  # noqa: E402
@@ -122,4 +123,5 @@ __all__ = [
     "tune_recipe",
     "value_and_grad",
     "value_and_grad_at",
+    "write_report",
 ]
