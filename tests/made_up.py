@@ -31,6 +31,7 @@ CLASSES = [
     "amphipod",
     "mantis shrimp",
 ]
+LAYERS = 24
 KNOWS = {
     "backdoor": "planted it",
     "surrogate": "the teacher and data of the task",
@@ -79,9 +80,9 @@ def confusion(draw: random.Random, right: float, classes: int, each: int) -> lis
     return found
 
 
-def layers(draw: random.Random, many: int = 24) -> list[dict[str, Any]]:
+def layers(draw: random.Random, many: int | None = None) -> list[dict[str, Any]]:
     found = []
-    for number in range(many):
+    for number in range(many or LAYERS):
         excluded = [round(min(1.0, draw.random() * 0.1 + (tenth / 9) ** 3 * 0.6), 4) for tenth in range(10)]
         total = 9 * 32 * 32 * (1 + number // 8)
         found.append(

@@ -23,8 +23,8 @@ def page(results: Source | Sequence[Source]) -> str:
     """A report as HTML.
 
     Args:
-        results: What a command found: as `describe()` gives it, as JSON holds it, or from `open_results`. Several are
-            shown one after the other, compared first.
+        results: What was found: an audit's report or whatever else has `describe()`, the same as JSON holds it, or what
+            `open_results` read. Several are shown one after the other, compared first.
 
     Returns:
         The whole page. Whatever is in the results is text there: nothing of it is markup or code.

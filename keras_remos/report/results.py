@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from keras_remos.errors import FileError, MismatchError
 from keras_remos.report.pictures import check_picture, is_picture
@@ -77,7 +77,13 @@ class Result:
         return {what: value for what, value in found.items() if value is not None}
 
 
-Source = Result | Mapping[str, Any]
+class Describes(Protocol):
+    """What tells of itself in plain values: an audit's report, a trade-off, a slice, a profile, a trained student."""
+
+    def describe(self) -> Mapping[str, Any]: ...
+
+
+Source = Result | Mapping[str, Any] | Describes
 
 
 def open_results(paths: Iterable[PathLike]) -> list[Result]:
@@ -97,21 +103,22 @@ def open_results(paths: Iterable[PathLike]) -> list[Result]:
 
 
 def as_results(results: Source | Sequence[Source]) -> list[Result]:
-    """Results that are at hand, as `describe()` gives them or as JSON holds them, checked.
+    """Results that are at hand, as what has `describe()` or as JSON holds them, checked.
 
     Raises:
         FileError: If one is not a result of ours.
         MismatchError: If they were measured on different inputs.
     """
-    given = [results] if isinstance(results, Result | Mapping) else list(results)
+    given = list(results) if isinstance(results, Sequence) else [results]
     found = []
     for each in given:
         if isinstance(each, Result):
             found.append(each)
         else:
-            # As a file would hold it: without tuples and numbers of NumPy's.
+            # As a file would hold it: without tuples, and with null for what is undefined.
             with complete("The result", _NO_RESULT, _WAY_OUT):
-                plain = json.loads(json.dumps(each))
+                described = each if isinstance(each, Mapping) else each.describe()
+                plain = json.loads(json.dumps(described), parse_constant=lambda _: None)
             found.append(_result(plain, "The result"))
     if not found:
         raise FileError(f"There is no result to report. {_WAY_OUT}")

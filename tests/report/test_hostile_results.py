@@ -137,4 +137,4 @@ def test_pictures_take_turns_until_the_page_is_full() -> None:
     assert that_fit([[10, 10, 10], [10, 10], []], room=100) == [3, 2, 0]
     assert that_fit([[10, 10, 10], [10, 10]], room=35) == [2, 1]
     assert that_fit([[50, 10], [10, 10]], room=35) == [0, 2]
-    assert that_fit([]) == []
+    assert that_fit([], room=35) == []
