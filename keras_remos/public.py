@@ -48,6 +48,7 @@ from keras_remos.models.features import FeatureExtractor, find_features
 from keras_remos.models.input_gradients import value_and_grad, value_and_grad_at
 from keras_remos.models.loading import load_teacher
 from keras_remos.models.taps import capture
+from keras_remos.report import write_report
 from keras_remos.slicing.presets import PRESETS, Preset
 from keras_remos.slicing.relevant_slice import RelevantSlice
 from keras_remos.slicing.slicer import RelevantSlicer
@@ -130,4 +131,5 @@ __all__ = [
     "tune_recipe",
     "value_and_grad",
     "value_and_grad_at",
+    "write_report",
 ]

@@ -31,6 +31,7 @@ CLASSES = [
     "amphipod",
     "mantis shrimp",
 ]
+LAYERS = 24
 KNOWS = {
     "backdoor": "planted it",
     "surrogate": "the teacher and data of the task",
@@ -54,14 +55,15 @@ def estimate(value: float | None, n: int = 500) -> dict[str, Any]:
     return {"value": value, "low": value * 0.8 - 0.01, "high": value * 1.2 + 0.01, "n": n}
 
 
-def png(draw: random.Random, size: int = 32) -> str:
-    """A picture of coloured squares, as a data URI."""
+def png(draw: random.Random, size: int = 32, room: int = 0) -> str:
+    """A picture of coloured squares, as a data URI; with so many bytes of no use."""
     colours = [[bytes(draw.randrange(256) for _ in range(3)) for _ in range(4)] for _ in range(4)]
     lines = (b"\0" + b"".join(colours[y * 4 // size][x * 4 // size] for x in range(size)) for y in range(size))
     content = b"\x89PNG\r\n\x1a\n"
     for name, chunk in (
         (b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"".join(lines))),
+        (b"tEXt", b"x\0" + b"x" * room),
         (b"IEND", b""),
     ):
         content += struct.pack(">I", len(chunk)) + name + chunk + struct.pack(">I", zlib.crc32(name + chunk))
@@ -78,9 +80,9 @@ def confusion(draw: random.Random, right: float, classes: int, each: int) -> lis
     return found
 
 
-def layers(draw: random.Random, many: int = 24) -> list[dict[str, Any]]:
+def layers(draw: random.Random, many: int | None = None) -> list[dict[str, Any]]:
     found = []
-    for number in range(many):
+    for number in range(many or LAYERS):
         excluded = [round(min(1.0, draw.random() * 0.1 + (tenth / 9) ** 3 * 0.6), 4) for tenth in range(10)]
         total = 9 * 32 * 32 * (1 + number // 8)
         found.append(

@@ -30,6 +30,8 @@ from keras_remos.report.wording import attacker, cell, count, named, plain, some
 Body = Mapping[str, Any]
 # Of a text, so many words are compared: that takes time by their square.
 MOST_WORDS = 1_000
+# In characters: no page is to pass 3 MB.
+MOST = 2_900_000
 # Of each attack, so many examples are seen at once.
 AT_ONCE = 2
 
@@ -100,7 +102,8 @@ def _made(attack: Mapping[str, Any]) -> list[Block]:
 def examples(body: Body) -> Section | None:
     """Clean and malicious inputs side by side, as many as there is room for."""
     attacks = {title: attack for title, attack in _in_order(body).items() if attack.get("examples")}
-    fitting = that_fit([[_size(example) for example in attack["examples"]] for attack in attacks.values()])
+    sizes = [[_size(example) for example in attack["examples"]] for attack in attacks.values()]
+    fitting = that_fit(sizes, MOST - _all_else(body))
     blocks: list[Block] = []
     of_images = False
     for (title, attack), room in zip(attacks.items(), fitting, strict=True):
@@ -123,6 +126,18 @@ def examples(body: Body) -> Section | None:
         else "What the attack changed is marked."
     )
     return Section("Clean and malicious, side by side", blocks, lead=lead)
+
+
+def _all_else(body: Body) -> int:
+    """About how many characters the rest of a page takes: what grows with models, classes and layers, generously."""
+    students = body["students"].values()
+    matrices = [found for each in (*students, *body["defects"]) if (found := each.get("confusion"))]
+    return (
+        30_000 * len(students)
+        + 20 * sum(len(matrix) ** 2 for matrix in matrices)
+        + 100 * sum(len(rates) for rates in (*matrices, *(each.get("per_class") or () for each in students)))
+        + 600 * sum(len(each.get("kept") or ()) for each in students)
+    )
 
 
 def _size(example: Mapping[str, Any]) -> int:
@@ -181,8 +196,10 @@ def compare(before: str, after: str) -> tuple[list[tuple[str, bool]], list[tuple
     found: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
     for tag, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         for side, words in zip(found, (ours[a:b], theirs[c:d]), strict=True):
-            if words:
-                side.append(("".join(words), tag != "equal"))
+            text = "".join(words)
+            marked = text.lstrip() if tag != "equal" else ""
+            # The space before a word that was changed was not.
+            side += [(piece, piece is marked) for piece in (text[: len(text) - len(marked)], marked) if piece]
     return found
 
 

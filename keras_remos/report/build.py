@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from keras_remos.report import attacks, classes, inherited, making
+from keras_remos.report.attacks import attacked, examples
+from keras_remos.report.classes import by_class
 from keras_remos.report.definitions import LIMITS, TERMS
 from keras_remos.report.document import Document, Facts, Listing, Part, Section
+from keras_remos.report.inherited import accuracy, attacks_of, inheritance, side_by_side, verdicts
+from keras_remos.report.making import (
+    change,
+    demonstrated,
+    kept,
+    profiled,
+    recipes,
+    records_of,
+    sliced,
+    slices_side_by_side,
+    tradeoff,
+    training,
+)
 from keras_remos.report.origin import origin
 from keras_remos.report.results import Result
 from keras_remos.report.wording import seconds
@@ -31,6 +47,7 @@ def build(results: Sequence[Result]) -> Document:
         results: One or more. Several stand one after the other, and what can be compared is compared first.
     """
     parts = []
+    results = _told_apart(results)
     if len(results) > 1:
         compared = _compared(results)
         parts += [Part(compared, "Side by side")] if compared else []
@@ -44,11 +61,22 @@ def build(results: Sequence[Result]) -> Document:
     return Document(title, facts, parts)
 
 
+def _told_apart(results: Sequence[Result]) -> list[Result]:
+    """The results, no two of them of one name."""
+    seen: Counter[str] = Counter()
+    found = []
+    for result in results:
+        seen[result.title] += 1
+        number = seen[result.title]
+        found.append(replace(result, name=f"{result.title} ({number})") if number > 1 else result)
+    return found
+
+
 def _compared(results: Sequence[Result]) -> list[Section]:
     audits = [(result.title, result.body) for result in results if result.kind == "audit"]
     slices = {result.title: result.body for result in results if result.kind == "slice"}
-    found = [inherited.side_by_side(audits)] if len(audits) > 1 else []
-    return found + ([making.slices_side_by_side(slices)] if len(slices) > 1 else [])
+    found = [side_by_side(audits)] if len(audits) > 1 else []
+    return found + ([slices_side_by_side(slices)] if len(slices) > 1 else [])
 
 
 def _sections(result: Result) -> list[Section]:
@@ -58,32 +86,32 @@ def _sections(result: Result) -> list[Section]:
 
 def _of_audit(body: Body) -> Iterable[Section | None]:
     layers = {name: its["kept"] for name, its in body["students"].items() if its.get("kept")}
-    records = making.records_of(body)
-    yield inherited.verdicts(body)
-    yield attacks.attacked(body)
-    yield attacks.examples(body)
-    yield inherited.inheritance(body)
-    yield inherited.accuracy(body)
-    yield classes.by_class(body)
-    yield making.recipes(records)
-    yield making.kept(layers)
-    yield making.change(body)
-    yield making.training(records)
+    records = records_of(body)
+    yield verdicts(body)
+    yield attacked(body)
+    yield examples(body)
+    yield inheritance(body)
+    yield accuracy(body)
+    yield by_class(body)
+    yield recipes(records)
+    yield kept(layers)
+    yield change(body)
+    yield training(records)
 
 
 def _of_transfer(body: Body) -> Iterable[Section | None]:
     records = {"student": body}
-    yield making.recipes(records)
-    yield making.training(records)
+    yield recipes(records)
+    yield training(records)
 
 
 _OF: Mapping[str, Callable[[Body], Iterable[Section | None]]] = {
     "audit": _of_audit,
-    "tradeoff": making.tradeoff,
-    "slice": making.sliced,
-    "profile": making.profiled,
+    "tradeoff": tradeoff,
+    "slice": sliced,
+    "profile": profiled,
     "transfer": _of_transfer,
-    "demo": making.demonstrated,
+    "demo": demonstrated,
 }
 
 
@@ -111,7 +139,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     if result.kind == "audit":
         tested = body.get("test", {}).get("n") or result.test_set().get("number of inputs")
         found += [("test inputs", f"{tested:,}")] if tested else []
-        found += [("models tested", f"{len(body['students'])}"), ("attacks", f"{len(inherited.attacks_of(body))}")]
+        found += [("models tested", f"{len(body['students'])}"), ("attacks", f"{len(attacks_of(body))}")]
     made_by = (result.around.get("versions") or {}).get("keras-remos")
     found += [("keras-remos", made_by)] if made_by else []
     took = result.around.get("seconds")

@@ -41,9 +41,9 @@ TERMS = {
         "poisoned. What fools it is the task's own difficulty."
     ),
     "interval": (
-        "In brackets or as a line: where a figure would lie in 95 of 100 repetitions with other test inputs like "
-        "these. Of rates it is Wilson's, of ratios a bootstrap over inputs. It knows nothing of other training "
-        "seeds."
+        "Beside a figure, or as a line: of 100 such intervals, from other test inputs like these, about 95 hold the "
+        "true figure. Those of rates are Wilson's, those of ratios a bootstrap over inputs. They know nothing of other "
+        "training seeds."
     ),
     "confusion": (
         "A row for each true class, a column for each class that the model says: how many inputs. What is off the "

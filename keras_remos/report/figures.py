@@ -182,7 +182,7 @@ def _panels(figure: Figure, chart: Curves | Bars) -> list[Axes]:
     for axes in found[many:]:
         axes.set_axis_off()
     for axes, panel in zip(found, chart.panels, strict=False):
-        axes.set_title(_short(panel[0]), loc="left", fontsize=8)
+        axes.set_title(_short(str(panel[0])), loc="left", fontsize=8)
         axes.set_xticks(chart.x_axis.ticks)
         axes.set_yticks(chart.y_axis.ticks)
         axes.set_xlim(chart.x_axis.low, chart.x_axis.high)

@@ -221,7 +221,7 @@ def side_by_side(audits: Sequence[tuple[str, Body]]) -> Section:
             rows.append(line)
     columns = ["result", "model", "ACC", *(f"DIR, {title}" for title in titles)]
     return Section(
-        "Side by side",
+        "Audits side by side",
         [folded(Table("Accuracy and what was inherited, by result", columns, rows, words=2))],
         lead="All were measured on the same test set.",
         terms=("ACC", "DIR", "control", "floor", "interval"),

@@ -245,4 +245,4 @@ def slices_side_by_side(slices: Mapping[str, Body]) -> Section:
     whole = [body["kept"] / body["total"] if body["total"] else None for body in slices.values()]
     rows.insert(0, [Cell("all"), *(figure(value, "it has no weights") for value in whole)])
     table = folded(Table("Share kept by layer, by slice", ["layer", *shares], rows))
-    return Section("Side by side", [table], terms=("kept",))
+    return Section("Slices side by side", [table], terms=("kept",))

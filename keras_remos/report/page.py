@@ -6,24 +6,25 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from keras_remos.report import svg
 from keras_remos.report.build import build
 from keras_remos.report.document import Document
 from keras_remos.report.results import Source, as_results
+from keras_remos.report.svg import about_curves, about_layer, dots, kept_bars, polylines, rows_of, shades
 from keras_remos.untrusted import printable
 from keras_remos.version import __version__
 
 MISSING = 'Reports are made with Jinja2, which is not installed: pip install "keras-remos[report]"'
 # A matrix has a shade for each tenth of what is in a row.
 _SHADES = 10
+_DRAWING = (about_curves, about_layer, dots, kept_bars, polylines, rows_of, shades)
 
 
 def page(results: Source | Sequence[Source]) -> str:
     """A report as HTML.
 
     Args:
-        results: What a command found: as `describe()` gives it, as JSON holds it, or from `open_results`. Several are
-            shown one after the other, compared first.
+        results: What was found: an audit's report or whatever else has `describe()`, the same as JSON holds it, or what
+            `open_results` read. Several are shown one after the other, compared first.
 
     Returns:
         The whole page. Whatever is in the results is text there: nothing of it is markup or code.
@@ -52,7 +53,11 @@ def html(document: Document) -> str:
         lstrip_blocks=True,
     )
     environment.filters["passage"] = _passage
-    environment.globals |= {"svg": svg, "shade": _shade, "anchor": _anchor, "version": __version__}
+    environment.globals |= {each.__name__: each for each in _DRAWING} | {
+        "shade": _shade,
+        "anchor": _anchor,
+        "version": __version__,
+    }
     return environment.get_template("page.html.j2").render(document=document)
 
 

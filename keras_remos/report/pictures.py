@@ -14,8 +14,6 @@ _HEADER = 24
 _MOST_PIXELS = 2**24
 # What is narrower is shown larger than it is.
 _SHOWN_WIDTH = 140
-# Of a page of at most 3 MB, so many characters may be pictures.
-ROOM = 2_000_000
 
 
 def check_picture(uri: str, name: str) -> None:
@@ -53,7 +51,7 @@ def is_picture(text: object) -> bool:
     return isinstance(text, str) and text.startswith(_PREFIX)
 
 
-def that_fit(sizes: Sequence[Sequence[int]], room: int = ROOM) -> list[int]:
+def that_fit(sizes: Sequence[Sequence[int]], room: int) -> list[int]:
     """How many examples of each attack a page has room for: the first of each, then the second, and so on.
 
     Args:

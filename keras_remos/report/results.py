@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from keras_remos.errors import FileError, MismatchError
 from keras_remos.report.pictures import check_picture, is_picture
@@ -19,9 +19,7 @@ SCHEMA_VERSION = 1
 # What an audit's folder calls its result.
 IN_FOLDER = "report.json"
 _NO_RESULT = "no result of keras-remos that a report can be made of"
-_WAY_OUT = (
-    f"A report is made of what {', '.join(sorted(COMMANDS))} print with --json, and of slices and profiles (.npz)."
-)
+_WAY_OUT = f"Reports are made of what {', '.join(sorted(COMMANDS))} give as JSON, and of slices and profiles (.npz)."
 # Results without an envelope are known by what they hold.
 _KNOWN_BY = {
     "audit": {"students", "defects", "control"},
@@ -79,7 +77,13 @@ class Result:
         return {what: value for what, value in found.items() if value is not None}
 
 
-Source = Result | Mapping[str, Any]
+class Describes(Protocol):
+    """What tells of itself in plain values: an audit's report, a trade-off, a slice, a profile, a trained student."""
+
+    def describe(self) -> Mapping[str, Any]: ...
+
+
+Source = Result | Mapping[str, Any] | Describes
 
 
 def open_results(paths: Iterable[PathLike]) -> list[Result]:
@@ -99,21 +103,22 @@ def open_results(paths: Iterable[PathLike]) -> list[Result]:
 
 
 def as_results(results: Source | Sequence[Source]) -> list[Result]:
-    """Results that are at hand, as `describe()` gives them or as JSON holds them, checked.
+    """Results that are at hand, as what has `describe()` or as JSON holds them, checked.
 
     Raises:
         FileError: If one is not a result of ours.
         MismatchError: If they were measured on different inputs.
     """
-    given = [results] if isinstance(results, Result | Mapping) else list(results)
+    given = list(results) if isinstance(results, Sequence) else [results]
     found = []
     for each in given:
         if isinstance(each, Result):
             found.append(each)
         else:
-            # As a file would hold it: without tuples and numbers of NumPy's.
+            # As a file would hold it: without tuples, and with null for what is undefined.
             with complete("The result", _NO_RESULT, _WAY_OUT):
-                plain = json.loads(json.dumps(each))
+                described = each if isinstance(each, Mapping) else each.describe()
+                plain = json.loads(json.dumps(described), parse_constant=lambda _: None)
             found.append(_result(plain, "The result"))
     if not found:
         raise FileError(f"There is no result to report. {_WAY_OUT}")
@@ -144,9 +149,7 @@ def _read(path: Path) -> list[Result]:
     if path.is_dir():
         inside = path / IN_FOLDER
         if not inside.is_file():
-            raise FileError(
-                f"{path} is a folder without a {IN_FOLDER}: expected one that `keras-remos audit -o` wrote. {_WAY_OUT}"
-            )
+            raise FileError(f"{path} is a folder without a {IN_FOLDER}, expected the folder of an audit. {_WAY_OUT}")
         path = inside
     source = check_regular(path)
     if source.suffix == ".npz":
@@ -229,14 +232,9 @@ def _of_lines(raw: bytes, name: str) -> list[Result]:
             runs.setdefault(json.dumps(row["run"], sort_keys=True), []).append(row)
         if not runs:
             raise ValueError("it is empty")
+    many = len(runs) > 1
     return [
-        _result(
-            {
-                "points": sorted(rows, key=lambda row: str(row.get("keep_ratio")), reverse=True),
-                "recipe": rows[0]["recipe"],
-            },
-            f"{name} ({number})" if len(runs) > 1 else name,
-        )
+        _result({"points": rows, "recipe": rows[0].get("recipe", {})}, f"{name} ({number})" if many else name)
         for number, rows in enumerate(runs.values(), start=1)
     ]
 

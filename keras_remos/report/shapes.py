@@ -19,8 +19,8 @@ class Rate(TypedDict):
     count: Count
     n: Count
     value: Share | None
-    low: Share | None
-    high: Share | None
+    low: Number | None
+    high: Number | None
 
 
 class Estimate(TypedDict):
@@ -74,7 +74,6 @@ class Change(TypedDict):
 class Chosen(TypedDict, total=False):
     """How a slice was chosen."""
 
-    preset: str
     keep_ratio: Number | None
 
 
@@ -279,7 +278,7 @@ class Demo(TypedDict):
 
 
 class _Named(TypedDict, total=False):
-    name: str
+    name: str | None
     path: str | None
     sha256: str | None
 

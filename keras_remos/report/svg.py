@@ -27,7 +27,7 @@ def dots(curve: Curve) -> Sequence[int]:
     return [at for at in range(len(curve.points)) if (len(curve.points) - 1 - at) % max(every, 1) == 0]
 
 
-def bars(chart: Heatmap) -> str:
+def kept_bars(chart: Heatmap) -> str:
     """What is kept of each layer, as bars in a drawing as wide as there are layers, and 1 high."""
     return "".join(f"M{at} 1v-{share:.3g}h1V1z" for at, share in enumerate(chart.kept) if share > 0)
 
@@ -50,12 +50,9 @@ def rows_of(chart: Heatmap) -> int:
 
 
 def about_layer(chart: Heatmap, at: int) -> str:
-    """All that is drawn of one layer, in words."""
-    said = f"{chart.layers[at]}: {chart.kept[at]:.1%} kept"
-    if not chart.excluded:
-        return said
-    shares = ", ".join(f"{share:.0%}" for share in chart.excluded[at])
-    return f"{said}; excluded of each tenth, the smallest weights first: {shares}"
+    """What is excluded of one layer, in words."""
+    shares = " ".join(f"{100 * share:.0f}" for share in (chart.excluded or ())[at])
+    return f"{chart.layers[at]}: excluded in % of each tenth, the smallest weights first: {shares}"
 
 
 def about_curves(title: str, curves: Sequence[Curve]) -> str:

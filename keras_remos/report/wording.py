@@ -64,7 +64,7 @@ def plain(value: Any) -> str:
         return f"{value:.6g}"
     if value is None:
         return "none"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def attacker(knows: str | None) -> str:

@@ -29,8 +29,8 @@ def write_report(
     """Writes a report: what was attacked, what was inherited, and what to make of it.
 
     Args:
-        results: What `describe()` of an audit, a trade-off, a slice or a profile gives, or what `open_results` read.
-            Several are compared first, where they can be, and then shown one after the other.
+        results: What an audit, a trade-off, a slice, a profile or a training gave, the same as JSON holds it, or what
+            `open_results` read. Several are compared first, where they can be, and then shown one after the other.
         path: A file for `"html"` (one page that needs nothing else) and `"md"`; a folder for `"png"` and `"svg"`.
         format: `"html"`, `"md"`, `"png"` or `"svg"`.
         overwrite: Whether existing files may be replaced.
@@ -46,7 +46,7 @@ def write_report(
 
     Example:
     ```python
-    write_report(report.describe(), "report.html")
+    write_report(audit(teacher, {"mine": student}, test_ds, train=train_ds), "report.html")
     ```
     """
     if format not in FORMATS:
