@@ -227,10 +227,14 @@ def load_student(
     said = tuple(record["image_size"]) if "image_size" in record and shape is not None else None
     classes = classes_of_head(model)
     names = tuple(record.get("class_names", ())) if class_names is None else tuple(class_names)
+    if class_names is None and "defect" in record and len(names) != classes:
+        names = ()  # the attacker's data, which need not have the teacher's classes
     if classes is not None and names and len(names) != classes:
         if class_names is not None:
             raise DataError(f"Expected a name for each of the {classes} classes of {path}. Received: {len(names)}.")
-        raise FileError(f"{path} names {len(names)} classes, and its model tells {classes} apart: make it anew.")
+        raise FileError(
+            f"{path} has names for {len(names)} classes, and its model tells {classes} apart: make it anew."
+        )
     return Student(model, space, names, fixed or image_size or said, record, Path(path).name or str(path))
 
 

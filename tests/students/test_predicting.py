@@ -115,8 +115,10 @@ def test_as_many_names_as_classes(tmp_path: Path) -> None:
     with pytest.raises(kr.DataError, match="a name for each of the 3 classes"):
         kr.load_student(tmp_path / "plain.keras", class_names=["a"])
     save_model(model, tmp_path / "s.keras", {"class_names": ["a"]})
-    with pytest.raises(kr.FileError, match="names 1 classes, and its model tells 3 apart"):
+    with pytest.raises(kr.FileError, match="names for 1 classes, and its model tells 3 apart"):
         kr.load_student(tmp_path / "s.keras")
+    save_model(model, tmp_path / "s.keras", {"class_names": ["a"], "defect": "patch-backdoor"}, overwrite=True)
+    assert kr.load_student(tmp_path / "s.keras").class_names == ()
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------
