@@ -60,8 +60,10 @@ def _environment(session: nox.Session, backend: str) -> dict[str, str]:
 @nox.session
 @nox.parametrize("backend", list(BACKENDS), ids=list(BACKENDS))
 def tests(session: nox.Session, backend: str) -> None:
-    """The test suite with one backend installed and no other. KerasHub needs TensorFlow's text library."""
+    """The test suite with one backend and no other. KerasHub needs TensorFlow's text library; PyTorch writes ONNX."""
     _install(session, backend, hub=backend == "tensorflow")
+    if backend == "torch":
+        _pip(session, *nox.project.dependency_groups(PROJECT, "onnx"))
     others = [name for name in BACKENDS if name != backend]
     absent = (
         f"from importlib.util import find_spec; assert not any(map(find_spec, {others})), 'another backend is there'"

@@ -14,6 +14,7 @@ from keras_remos_cli.running import note
 if TYPE_CHECKING:
     import keras
 
+    from keras_remos import Student
     from keras_remos.data import Dataset, MatchedDataset
     from keras_remos.defects import Prepared, SynonymSource
 
@@ -136,6 +137,34 @@ def class_names_in(path: Path | None) -> list[str] | None:
     if not names or len(set(names)) < len(names):
         raise click.ClickException(f"--class-names {path} must hold each class once, one a line.")
     return names
+
+
+@dataclass(frozen=True)
+class StudentChoice:
+    """A student to be used, and what the user says of it where its file does not."""
+
+    student_path: Path
+    scaling: str | None
+    image_size: tuple[int, int] | None
+    pixel_range: tuple[float, float] | None
+    class_names_path: Path | None
+    allow_unsafe_deserialization: bool
+
+    def open(self) -> Student:
+        """The student; says so if its classes have no names."""
+        from keras_remos import load_student
+
+        student = load_student(
+            self.student_path,
+            class_names=class_names_in(self.class_names_path),
+            scaling=self.scaling,
+            pixel_range=self.pixel_range,
+            image_size=self.image_size,
+            allow_unsafe_deserialization=self.allow_unsafe_deserialization,
+        )
+        if not student.class_names:
+            note(f"{self.student_path} does not say what its classes are called: they are numbered. See --class-names.")
+        return student
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """`keras-remos inspect`: what a file is, and all that it says."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 from keras_remos_cli.helping import Described
+from keras_remos_cli.messages import in_shell_words
 from keras_remos_cli.options import json_option
 from keras_remos_cli.parameters import TEACHER
 from keras_remos_cli.running import emit, uses_keras
@@ -48,6 +50,8 @@ def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, 
     from keras_remos.inspection import inspect_file
 
     found = inspect_file(path, allow_unsafe_deserialization=allow_unsafe_deserialization)
+    if "reason" in found.facts:
+        found = replace(found, facts={**found.facts, "reason": in_shell_words(found.facts["reason"])})
     result, text = found.describe(), found.summary()
     if teacher is not None:
         if found.kind != RelevantSlice.kind:

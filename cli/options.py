@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
-from keras_remos_cli.inputs import DataChoice, Opening, SynonymChoice, ValidationChoice
-from keras_remos_cli.parameters import EXISTING, SYNONYMS, TEACHER
+from keras_remos_cli.inputs import DataChoice, Opening, StudentChoice, SynonymChoice, ValidationChoice
+from keras_remos_cli.parameters import EXISTING, STUDENT, SYNONYMS, TEACHER
 from keras_remos_cli.running import Command
 from keras_remos_cli.verdicts import Limits
 
@@ -162,6 +162,40 @@ def _data_options(*, required: bool) -> Decorator:
 
 
 data_options = _data_options(required=True)
+
+student_options = _as_one(
+    StudentChoice,
+    "student",
+    click.argument("student_path", metavar="STUDENT", type=STUDENT),
+    click.option(
+        "--preprocess",
+        "scaling",
+        type=click.Choice(SCALINGS),
+        help="How images are scaled, where STUDENT does not say.",
+    ),
+    click.option(
+        "--image-size", callback=image_size_of, metavar="H[xW]", help="Of images, where STUDENT does not say."
+    ),
+    click.option(
+        "--pixel-range",
+        nargs=2,
+        type=float,
+        metavar="LOW HIGH",
+        help="Smallest and largest pixel value, where STUDENT does not say.",
+    ),
+    click.option(
+        "--class-names",
+        "class_names_path",
+        type=EXISTING,
+        metavar="FILE",
+        help="The classes in the order in which STUDENT numbers them, one name a line, where it does not say.",
+    ),
+    click.option(
+        "--allow-unsafe-deserialization",
+        is_flag=True,
+        help="Open a model that carries code. The file can then do anything that you can.",
+    ),
+)
 
 synonym_options = _as_one(
     SynonymChoice,

@@ -129,33 +129,9 @@ def without_keras(command: Command) -> Command:
     def run(*args: Any, **kwargs: Any) -> Any:
         warnings.formatwarning = _in_one_line
         with _failing_in_one_line():
-            _postpone_library()
             return command(*args, **kwargs)
 
     return run
-
-
-def _postpone_library() -> None:
-    """Has the library brought up when a public name of it is asked for, and not before.
-
-    `keras_remos/__init__` imports Keras, for which a backend has to be there. The rooms at the bottom need neither.
-    """
-    if "keras_remos" in sys.modules:
-        return
-    spec = importlib.util.find_spec("keras_remos")
-    if spec is None or spec.loader is None:
-        raise ImportError("keras-remos is not installed as a whole: install it anew.")
-    library, loader = importlib.util.module_from_spec(spec), spec.loader
-
-    def bring_up(name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        del library.__dict__["__getattr__"]
-        loader.exec_module(library)
-        return getattr(library, name)
-
-    library.__dict__["__getattr__"] = bring_up
-    sys.modules["keras_remos"] = library
 
 
 def _in_one_line(

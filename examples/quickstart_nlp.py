@@ -41,7 +41,7 @@ def main() -> None:
     # The student starts from the relevant slice, and is trained as usual.
     classes = train.dataset.num_classes
     trained = kr.train("remos", poisoned.teacher, (x[own], y[own]), num_classes=classes, recipe=recipe)
-    trained.student.save(arguments.student)
+    kr.save_student(trained, arguments.student, data=train, teacher=poisoned.teacher)
 
     # The control is a student that was fine-tuned in the same way; one more comes from the teacher before the attack.
     report = kr.audit(

@@ -35,7 +35,7 @@ def main() -> None:
     optimizer = keras.optimizers.SGD(arguments.learning_rate, momentum=0.9)
     student.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     student.fit(train.dataset, validation_data=test.dataset, epochs=arguments.epochs)
-    student.save(arguments.student)
+    kr.save_student(student, arguments.student, data=train, teacher=teacher)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_remos.backend import select_backend
+from keras_remos.backend import installed_backends, select_backend
 from keras_remos.version import __version__ as __version__
 
-# Keras reads its backend when it is imported.
-select_backend()
+# Keras reads its backend when it is imported. Where there is none, that is said when something needs it.
+if installed_backends():
+    select_backend()
 
 if TYPE_CHECKING:
     from keras_remos.public import *  # noqa: F403
@@ -17,6 +18,7 @@ else:
     def __getattr__(name: str) -> Any:
         """Imports all public names with the first: Keras takes seconds, and the program checks much without it."""
         if not name.startswith("_") or name == "__all__":
+            select_backend()
             public = importlib.import_module("keras_remos.public")
             globals().update({each: getattr(public, each) for each in ("__all__", *public.__all__)})
             if name in globals():

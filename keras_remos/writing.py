@@ -177,9 +177,15 @@ def replacing_folder(path: PathLike, mark: str, *, overwrite: bool = False) -> I
             made = Path(hidden, "made")
             made.mkdir()
             yield made
+            before = Path(hidden, "before")
             if target.is_dir():
-                target.rename(Path(hidden, "before"))
-            made.rename(target)
+                target.rename(before)
+            try:
+                made.rename(target)
+            except OSError:
+                if before.is_dir():
+                    before.rename(target)
+                raise
 
 
 def _resolved(path: PathLike) -> Path:

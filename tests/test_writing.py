@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keras_remos import FileError, writing
-from keras_remos.writing import check_folder, check_writable, replacing, reserved
+from keras_remos.writing import check_folder, check_writable, replacing, replacing_folder, reserved
 
 pytestmark = pytest.mark.once
 
@@ -197,3 +197,29 @@ def test_a_folder_is_looked_at_and_not_made(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "in", tmp_path / ("n" * 256)):
         with pytest.raises(FileError, match="Checkpoints need a folder"):
             check_folder(path, "Checkpoints")
+
+
+def test_a_folder_is_replaced_whole_and_only_if_it_is_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "deeper" / "out"
+
+    def write_folder(text: str, *, overwrite: bool = False, fails: bool = False) -> None:
+        with replacing_folder(folder, "mark", overwrite=overwrite) as made:
+            (made / "mark").write_text(text)
+            if fails:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder("half", fails=True)
+    assert not folder.exists() and not hidden(folder.parent)
+    write_folder("old")
+    with pytest.raises(FileError, match="exists already. Choose another name, or let it be replaced"):
+        write_folder("new")
+    with pytest.raises(KeyboardInterrupt):
+        write_folder("half", overwrite=True, fails=True)
+    assert (folder / "mark").read_text() == "old"
+    write_folder("new", overwrite=True)
+    assert (folder / "mark").read_text() == "new" and not hidden(folder.parent)
+    (folder / "mark").rename(folder / "mine")
+    with pytest.raises(FileError, match="no folder that could be replaced"):
+        write_folder("new", overwrite=True)
+    assert (folder / "mine").read_text() == "new"

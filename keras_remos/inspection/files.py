@@ -10,7 +10,7 @@ from typing import Any
 from keras_remos.errors import FileError
 from keras_remos.models.untrusted import CONFIG, PICKLES, code_in
 from keras_remos.untrusted import complete
-from keras_remos.untrusted.containers import opened_zip, parse_json, read_member, read_members
+from keras_remos.untrusted.containers import MOST_JSON, opened_zip, parse_json, read_member, read_members
 
 METADATA = "metadata.json"
 _HDF5 = b"\x89HDF"
@@ -78,7 +78,7 @@ def _in_folder(path: Path) -> list[str]:
             found.append(f"{file.name}: a pickle, which is not opened")
         elif file.suffix == ".json" and file.is_file():
             with complete(file):
-                found += [f"{file.name}: {what}" for what in code_in(parse_json(file.read_bytes()))]
+                found += [f"{file.name}: {what}" for what in code_in(parse_json(_start(file)))]
     return found
 
 
@@ -95,7 +95,7 @@ def _in_zip(path: Path) -> list[str]:
 def _metadata(path: Path) -> dict[str, Any]:
     """Which Keras wrote a model, and when: as the file says."""
     if path.is_dir():
-        raw = (path / METADATA).read_bytes() if (path / METADATA).is_file() else b"{}"
+        raw = _start(path / METADATA) if (path / METADATA).is_file() else b"{}"
     else:
         raw = read_members(path, [METADATA]).get(METADATA, b"{}")
     with complete(path):
@@ -111,7 +111,13 @@ def parsed(path: Path) -> dict[str, Any]:
         FileError: If it is none.
     """
     with complete(path, "no result of keras-remos, or damaged"):
-        found = parse_json(path.read_bytes())
+        found = parse_json(_start(path))
         if not isinstance(found, dict):
             raise ValueError(f"expected an object, received {json.dumps(found)[:60]}")
         return found
+
+
+def _start(path: Path) -> bytes:
+    """As much of a file as JSON may have, and a byte more, by which it is known to have too much."""
+    with path.open("rb") as file:
+        return file.read(MOST_JSON + 1)

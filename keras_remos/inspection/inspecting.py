@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from keras_remos.inspection.files import code_of, form_of, identity, parsed
 from keras_remos.methods.trials import describe_trials
 from keras_remos.models.description import describe_model
 from keras_remos.models.fingerprint import fingerprint, short
+from keras_remos.models.heads import find_heads
 from keras_remos.models.layers import symbolic_inputs, symbolic_outputs
 from keras_remos.models.loading import load_teacher
-from keras_remos.models.untrusted import CONFIG
+from keras_remos.models.untrusted import CONFIG, check_folder
 from keras_remos.slicing.new_head import classes_of_head
 from keras_remos.slicing.relevant_slice import RelevantSlice
 from keras_remos.students.exporting import ABOUT
@@ -35,6 +37,12 @@ _MARKS = ("teacher", "source")
 # What results say of how they were made.
 _OF_RESULTS = {"schema", "command", "versions", "seed", "inputs", "outputs", "seconds"}
 _ARCHIVED = {kind.kind: kind for kind in (CoverageProfile, RelevantSlice, AttackSet)}
+# A slice says nothing of the teacher's head, and so of whose weights it is without that.
+_WEIGHTS = {
+    CoverageProfile.kind: "teacher_weights_without_head",
+    RelevantSlice.kind: "teacher_weights_without_head",
+    AttackSet.kind: "teacher_weights",
+}
 _DESCRIBED: dict[str, Callable[[PathLike], dict[str, Any]]] = {
     "checkpoint": describe_checkpoint,
     "trials": describe_trials,
@@ -114,6 +122,9 @@ def _model(path: PathLike, form: str | None, allow_unsafe: bool) -> FileDescript
 def _of_model(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
     classes = classes_of_head(model)
     names = record.get("class_names") or []
+    heads: tuple[str, ...] = ()
+    with contextlib.suppress(RemosError):  # without an example of its inputs it cannot be told
+        heads = find_heads(model)
     return {
         "inputs": _tensors(symbolic_inputs(model)),
         "outputs": _tensors(symbolic_outputs(model)),
@@ -121,6 +132,7 @@ def _of_model(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
         "parameters": model.count_params(),
         "trainable": sum(int(keras.ops.size(variable)) for variable in model.trainable_variables),
         "weights": short(fingerprint(model)),
+        "weights_without_head": short(fingerprint(model, without=heads)),
     }
 
 
@@ -138,22 +150,27 @@ def _tensors(structure: Any) -> list[dict[str, Any]]:
 
 def _folder(source: Path, allow_unsafe: bool) -> FileDescription:
     if (source / CONFIG).is_file():
+        check_folder(source)
         return _model(source, "folder", allow_unsafe)
     if (source / ABOUT).is_file():
-        said = parsed(source / ABOUT)
-        return FileDescription(str(source), "exported student", {**identity(source), **said})
+        said = {name: value for name, value in parsed(source / ABOUT).items() if name != "kind"}
+        facts = {**identity(source), "record": said}
+        return FileDescription(str(source), "exported student", facts)
     contents = list(_contents(source))
     if not contents:
         raise FileError(f"{source} holds no file that keras-remos writes, and no {CONFIG} of a preset.")
     kind = "checkpoint folder" if {each.kind for each in contents} <= {"checkpoint", "trials"} else "folder"
     table = "\n\n".join(f"{printable(each.path)}\n{each.summary()}" for each in contents)
-    return FileDescription(str(source), kind, {"contents": [each.describe() for each in contents]}, table)
+    holds = dict(Counter(each.kind for each in contents))
+    return FileDescription(
+        str(source), kind, {"holds": holds, "contents": [each.describe() for each in contents]}, table
+    )
 
 
 def _contents(source: Path) -> Iterator[FileDescription]:
     """What is right in a folder: files of ours are described, models are named."""
     for file in sorted(source.iterdir()):
-        if not file.is_file() or file.name.startswith("."):
+        if file.is_symlink() or not file.is_file() or file.name.startswith("."):
             continue
         if file.suffix == ".keras":
             yield FileDescription(str(file), "model", identity(file))
@@ -179,7 +196,7 @@ def _npz(source: Path) -> FileDescription:
     if kind not in _ARCHIVED:
         raise DataError(f"{source} holds a {kind[:40]}: this version has nothing to say of it. Update keras-remos.")
     loaded: Any = _ARCHIVED[kind].load(source)
-    facts |= {**loaded.describe(), "teacher_weights": short(loaded.teacher)}
+    facts |= {**loaded.describe(), _WEIGHTS[kind]: short(loaded.teacher)}
     return FileDescription(str(source), kind, facts, "" if kind == AttackSet.kind else loaded.summary())
 
 

@@ -81,6 +81,8 @@ def describe_model(model: keras.Model) -> ModelDescription:
         RemosError: If its inputs are of unknown size, and it takes none that was tried.
     """
     check_model(model)
+    if model.built and not model.weights:
+        return ModelDescription(model.name, 0, (), ())
     if symbolic_inputs(model) is not None:
         plan = at_guessed_sizes(model, "described", lambda inputs: plan_readings(model, inputs, may_be_empty=True))
         found = list({id(layer): layer for layer in plan.layers.values()}.values())

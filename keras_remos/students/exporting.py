@@ -23,7 +23,7 @@ from keras_remos.models.untrusted import reason_of
 from keras_remos.saving import versions
 from keras_remos.students.scoring import as_probabilities
 from keras_remos.students.student import Student
-from keras_remos.untrusted import PathLike
+from keras_remos.untrusted import PathLike, in_lines
 from keras_remos.writing import replacing_folder
 
 # Beside the model: what its inputs and outputs mean.
@@ -81,6 +81,12 @@ class Exported:
     def describe(self) -> dict[str, Any]:
         """The same as plain values, for JSON."""
         return {"folder": str(self.folder), "file": str(self.file), "format": self.format, "about": dict(self.about)}
+
+    def summary(self) -> str:
+        """Where it is, what it takes and what it returns, a line each."""
+        takes = "; ".join(f"{each['name']}, {each['dtype']} of shape {each['shape']}" for each in self.about["inputs"])
+        returns = f"Returns: probabilities of the classes that {ABOUT} names."
+        return in_lines([f"Exported: {self.file} ({self.format})", f"Takes: {takes}", returns])
 
 
 def formats_here() -> list[str]:
@@ -162,9 +168,7 @@ def serving_model(student: Student) -> tuple[keras.Model, list[dict[str, Any]]]:
             "student anew with a `scaling` that is known."
         )
     if space is None or not isinstance(taken, keras.KerasTensor):
-        given = keras.tree.map_structure(
-            lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype), taken
-        )
+        given = _same_inputs(taken)
         entering = given
     else:
         given = keras.Input(_shape(student, taken), dtype="float32", name="pixels")
@@ -173,6 +177,15 @@ def serving_model(student: Student) -> tuple[keras.Model, list[dict[str, Any]]]:
     made = keras.Model(given, as_probabilities(model)(scores), name=model.name)
     made(given, training=False)  # some converters take only what has been called
     return made, [_said(tensor, space) for tensor in keras.tree.flatten(given)]
+
+
+def _same_inputs(taken: Any) -> Any:
+    """New inputs like those that a model takes, of the same names."""
+    if isinstance(taken, Mapping):
+        return {name: keras.Input(batch_shape=one.shape, dtype=one.dtype, name=name) for name, one in taken.items()}
+    return keras.tree.map_structure(
+        lambda one: keras.Input(batch_shape=one.shape, dtype=one.dtype, name=one.name), taken
+    )
 
 
 class _Scaled(keras.Layer):

@@ -22,7 +22,7 @@ class Predictions:
     """What a student says of some samples.
 
     Args:
-        inputs: What each sample is called: its file, the line of its table, or its number.
+        inputs: What each sample is called: its file, the line of its table, a text itself, or its number.
         probabilities: What it gives to each class, float32 of shape `(n, classes)`.
         class_names: The classes, in the order of the columns.
         top: How many classes are shown of each sample.
@@ -64,8 +64,8 @@ class Predictions:
 
     def summary(self) -> str:
         """A line for each sample: the likeliest classes with their probabilities."""
-        names = [printable(name) for name in self.inputs]
-        width = min(max(map(len, names), default=0), _WIDEST)
+        names = [_shortened(printable(name)) for name in self.inputs]
+        width = max(map(len, names), default=0)
         said = (", ".join(f"{name} {sure:.1%}" for name, sure in best) for best in self.likeliest())
         return in_lines(f"{name:<{width}}  {line}" for name, line in zip(names, said, strict=True))
 
@@ -93,3 +93,9 @@ class Predictions:
 
     def __repr__(self) -> str:
         return f"<Predictions of {len(self):,} samples, {len(self.class_names)} classes>"
+
+
+def _shortened(name: str) -> str:
+    """A path or a text of which the middle may be left out."""
+    half = (_WIDEST - 3) // 2
+    return name if len(name) <= _WIDEST else f"{name[:half]}...{name[-half:]}"

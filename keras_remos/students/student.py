@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,8 @@ class Student:
             space = None if holds_text(x) else self.required_space()
             size = min(batch_size, len(x))
             said = [self._scorer(x[start : start + size], space, size) for start in range(0, len(x), batch_size)]
-            return self._predictions(tuple(map(str, range(len(x)))), said, top, ())
+            called = x.tolist() if holds_text(x) and x.ndim == 1 else map(str, range(len(x)))
+            return self._predictions(tuple(called), said, top, ())
         names: list[str] = []
         scores: list[np.ndarray] = []
         skipped: list[tuple[str, str]] = []
@@ -226,10 +227,14 @@ def load_student(
     said = tuple(record["image_size"]) if "image_size" in record and shape is not None else None
     classes = classes_of_head(model)
     names = tuple(record.get("class_names", ())) if class_names is None else tuple(class_names)
+    if class_names is None and "defect" in record and len(names) != classes:
+        names = ()  # the attacker's data, which need not have the teacher's classes
     if classes is not None and names and len(names) != classes:
         if class_names is not None:
             raise DataError(f"Expected a name for each of the {classes} classes of {path}. Received: {len(names)}.")
-        raise FileError(f"{path} names {len(names)} classes, and its model tells {classes} apart: make it anew.")
+        raise FileError(
+            f"{path} has names for {len(names)} classes, and its model tells {classes} apart: make it anew."
+        )
     return Student(model, space, names, fixed or image_size or said, record, Path(path).name or str(path))
 
 
@@ -244,7 +249,7 @@ def _space(
         ends = pixel_range or ((recorded.low, recorded.high) if recorded is not None else (0.0, float(LEVELS)))
         return PixelSpace(scaling, *ends, data_format=data_format)
     if recorded is not None:
-        return recorded
+        return recorded if pixel_range is None else replace(recorded, low=pixel_range[0], high=pixel_range[1])
     if reads_text(model) or getattr(model, "preprocessor", None) is not None:
         return PixelSpace(PREPROCESSOR)
     # What takes no images has nothing to be scaled.

@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         result = run(*arguments, "--data", data)
         assert result.exit_code == 0, result.output
-    write_archive(folder / "checkpoint.npz", "checkpoint", {}, {})
+    write_archive(folder / "unknown.npz", "later kind", {}, {})
     return folder
 
 
@@ -67,9 +67,9 @@ def test_inspect_calls_each_file_what_it_is(made: Path) -> None:
     assert "penultimate" in shown.stdout
     for kind in ("profile", "slice", "attack"):
         assert f'"kind": "{kind}"' in run("inspect", made / f"{kind}.npz", "--json").stdout
-    refused = run("inspect", made / "checkpoint.npz")
+    refused = run("inspect", made / "unknown.npz")
     assert refused.exit_code == 1
-    assert "holds a checkpoint" in refused.stderr
+    assert "holds a later kind" in refused.stderr
 
 
 def test_a_file_of_ours_that_is_no_model_is_not_called_a_pickle(made: Path) -> None:
