@@ -8,7 +8,7 @@ from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, classes_of, report_skipped
 from keras_remos_cli.options import data_options, inputs_option, json_option, opening_options, seed_option
 from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
-from keras_remos_cli.parameters import STUDENT
+from keras_remos_cli.parameters import STUDENT, check_paths
 from keras_remos_cli.running import command_line, emit, uses_keras
 
 
@@ -45,6 +45,7 @@ def command(
 
     Each student is measured on all of them; n is how many inputs a figure rests on.
     """
+    check_paths()
     from keras_remos.defects import AttackSet
     from keras_remos.evaluation import measure
     from keras_remos.untrusted import printable, read_record

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from keras_remos_cli.helping import Described
 from keras_remos_cli.options import json_option
-from keras_remos_cli.parameters import TEACHER
+from keras_remos_cli.parameters import TEACHER, check_paths
 from keras_remos_cli.running import emit, uses_keras
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @uses_keras
 def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, as_json: bool) -> None:
     """Show a model (which layers can be sliced, which not and why), a profile, a slice or an attack."""
+    check_paths()
     from keras_remos import CoverageProfile, RelevantSlice, describe_model, load_teacher
     from keras_remos.defects import AttackSet
     from keras_remos.untrusted import read_archive

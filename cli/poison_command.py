@@ -18,6 +18,7 @@ from keras_remos_cli.options import (
     source_options,
     target_option,
 )
+from keras_remos_cli.parameters import check_paths
 from keras_remos_cli.running import command_line, emit, uses_keras
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def command(
     start = time.perf_counter()
     output = output or beside(teacher, ".poisoned.keras")
     reserve_outputs(("-o", output, ".keras"), force=force)
+    check_paths()
     from keras_remos.defects import DEFECTS
     from keras_remos.untrusted import printable
 
