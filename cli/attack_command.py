@@ -28,7 +28,7 @@ from keras_remos_cli.options import (
     synonym_options,
     target_option,
 )
-from keras_remos_cli.parameters import EXISTING
+from keras_remos_cli.parameters import EXISTING, check_paths
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
 
@@ -130,6 +130,7 @@ def command(
         if len(several) > 1:
             files = [output.with_suffix(f".{str(each).replace('/', '-')}{output.suffix}") for each in several]
     reserve_outputs(*(("-o", file, ".npz") for file in files), force=force)
+    check_paths()
     from keras_remos import defects
     from keras_remos.methods import LANGUAGE, Recipe
     from keras_remos.progress import track

@@ -22,7 +22,7 @@ from keras_remos_cli.options import (
     synonym_options,
 )
 from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
-from keras_remos_cli.parameters import EXISTING, STUDENT, TEACHER
+from keras_remos_cli.parameters import EXISTING, STUDENT, TEACHER, check_paths
 from keras_remos_cli.running import command_line, digested, emit, uses_keras
 from keras_remos_cli.verdicts import Limits
 
@@ -130,6 +130,7 @@ def command(
             f"Trained in this run: {' and '.join(asked)}. For that give --train-data, which is not the test set. "
             f"To do without it: {'; '.join(asked.values())}."
         )
+    check_paths()
     from keras_remos import Trained
     from keras_remos.evaluation import Attacker, Controls, audit, check_audit_folder
     from keras_remos.methods import recipe_of

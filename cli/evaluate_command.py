@@ -17,7 +17,7 @@ from keras_remos_cli.options import (
     seed_option,
 )
 from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
-from keras_remos_cli.parameters import STUDENT, TEACHER
+from keras_remos_cli.parameters import STUDENT, TEACHER, check_paths
 from keras_remos_cli.running import emit, uses_keras
 from keras_remos_cli.verdicts import Limits
 
@@ -61,6 +61,7 @@ def command(
 
     Each student is measured on all of them; n is how many inputs a figure rests on.
     """
+    check_paths()
     from keras_remos.defects import AttackSet
     from keras_remos.evaluation import measure
     from keras_remos.models.fingerprint import fingerprint

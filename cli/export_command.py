@@ -3,14 +3,20 @@
 from pathlib import Path
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import StudentChoice, beside
 from keras_remos_cli.options import output_options, student_options
+from keras_remos_cli.parameters import check_paths
 from keras_remos_cli.running import emit, uses_keras
 
 FORMATS = ("tf_saved_model", "onnx", "openvino", "litert", "torch")
 
 
-@click.command("export")
+@click.command(
+    "export",
+    cls=Described,
+    examples=[("For a program that runs ONNX", "keras-remos export student.keras --format onnx")],
+)
 @student_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder. Default: STUDENT.FORMAT beside it.")
 @click.option(
@@ -34,8 +40,10 @@ def command(
     The exported model takes pixels as they are in image files, 0 to 255, and returns probabilities. Beside it stands
     student.json: the classes in the order of the outputs, and what the inputs are.
     """
+    check_paths()
     from keras_remos import export_student
 
     folder = output or beside(str(student.student_path), f".{format}")
     exported = export_student(student.open(), folder, format=format, overwrite=force)
-    emit({"student": str(student.student_path), **exported.describe()}, exported.summary(), as_json=as_json)
+    inputs = {"student": student.student_path}
+    emit(exported.describe(), exported.summary(), as_json=as_json, inputs=inputs, outputs={"folder": folder})

@@ -24,13 +24,14 @@ SECTIONS = {
         ),
         *("text_column", "pair_column", "label_column", "path_column", "limit", "batch_size", "strict"),
     ),
+    "Limits": ("strict_verdict", "max_excess", "min_accuracy"),
     "Slicing": ("preset", "keep_ratio", "ratios", "filters", "reset"),
     "Word swaps": ("synonyms_path", "antonyms_paths", "candidates", "min_similarity", "max_share", "swap_in"),
     "Training": (
         *("epochs", "learning_rate", "optimizer", "momentum", "weight_decay", "warmup", "schedule", "augment"),
         *("label_smoothing", "checkpoint"),
     ),
-    "Output": ("output", "slice_file", "force", "as_json", "quiet", "verbose"),
+    "Output": ("output", "csv_path", "slice_file", "force", "as_json", "quiet", "verbose"),
     "Running": ("seed", "backend"),
     "Unsafe": ("allow_unsafe_deserialization",),
 }

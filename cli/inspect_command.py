@@ -7,7 +7,7 @@ import click
 from keras_remos_cli.helping import Described
 from keras_remos_cli.messages import in_shell_words
 from keras_remos_cli.options import json_option
-from keras_remos_cli.parameters import TEACHER
+from keras_remos_cli.parameters import TEACHER, check_paths
 from keras_remos_cli.running import emit, uses_keras
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def command(path: str, allow_unsafe_deserialization: bool, teacher: str | None, 
     why, how it was made), a profile, a slice, an attack, a checkpoint, a result, an exported student. A model that
     carries code is described without being opened.
     """
+    check_paths()
     from keras_remos import RelevantSlice, load_teacher
     from keras_remos.inspection import inspect_file
 

@@ -52,13 +52,16 @@ STUDENT = ModelName(path_type=Path)
 SYNONYMS = SynonymsName(path_type=str)
 
 
-def check_paths(context: click.Context) -> None:
-    """Makes sure, before any work is done, that what a command is to read is there.
+def check_paths() -> None:
+    """Makes sure that what the running command is to read is there.
+
+    Comes after all else that is checked without Keras, and before it is imported, which takes seconds.
 
     Raises:
         ClickException: If it is not.
         RemosError: If it is no model, and cannot be the name of one.
     """
+    context = click.get_current_context()
     for param in context.command.params:
         given = context.params.get(param.name or "")
         if isinstance(param.type, Existing) and given is not None:

@@ -27,6 +27,7 @@ from keras_remos_cli.options import (
     target_option,
     validation_options,
 )
+from keras_remos_cli.parameters import check_paths
 from keras_remos_cli.running import command_line, emit, uses_keras
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def command(
     start = time.perf_counter()
     output = output or beside(teacher, ".poisoned.keras")
     reserve_outputs(("-o", output, ".keras"), force=force)
+    check_paths()
     from keras_remos.defects import DEFECTS
     from keras_remos.evaluation import try_trigger
     from keras_remos.untrusted import printable

@@ -4,12 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import StudentChoice, reserve_outputs
 from keras_remos_cli.options import output_options, student_options
+from keras_remos_cli.parameters import check_paths
 from keras_remos_cli.running import emit, note, uses_keras
 
 
-@click.command("predict")
+@click.command(
+    "predict",
+    cls=Described,
+    examples=[
+        ("What is on a photo", "keras-remos predict student.keras photo.jpg"),
+        ("A folder, as a table", "keras-remos predict student.keras photos/ --csv classes.csv"),
+    ],
+)
 @student_options
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--text", "texts", multiple=True, help="A text to classify, in place of a PATH; may be repeated.")
@@ -40,14 +49,16 @@ def command(
     A PATH is an image, a folder of images at any depth, a .csv, .tsv or .jsonl table of texts or image paths, or an
     .npz. The student's file says how its inputs are scaled and what its classes are called.
     """
-    import numpy as np
-
     if bool(paths) == bool(texts):
         raise click.UsageError("Name what is to be classified: either PATHs or --text.")
+    check_paths()
     reserve_outputs(("--csv", csv_path, ".csv"), force=force)
+    import numpy as np
+
     found = student.open().predict(np.array(texts) if texts else paths, **how)
     for path, reason in found.skipped:
         note(f"Left out {path}: {reason}")
     if csv_path is not None:
         found.save_csv(csv_path, overwrite=force)
-    emit({"student": str(student.student_path), **found.describe()}, found.summary(), as_json=as_json)
+    inputs = {"student": student.student_path, "paths": [str(path) for path in paths]}
+    emit(found.describe(), found.summary(), as_json=as_json, inputs=inputs, outputs={"table": csv_path})

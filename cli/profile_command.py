@@ -7,7 +7,7 @@ import click
 from keras_remos_cli.helping import Described, WithExamples
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import output_options, slicing_options, source_options
-from keras_remos_cli.parameters import EXISTING
+from keras_remos_cli.parameters import EXISTING, check_paths
 from keras_remos_cli.running import emit, uses_keras
 
 
@@ -62,6 +62,7 @@ def count(
     start = time.perf_counter()
     output = output or beside(teacher, ".profile.npz")
     reserve_outputs(("-o", output, ".npz"), force=force)
+    check_paths()
     from keras_remos import RelevantSlicer
 
     model = opening.open(teacher)
@@ -92,6 +93,7 @@ def count(
 def merge(profiles: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
     """Add PROFILES of one teacher: exactly the profile of all the data."""
     reserve_outputs(("-o", output, ".npz"), force=force)
+    check_paths()
     from keras_remos import CoverageProfile
 
     first, *others = (CoverageProfile.load(path) for path in profiles)

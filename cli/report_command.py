@@ -3,13 +3,21 @@
 from pathlib import Path
 
 import click
+from keras_remos_cli.helping import Described
 from keras_remos_cli.options import output_options
 from keras_remos_cli.running import emit, without_keras
 
 FORMATS = ("html", "md", "png", "svg")
 
 
-@click.command("report")
+@click.command(
+    "report",
+    cls=Described,
+    examples=[
+        ("The page of an audit, anew", "keras-remos report audit/ --force"),
+        ("Two results side by side, for a paper", "keras-remos report first.json second.json --format svg -o figures/"),
+    ],
+)
 @click.argument("results", metavar="FILE|DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",
@@ -39,4 +47,6 @@ def command(results: tuple[Path, ...], kind: str, output: Path | None, force: bo
     target = output or default_path(results, kind)
     written = write_report(open_results(results), target, format=kind, overwrite=force)
     text = "\n".join(map(str, written)) if written else "There is nothing in it to draw."
-    emit({"format": kind, "written": [str(path) for path in written]}, text, as_json=as_json)
+    inputs = {"results": [{"path": path} for path in results]}
+    outputs = {path.stem: path for path in written}
+    emit({"format": kind}, text, as_json=as_json, inputs=inputs, outputs=outputs)

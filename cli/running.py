@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 from keras_remos_cli.messages import in_shell_words, out_of_memory, shown
-from keras_remos_cli.parameters import check_paths
 
 Command = Callable[..., Any]
 
@@ -116,7 +115,6 @@ def uses_keras(command: Command) -> Command:
             with showing(False if quiet else verbose or "auto"):
                 if chosen is not None:
                     note(chosen)
-                check_paths(click.get_current_context())
                 return command(*args, **kwargs)
 
     return run

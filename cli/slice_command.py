@@ -8,7 +8,7 @@ import click
 from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
 from keras_remos_cli.options import output_options, seed_option, slicing_options, source_or_profile_options
-from keras_remos_cli.parameters import EXISTING
+from keras_remos_cli.parameters import EXISTING, check_paths
 from keras_remos_cli.running import command_line, emit, note, uses_keras
 
 
@@ -79,6 +79,7 @@ def command(
     start = time.perf_counter()
     output = output or beside(teacher, ".student.keras")
     reserve_outputs(("-o", output, ".keras"), ("--slice-file", slice_file, ".npz"), force=force)
+    check_paths()
     from keras_remos import CoverageProfile, RelevantSlicer, save_student
 
     model = opening.open(teacher)

@@ -21,6 +21,7 @@ from keras_remos_cli.options import (
     validation_options,
 )
 from keras_remos_cli.origins import names_of
+from keras_remos_cli.parameters import check_paths
 from keras_remos_cli.running import emit, uses_keras
 
 
@@ -81,6 +82,7 @@ def command(
     start = time.perf_counter()
     # It is added to: what is there already is no obstacle.
     reserve_outputs(("-o", output, ".jsonl"), force=True)
+    check_paths()
     from keras_remos import AttackSet, tradeoff
     from keras_remos.methods import recipe_of
 

@@ -21,6 +21,7 @@ from keras_remos_cli.options import (
     source_options,
     validation_options,
 )
+from keras_remos_cli.parameters import check_paths
 from keras_remos_cli.running import command_line, emit, uses_keras
 
 METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fine-pruning", "renofeation")
@@ -122,6 +123,7 @@ def command(
     reserve_outputs(("-o", output, ".keras"), force=force)
     if checkpoint is not None:
         check_folder(checkpoint, "Checkpoints")
+    check_paths()
     from keras_remos import save_student
     from keras_remos.methods import METHODS, recipe_of
 

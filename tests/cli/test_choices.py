@@ -10,11 +10,13 @@ from keras_remos.defects import DEFECTS
 from keras_remos.defects.adversarial.coverage_guided import STRATEGIES
 from keras_remos.defects.triggers.image import PLACES
 from keras_remos.defects.triggers.text import POSITIONS
+from keras_remos.evaluation.attackers import ADAPTIVE
 from keras_remos.methods import METHODS
 from keras_remos.slicing.presets import PRESETS
 
 EXPECTED = {
     ("attack", "defect"): DEFECTS,
+    ("audit", "defects"): [*DEFECTS, ADAPTIVE],
     ("attack", "criterion"): CRITERIA,
     ("attack", "strategy"): STRATEGIES,
     ("poison", "defect"): [name for name, kind in DEFECTS.items() if kind.plants],

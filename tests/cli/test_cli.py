@@ -230,7 +230,7 @@ def empty(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: folder / "none", "nothing there"),
+        (lambda folder: folder / "none", "there is no such file or folder"),
         (empty, "Received: none"),
         (one_class, "two or more classes"),
         (lambda folder: arrays(folder / "d.npz", x=np.zeros((0, 8, 8, 3))), "expected samples"),

@@ -100,11 +100,3 @@ def test_images_too_small_for_the_model_are_told_by_the_option(tmp_path: Path) -
     assert "no images of 2 x 2 pixels. Choose another --image-size." in result.stderr
     assert run(*arguments, "--image-size", 4).exit_code == 0
     assert CoverageProfile.load(tmp_path / "p.npz").num_samples == 2
-
-
-@pytest.mark.once
-@pytest.mark.parametrize("command", [[], ["profile"]])
-def test_help_keeps_the_lines_of_its_examples(command: list[str]) -> None:
-    shown = run(*command, "--help").stdout
-    assert "\\b" not in shown
-    assert len([line for line in shown.splitlines() if line.startswith("  keras-remos ")]) == 2
