@@ -21,6 +21,8 @@ from keras_remos.writing import check_folder, replacing, reserved
 # Says that a folder is of ours, and of which audit.
 MARK = "audit.json"
 ATTACKS, CHECKPOINTS, STUDENTS, FIGURES = "attacks", "checkpoints", "students", "figures"
+# Of a file's name, before what tells it apart and its ending.
+LONGEST = 80
 # What an attack set was made of, in its record.
 MADE_OF = "made_of"
 
@@ -140,6 +142,9 @@ def read_mark(mark: Path) -> dict[str, Any]:
 
 def file_name(title: str) -> str:
     """A name for a file that holds what a title names; titles that differ have names that differ."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", title).strip(".-")[:80]
-    told_apart = plain.replace("-", " ") == title or plain == title
-    return plain if told_apart and plain else f"{plain}-{hashlib.sha256(title.encode()).hexdigest()[:8]}".lstrip("-")
+    plain = title.replace(" ", "_")
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*( [A-Za-z0-9.-]+)*", title) and len(title) <= LONGEST:
+        return plain
+    # What cannot be told by the plain name is by its digest.
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", plain).strip("_-")[:LONGEST]
+    return f"{plain}-{hashlib.sha256(title.encode()).hexdigest()[:8]}".lstrip("-")
