@@ -1,4 +1,4 @@
-"""What a result may hold, as far as a report shows it: what commands print with `--json`, checked before it is read."""
+"""What a result may hold, as far as a report shows it: the JSON of the commands, checked before it is read."""
 
 from __future__ import annotations
 

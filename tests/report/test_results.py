@@ -104,7 +104,7 @@ def test_a_folder_of_another_programs_files_is_refused(tmp_path: Path) -> None:
         open_results([tmp_path / "none.json"])
 
 
-def test_what_types_do_not_say_is_checked_too() -> None:
+def test_what_types_do_not_say_is_checked_too(tmp_path: Path) -> None:
     def spoiled(*path: Any, value: Any) -> dict[str, Any]:
         found = copy.deepcopy(made_up.whole(1))
         at = found["result"]
@@ -123,7 +123,14 @@ def test_what_types_do_not_say_is_checked_too() -> None:
         (spoiled("students", "student 1", "confusion", value=[[0] * 200] * 200), "confusion: expected"),
     ):
         with pytest.raises(FileError, match=reason):
-            markdown(found)
+            open_results([written(tmp_path / "r.json", found)])
+
+
+def test_nan_at_hand_is_undefined_as_emit_writes_it() -> None:
+    found = made_up.transferred()
+    found["history"]["loss"][3] = found["last"]["loss"] = float("nan")
+    (read,) = as_results(found)
+    assert read.body["history"]["loss"][3] is None and read.body["last"]["loss"] is None
 
 
 def test_results_of_different_test_sets_are_refused_by_name(tmp_path: Path) -> None:
