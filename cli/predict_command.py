@@ -7,7 +7,7 @@ import click
 from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import StudentChoice, reserve_outputs
 from keras_remos_cli.options import output_options, student_options
-from keras_remos_cli.parameters import check_paths
+from keras_remos_cli.parameters import EXISTING, check_paths
 from keras_remos_cli.running import emit, note, uses_keras
 
 
@@ -20,7 +20,7 @@ from keras_remos_cli.running import emit, note, uses_keras
     ],
 )
 @student_options
-@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=EXISTING)
 @click.option("--text", "texts", multiple=True, help="A text to classify, in place of a PATH; may be repeated.")
 @click.option(
     "--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes are shown of each."

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 from keras_remos_cli.helping import Described
 from keras_remos_cli.options import output_options
+from keras_remos_cli.parameters import EXISTING, check_paths
 from keras_remos_cli.running import emit, without_keras
 
 FORMATS = ("html", "md", "png", "svg")
@@ -18,7 +19,7 @@ FORMATS = ("html", "md", "png", "svg")
         ("Two results side by side, for a paper", "keras-remos report first.json second.json --format svg -o figures/"),
     ],
 )
-@click.argument("results", metavar="FILE|DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("results", metavar="FILE|DIR...", nargs=-1, required=True, type=EXISTING)
 @click.option(
     "--format",
     "kind",
@@ -42,6 +43,7 @@ def command(results: tuple[Path, ...], kind: str, output: Path | None, force: bo
     of a trade-off, or the .npz of a slice or profile; DIR a folder of `audit -o`. Of several, what can be compared
     stands side by side first. Needs the extra `report`.
     """
+    check_paths()
     from keras_remos.report import default_path, open_results, write_report
 
     target = output or default_path(results, kind)

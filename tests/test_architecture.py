@@ -141,7 +141,7 @@ def test_without_a_backend_the_error_says_how_to_get_one() -> None:
     code = (
         "import importlib.util as util\nfind = util.find_spec\n"
         "util.find_spec = lambda name, *rest: None if name in ('tensorflow', 'torch', 'jax') else find(name, *rest)\n"
-        "import keras_remos"
+        "import keras_remos\nkeras_remos.train"
     )
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)

@@ -135,13 +135,15 @@ class Student:
         ):
             dataset, size = group.dataset, min(batch_size, group.dataset.num_samples)
             space = None if dataset.kind == "text" else self.required_space().of_files
-            for number in track(range(len(dataset)), total=len(dataset), description="Predicting", verbose=verbose):
-                rows = np.arange(number * batch_size, min((number + 1) * batch_size, dataset.num_samples))
-                x, found = dataset.read(rows)
-                if len(found):
-                    x = as_texts(x, allow_empty=True) if dataset.kind == "text" else x
-                    scores.append(self._scorer(x, space, size))
-                    names += [group.names[row] for row in found]
+            numbers = range(len(dataset))
+            with track(numbers, total=len(dataset), description="Predicting", verbose=verbose) as tracked:
+                for number in tracked:
+                    rows = np.arange(number * batch_size, min((number + 1) * batch_size, dataset.num_samples))
+                    x, found = dataset.read(rows)
+                    if len(found):
+                        x = as_texts(x, allow_empty=True) if dataset.kind == "text" else x
+                        scores.append(self._scorer(x, space, size))
+                        names += [group.names[row] for row in found]
             skipped += dataset.skipped
         if not scores:
             shown = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])

@@ -1,6 +1,5 @@
 """How commands describe themselves, and what they say to whoever types too little."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from click.shell_completion import BashComplete
 from keras_remos_cli.helping import SECTIONS, Described, WithExamples
 from keras_remos_cli.inputs import class_number
 from keras_remos_cli.main import main
-from shell import run
+from shell import run, told
 from test_cli import arrays, save_teacher
 
 pytestmark = pytest.mark.once
@@ -137,11 +136,11 @@ def test_targets_are_named_in_the_shell_which_says_as_much_as_it_is_asked_to(tmp
     arguments = [teacher, "--data", data, "--epochs", 1, "--target", "dog", "--json"]
     planted = run("poison", *arguments, "-v", "-o", tmp_path / "poisoned.keras")
     assert planted.exit_code == 0, planted.output
-    assert json.loads(planted.stdout)["options"]["target"] == 1
+    assert told(planted)["options"]["target"] == 1
     assert "Training (patch-backdoor): epoch 1 of 1, accuracy " in planted.stderr
     made = run("attack", *arguments, "--defect", "surrogate", "--attacker-data", data, "-q", "-o", tmp_path / "a.npz")
     assert made.exit_code == 0, made.output
-    assert json.loads(made.stdout)["options"]["target"] == 1
+    assert told(made)["options"]["target"] == 1
     assert made.stderr == ""
     wrong = run("attack", *arguments[:-2], "dgo", "--defect", "surrogate", "-o", tmp_path / "b.npz")
     assert wrong.exit_code == 2

@@ -62,7 +62,7 @@ def test_it_writes_what_is_asked_for_where_it_is_asked_for(here: Path) -> None:
     assert run("report", "t.json").stdout == "t.html\n"
     assert run("report", "t.json", "--format", "md", "-o", "x.md").stdout == "x.md\n"
     done = run("report", "t.json", "--format", "svg", "--json")
-    assert json.loads(done.stdout) == {"format": "svg", "written": [str(Path("t-figures", "tradeoff.svg"))]}
+    assert json.loads(done.stdout)["outputs"] == {"tradeoff": str(Path("t-figures", "tradeoff.svg"))}
     assert run("report", "audit.json", "t.json", "--format", "md").stdout == "report.md\n"
     Path("folder").mkdir()
     Path("audit.json").rename("folder/report.json")

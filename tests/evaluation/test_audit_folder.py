@@ -187,7 +187,17 @@ def test_pictures_show_what_the_attack_changed(audited: tuple[Path, AuditReport]
 
 @pytest.mark.once
 def test_names_of_files_tell_titles_apart() -> None:
-    titles = ["nc deepxplore", "nc-deepxplore", "nc_deepxplore", "adaptive a/b", "adaptive a-b", "../up", "", "é", "x" * 300]
+    titles = [
+        "nc deepxplore",
+        "nc-deepxplore",
+        "nc_deepxplore",
+        "adaptive a/b",
+        "adaptive a-b",
+        "../up",
+        "",
+        "é",
+        "x" * 300,
+    ]
     names = [file_name(title) for title in titles]
     assert len(set(names)) == len(titles) and names[0] == "nc_deepxplore"
     assert all(name and len(name) < 100 and not set(name) & set("/\\ ") and name[0] != "." for name in names)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import toys
 from robustness import corpus
-from shell import run
+from shell import run, told
 
 import keras_remos as kr
 from keras_remos.inspection import inspecting
@@ -106,7 +106,7 @@ def test_nothing_can_be_sliced(tmp_path: Path) -> None:
     x = keras.Input((4,))
     toys.fill(keras.Model(x, keras.layers.Dense(2, name="only")(x))).save(tmp_path / "flat.keras")
     keras.Model(x, keras.layers.Rescaling(2.0)(x)).save(tmp_path / "none.keras")
-    flat, none = (json.loads(run("inspect", tmp_path / name, "--json").stdout) for name in ("flat.keras", "none.keras"))
+    flat, none = (told(run("inspect", tmp_path / name, "--json")) for name in ("flat.keras", "none.keras"))
     assert (flat["num_sliceable"], flat["skipped"][0]["path"], flat["parameters"]) == (0, "only", 10)
     assert (none["num_sliceable"], none["parameters"]) == (0, 0)
 
@@ -138,7 +138,7 @@ def test_code_is_found_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(keras.saving, "deserialize_keras_object", opened)
     shown = run("inspect", path, "--json")
     assert shown.exit_code == 0, shown.output
-    said = json.loads(shown.stdout)
+    said = told(shown)
     assert said["code"]["holds"] == "yes" and "config.json: Lambda (layer 'evil')" in said["code"]["where"]
     assert not said["opened"] and "--allow-unsafe-deserialization" in said["reason"]
     assert said["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -147,7 +147,7 @@ def test_code_is_found_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_code_that_is_allowed_is_still_told(tmp_path: Path) -> None:
-    said = json.loads(run("inspect", carrier(tmp_path / "a.keras"), "--json", "--allow-unsafe-deserialization").stdout)
+    said = told(run("inspect", carrier(tmp_path / "a.keras"), "--json", "--allow-unsafe-deserialization"))
     assert said["opened"] and said["code"]["holds"] == "yes"
 
 
@@ -159,7 +159,7 @@ def test_pickles_and_hdf5_are_told_without_being_opened(tmp_path: Path) -> None:
     for name, kind, holds in (("a.pt", "pickle", "yes"), ("b.pt", "model", "yes"), ("c.h5", "HDF5 file", "unknown")):
         shown = run("inspect", tmp_path / name, "--json")
         assert shown.exit_code == 0, shown.output
-        said = json.loads(shown.stdout)
+        said = told(shown)
         assert (said["kind"], said["code"]["holds"], said["opened"]) == (kind, holds, False)
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import toys
-from shell import run
+from shell import run, told
 from test_predicting import NAMES, classifier, pixels
 
 import keras_remos as kr
@@ -149,7 +149,7 @@ def test_export_in_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     refused = run("export", source, "--format", "onnx")
     assert refused.exit_code == 1 and "--force" in refused.stderr
     assert run("export", source, "--format", "onnx", "--force").exit_code == 0
-    shown = json.loads(run("inspect", folder, "--json").stdout)
+    shown = told(run("inspect", folder, "--json"))
     assert shown["kind"] == "exported student" and shown["record"]["class_names"] == list(NAMES)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_bytes(b"mine")

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import toys
-from shell import run
+from shell import run, told
 
 import keras_remos as kr
 from keras_remos.saving import save_model
@@ -235,8 +235,8 @@ def test_texts(tmp_path: Path) -> None:
     assert student.missing == () and student.predict(texts).classes == wanted
     assert student.predict(table, batch_size=4).classes == wanted
     shown = run("predict", tmp_path / "s.keras", "--text", texts[0], "--text", texts[1], "--json")
-    assert [each["top"][0]["class"] for each in json.loads(shown.stdout)["predictions"]] == wanted[:2]
-    assert json.loads(shown.stdout)["predictions"][0]["input"] == texts[0]
+    assert [each["top"][0]["class"] for each in told(shown)["predictions"]] == wanted[:2]
+    assert told(shown)["predictions"][0]["input"] == texts[0]
 
 
 # --- in the shell -----------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_predict_in_the_shell(saved: Path, tmp_path: Path) -> None:
     wanted = expected(classifier(), x)
     result = run("predict", saved, *files, "--top", 1, "--csv", tmp_path / "o.csv", "--json")
     assert result.exit_code == 0, result.output
-    said = json.loads(result.stdout)["predictions"]
+    said = told(result)["predictions"]
     assert [each["top"][0]["class"] for each in said] == [NAMES[number] for number in wanted.argmax(axis=-1)]
     with (tmp_path / "o.csv").open(encoding="utf-8", newline="") as file:
         assert [row["class_1"] for row in csv.DictReader(file)] == [each["top"][0]["class"] for each in said]
