@@ -38,7 +38,7 @@ def test_it_needs_neither_keras_nor_a_backend(here: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "audit.html\n", "")
     assert "student 1" in Path("audit.html").read_text("utf-8")
     done = program("from keras_remos_cli.main import main; main(['report', 'none.json'])")
-    assert (done.returncode, done.stderr) == (1, "Error: There is no file none.json.\n")
+    assert (done.returncode, done.stderr) == (1, "Error: FILE|DIR... none.json: there is no such file or folder.\n")
 
 
 @needs_jinja
