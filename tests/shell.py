@@ -4,8 +4,11 @@ import inspect
 import json
 from typing import Any
 
+import jsonschema
 from click.testing import CliRunner, Result
 from keras_remos_cli import main
+
+from keras_remos.report.json_schema import json_schema
 
 # Before Click 8.2 the two streams came as one, unless one asked.
 APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
@@ -16,5 +19,7 @@ def run(*arguments: object) -> Result:
 
 
 def told(done: Result) -> Any:
-    """The result in the envelope that `--json` prints."""
-    return json.loads(done.stdout)["result"]
+    """The result in the envelope that `--json` prints, which is as documented."""
+    whole = json.loads(done.stdout)
+    jsonschema.Draft202012Validator(json_schema()).validate(whole)
+    return whole["result"]
