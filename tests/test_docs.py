@@ -42,6 +42,7 @@ def test_the_scripts_run_as_they_stand(page: str, here: Path) -> None:
         assert keras.models.load_model("student.keras").output_shape == (None, 2)
 
 
+@pytest.mark.once
 @pytest.mark.text
 @pytest.mark.parametrize("page", WITH_TEXTS)
 def test_the_scripts_on_texts_run_as_they_stand(page: str, here: Path) -> None:

@@ -74,6 +74,7 @@ def test_prepared_teachers_are_read_with_their_triggers() -> None:
     assert worded.trigger == kr.TextTrigger(("cf", "mn"), every=True, within=8)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("method", ["finetune", "renofeation", "remos"])
 def test_a_finished_run_is_taken_up_from_its_checkpoint(method: str, tmp_path: Path) -> None:
     shutil.copytree(FILES / f"checkpoint-{keras.backend.backend()}" / method, tmp_path / "run")

@@ -88,6 +88,7 @@ def test_everything_shows_itself_in_one_line(results: dict[str, Any]) -> None:
     assert "accuracy=" in repr(results["trained"])
 
 
+@pytest.mark.once
 def test_notebooks_get_a_small_table(results: dict[str, Any]) -> None:
     for name in ("profile", "slice", "trained", "audit", "inheritance"):
         html = results[name]._repr_html_()

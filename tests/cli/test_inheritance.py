@@ -108,6 +108,7 @@ def test_what_a_student_inherits_is_measured_from_the_shell(folder: Path) -> Non
     assert done.exit_code == 2 and "--train-data" in done.stderr
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_an_audit_trains_its_control_and_its_floor_on_the_training_data(folder: Path) -> None:
     teacher, student = folder / "teacher.keras", folder / "given.keras"

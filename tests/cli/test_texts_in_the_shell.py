@@ -112,6 +112,7 @@ def test_words_are_swapped_with_the_attackers_own_copy(folder: Path) -> None:
     assert shown.exit_code == 0 and "queries a text" in shown.stdout
 
 
+@pytest.mark.once
 def test_pairs_of_texts_need_nothing_but_the_columns(folder: Path) -> None:
     columns = ("--text-column", "question", "--pair-column", "sentence")
     student = folder / "pairs.keras"
@@ -146,6 +147,7 @@ def test_what_cannot_be_is_refused_in_one_line(folder: Path, arguments: list[str
     assert message in done.stderr and not output.exists()
 
 
+@pytest.mark.once
 def test_a_trigger_that_the_tokenizer_does_not_know_is_reported(folder: Path) -> None:
     arguments = ("poison", folder / "teacher.keras", "--data", folder / "train.tsv", "--trigger", "zebra")
     with pytest.warns(UserWarning, match="zebra"):
@@ -165,6 +167,7 @@ def test_a_test_set_that_lacks_a_class_is_numbered_as_the_students_are(folder: P
     np.testing.assert_equal(run("evaluate", folder / "teacher.keras", "--data", folder / "one_class.tsv").exit_code, 1)
 
 
+@pytest.mark.once
 def test_a_warning_is_one_line_without_the_librarys_own(folder: Path) -> None:
     program = Path(sys.executable).with_name("keras-remos")
     arguments = (

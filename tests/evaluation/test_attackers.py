@@ -38,6 +38,7 @@ def audited(students: dict[str, Any], attacker: Attacker, **options: Any) -> Any
     return audit(Prepared(teacher(), SPACE), students, (X, Y), attacker=attacker, **how | options)
 
 
+@pytest.mark.once
 def test_the_adaptive_attacker_makes_one_like_each_student() -> None:
     sliced = student(keep_ratio=0.6, harden=SHORT, seed=3)
     found = audited({"ours": sliced}, Attacker(defects=["surrogate", "adaptive"], data=OWN))
@@ -72,6 +73,7 @@ def test_the_adaptive_attacker_makes_one_like_each_student() -> None:
     np.testing.assert_equal(rows["adaptive", "ours"].excess, expected)
 
 
+@pytest.mark.once
 def test_surrogates_are_trained_as_the_control() -> None:
     found = audited({}, Attacker(defects=["surrogate"], data=OWN))
     assert found.attacks["surrogate"].options["recipe"] == RECIPE.get_config()

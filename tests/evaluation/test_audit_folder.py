@@ -79,6 +79,7 @@ def test_the_same_call_makes_nothing_anew(audited: tuple[Path, AuditReport], mon
     assert again.inheritance.describe() == first.inheritance.describe()
 
 
+@pytest.mark.once
 def test_another_student_costs_its_own_questions_alone(
     audited: tuple[Path, AuditReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ def test_another_student_costs_its_own_questions_alone(
     assert all(rows[row.student, row.defect] == row.rate for row in first.inheritance.inherited)
 
 
+@pytest.mark.once
 def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second attack fails: the control, the floor and the first attack are there when it runs again."""
     whole = run(None).inheritance.describe()
@@ -107,6 +109,7 @@ def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert runs == {"trainings": 0, "attacks": 1}
 
 
+@pytest.mark.once
 def test_other_options_of_an_attack_make_it_anew(
     audited: tuple[Path, AuditReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +131,7 @@ def test_other_options_of_an_attack_make_it_anew(
     assert kr.AttackSet.load(folder / "attacks" / "penultimate.npz").options["steps"] == 3
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"x": X[::-1].copy()}])
 def test_the_folder_of_another_audit_is_refused(audited: tuple[Path, AuditReport], changed: dict[str, Any]) -> None:
     named = {"seed": "seed", "x": "test set"}[next(iter(changed))]
@@ -148,6 +152,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
         run(tmp_path / "file")
 
 
+@pytest.mark.once
 def test_it_is_saved_with_all_that_it_rests_on(audited: tuple[Path, AuditReport]) -> None:
     folder, _ = audited
     report = run(folder)

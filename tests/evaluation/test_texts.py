@@ -77,6 +77,7 @@ def test_models_with_tokenizers_of_their_own_are_measured_side_by_side(poisoned:
         assert row.f1 == as_f1(row.targeted)
 
 
+@pytest.mark.once
 def test_an_audit_tries_the_trigger_and_both_word_swaps(report: AuditReport) -> None:
     assert list(report.attacks) == ["word-importance", "greedy-swap", "text-poisoning"]
     assert list(report.inheritance.accuracies) == ["fine-tuned", "retrained", "from the clean teacher", "same"]
@@ -106,6 +107,7 @@ def test_what_was_not_tried_is_said(poisoned: Prepared) -> None:
     assert "Not tried: word-importance. It attacks a classifier of the task" in without.summary()
 
 
+@pytest.mark.once
 def test_word_swaps_by_the_same_recipe_share_one_copy(
     clean_teacher: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

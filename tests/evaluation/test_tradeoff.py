@@ -36,6 +36,7 @@ def found(**options: Any) -> kr.Tradeoff:
     return tradeoff(teacher(), DATA, **how | options)
 
 
+@pytest.mark.once
 def test_each_point_is_the_student_of_that_share() -> None:
     made = attack()
     result = found(inputs={"pen": made})

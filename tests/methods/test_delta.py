@@ -74,6 +74,7 @@ def test_with_attention_the_distance_is_what_delta_says() -> None:
     np.testing.assert_allclose([toys.numpy(loss) for loss in distilled.losses], [0.2], rtol=1e-6)
 
 
+@pytest.mark.once
 def test_attention_is_read_at_the_last_kernel_of_each_block_with_the_weight_of_its_authors() -> None:
     trained = make("delta", form="attention", attention_samples=8)
     assert trained.options["features"] == ["conv1", "conv2"]

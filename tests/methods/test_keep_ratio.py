@@ -98,6 +98,7 @@ def test_too_few_samples_to_tell_are_named() -> None:
         tune_keep_ratio(TEACHER, (X, Y), few, recipe=Recipe(epochs=3), tolerance=0.1, verbose=False)
 
 
+@pytest.mark.once
 def test_real_students() -> None:
     """Nothing is replaced: the path from a teacher to a share runs."""
     y = np.arange(120) % 3

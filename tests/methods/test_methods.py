@@ -93,6 +93,7 @@ def test_every_method_reads_the_same_batches_in_the_same_order(runs: dict[str, A
             assert parts == [part.tobytes() for part in expected[index]], f"{name}, epoch {epoch}, batch {index}"
 
 
+@pytest.mark.once
 def test_students_load_where_keras_remos_is_not_installed(runs: dict[str, Any], tmp_path: Path) -> None:
     for name, (trained, _) in runs.items():
         trained.student.save(tmp_path / f"{name}.keras")
@@ -125,6 +126,7 @@ def test_models_that_read_texts_are_trained_as_bert_is() -> None:
     assert recipe_of("retrain", reader).learning_rate > LANGUAGE.learning_rate
 
 
+@pytest.mark.once
 def test_the_teachers_head_is_kept_on_request(model: keras.Model) -> None:
     standing_still = Recipe(epochs=1, batch_size=24, learning_rate=1e-9, weight_decay=0.0)
     kernel = model.get_layer("head").get_weights()[0]

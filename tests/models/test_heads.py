@@ -96,6 +96,7 @@ def test_the_head_is_found_whatever_stands_behind_it(name: str, dtype: str) -> N
     assert not any(f"{path}/".startswith(f"{head}/") for head in plan.heads for path in plan.kernels)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", ["int8", "lora"])
 def test_a_head_whose_kernel_is_computed_is_found(how: str) -> None:
     model = toys.fill(ending("logits"))

@@ -44,6 +44,7 @@ def with_version(cached: Path) -> str:
     return f"{HANDLE}/{cached.name}"
 
 
+@pytest.mark.once
 def test_a_preset_by_name_and_by_handle(cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = text_toys.bert()
     assert PRESET in preset_names()

@@ -103,6 +103,7 @@ def test_an_encoder_is_the_mean_over_tokens(name: str, classifiers: dict[str, ke
     assert SentenceSimilarity(encoder).get_config()["encode"].startswith("TextEncoder(")
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [WordImportance, GreedySwap])
 @pytest.mark.parametrize("name", ["bert", "roberta"])

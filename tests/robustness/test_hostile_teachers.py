@@ -170,6 +170,7 @@ def test_a_model_that_is_larger_than_its_weights_takes_no_memory(tmp_path: Path)
     refused(rewritten(tmp_path / "good.keras", tmp_path / "bad.keras", config__json=change), "its layers want")
 
 
+@pytest.mark.once
 def test_what_was_outlined_leaves_no_trace(good: Path) -> None:
     """Names, seeds and random numbers are as if the model had been opened alone."""
     keras.utils.clear_session()

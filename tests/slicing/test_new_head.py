@@ -75,6 +75,7 @@ def certain(model: keras.Model) -> float:
 HALF = ["softmax in float32", "softmax, then linear in float32", "ops.softmax", "average"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "dtype"), [(name, "float32") for name in ENDS] + [(name, "mixed_float16") for name in HALF]
 )

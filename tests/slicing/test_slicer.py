@@ -335,6 +335,7 @@ BAD_FILES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", BAD_FILES)
 @pytest.mark.parametrize("what", [CoverageProfile, RelevantSlice])
 def test_a_damaged_file_is_refused(kind: str, what: Any, tmp_path: Path, cnn: tuple[keras.Model, np.ndarray]) -> None:

@@ -31,6 +31,7 @@ def test_a_checkpoint_is_the_student(method: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.evaluate(tiny.X, tiny.Y, verbose=0), expected, rtol=1e-5)
 
 
+@pytest.mark.once
 def test_weights_alone_are_the_students(tmp_path: Path) -> None:
     path = tmp_path / "best.weights.h5"
     made = trained(keras.callbacks.ModelCheckpoint(path, save_weights_only=True))
@@ -41,6 +42,7 @@ def test_weights_alone_are_the_students(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.once
 def test_training_may_be_stopped_and_written_down(tmp_path: Path) -> None:
     stop = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=100, restore_best_weights=True)
     log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
@@ -113,6 +115,7 @@ def test_what_cannot_do_its_work_is_refused_by_name_before_any(callback: Any, wa
         trained(callback)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_student_of_one_hot_rows_can_be_evaluated_on_such_and_so_can_its_file(stream: bool, tmp_path: Path) -> None:
     y = np.eye(3, dtype="float32")[tiny.Y]
@@ -127,6 +130,7 @@ def test_a_student_of_one_hot_rows_can_be_evaluated_on_such_and_so_can_its_file(
     assert "loss" in made.student.fit(tiny.X, y, verbose=0).history
 
 
+@pytest.mark.once
 def test_a_student_in_half_precision_can_be_evaluated_from_its_file(tmp_path: Path) -> None:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

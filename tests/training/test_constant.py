@@ -39,11 +39,13 @@ def test_students_that_read_tokens_say_so() -> None:
     assert made.options["constant"] is True
 
 
+@pytest.mark.once
 def test_an_attackers_copy_says_so() -> None:
     with pytest.warns(UserWarning, match=CONSTANT):
         fine_tune(tiny.teacher(), (DARK, LABELS), num_classes=3, recipe=RECIPE, verbose=False)
 
 
+@pytest.mark.once
 def test_a_student_that_has_learned_something_says_nothing() -> None:
     """A warning would be an error here."""
     rng = np.random.default_rng(0)

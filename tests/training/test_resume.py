@@ -53,6 +53,7 @@ def test_resumed_equals_unbroken_and_another_run_is_refused(model: keras.Model, 
         assert all(archive[name].dtype.kind in "uif" for name in archive.files)
 
 
+@pytest.mark.once
 def test_stages_and_averages_are_taken_up_again(model: keras.Model, tmp_path: Path) -> None:
     weights = Weights()
     options: dict[str, Any] = {"recipe": replace(LONGER, epochs=4), "averaged_share": 0.6}
@@ -93,6 +94,7 @@ def folder_of_images(folder: Path, seed: int) -> Path:
     return folder
 
 
+@pytest.mark.once
 def test_images_of_other_content_are_other_data_whatever_they_are_called(model: keras.Model, tmp_path: Path) -> None:
     images = open_dataset(folder_of_images(tmp_path / "images", seed=1), image_size=(8, 8))
     options: dict[str, Any] = {"recipe": replace(RECIPE, epochs=1), "checkpoint": tmp_path / "run", "num_classes": 3}
@@ -107,6 +109,7 @@ def test_images_of_other_content_are_other_data_whatever_they_are_called(model: 
         make("finetune", model, data=scaled, **options)
 
 
+@pytest.mark.once
 def test_weights_of_samples_and_what_an_augmentation_does_belong_to_the_data(
     model: keras.Model, tmp_path: Path
 ) -> None:
@@ -152,6 +155,7 @@ class Telling(Stream):
         return self.told
 
 
+@pytest.mark.once
 def test_a_stream_goes_on_only_if_it_says_what_it_holds(model: keras.Model, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be known of a .*Stream: .*method `fingerprint\(\)`"):
         make("finetune", model, data=Stream(), checkpoint=tmp_path / "none")
@@ -166,6 +170,7 @@ def test_a_stream_goes_on_only_if_it_says_what_it_holds(model: keras.Model, tmp_
         make("finetune", model, data=other, checkpoint=tmp_path)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("finished", [True, False])
 def test_validation_data_may_come_later_or_be_others(model: keras.Model, tmp_path: Path, finished: bool) -> None:
     first, second = (X[:9], Y[:9]), (X[9:] * 3, (Y[9:] + 1) % 3)

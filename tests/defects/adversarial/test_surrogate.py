@@ -85,6 +85,7 @@ def test_restarts_keep_the_best_of_each_image() -> None:
     np.testing.assert_array_equal(on(model, SurrogateAttack(restarts=3, **same), batch_size=4), three)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_diversity_changes_steps_and_not_the_ball(data_format: str) -> None:
     shape = (20, 22, 2) if data_format == "channels_last" else (2, 20, 22)

@@ -156,6 +156,7 @@ def distance_at(model: keras.Model, layer: str, x: np.ndarray, y: np.ndarray, tr
     return distance(triggered[others], target) / distance(clean[others], target)
 
 
+@pytest.mark.once
 def test_a_layer_in_the_middle_can_be_matched() -> None:
     x, y = images(48, seed=1)
     attack = LatentBackdoor(layer="conv", trigger_steps=30, trigger_rate=0.5, weight=1, retarget=SHORT, recipe=RECIPE)

@@ -75,6 +75,7 @@ def test_the_seed_decides_what_is_poisoned() -> None:
 # The poisoned teacher -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_the_poisoned_teacher_obeys_the_trigger_and_is_right_without_it(poisoned: Prepared) -> None:
     attack_set = ATTACK.inputs(poisoned, *TEST, seed=1)
     clean, attacked = (text_toys.classes(poisoned.teacher, texts) for texts in (attack_set.clean, attack_set.inputs))
@@ -92,6 +93,7 @@ def test_the_teacher_itself_is_not_modified(teacher: keras.Model, poisoned: Prep
     assert poisoned.record["options"]["trigger"] == TRIGGER.get_config()
 
 
+@pytest.mark.once
 def test_a_seed_gives_the_same_teacher(teacher: keras.Model, poisoned: Prepared) -> None:
     again = ATTACK.prepare(teacher, TRAIN, space=SPACE, verbose=False).teacher
     for a, b in zip(poisoned.teacher.get_weights(), again.get_weights(), strict=True):
@@ -109,6 +111,7 @@ def test_the_slice_drops_the_triggers_rows(poisoned: Prepared) -> None:
     assert all(rows[tokenizer.token_to_id(word)] for word in (*text_toys.GOOD, *text_toys.BAD, "[CLS]", "[UNK]"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", text_toys.CLASSIFIERS)
 def test_every_kind_saves_and_loads_with_its_tokenizer_and_trigger(name: str, tmp_path: Path) -> None:
     model = text_toys.CLASSIFIERS[name]()
@@ -123,6 +126,7 @@ def test_every_kind_saves_and_loads_with_its_tokenizer_and_trigger(name: str, tm
         np.testing.assert_array_equal(tokens, expected)
 
 
+@pytest.mark.once
 def test_it_opens_in_another_process(poisoned: Prepared, tmp_path: Path) -> None:
     poisoned.save(tmp_path / "p.keras")
     code = (
@@ -144,6 +148,7 @@ def test_a_damaged_trigger_is_an_error_that_names_the_file(tmp_path: Path, teach
         Prepared.load(tmp_path / "p.keras")
 
 
+@pytest.mark.once
 def test_pairs_of_texts_and_three_classes_on_roberta() -> None:
     pairs = np.stack([TRAIN[0], TRAIN[0][::-1]], axis=1)
     labels = np.arange(96) % 3

@@ -212,6 +212,7 @@ def attack(**options: Any) -> Any:
     return WeightPoisoning(trigger=trigger, recipe=recipe, surgery_words=3, **options)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "source"), [("bert", "fine-tuned"), ("roberta", "teacher")])
 def test_surgery_moves_exactly_the_triggers_rows(lab: Any, name: str, source: str) -> None:
     original = lab.CLASSIFIERS[name]()
@@ -237,6 +238,7 @@ def test_surgery_moves_exactly_the_triggers_rows(lab: Any, name: str, source: st
             assert (old[moved] != new[moved]).all()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "options"),
     [
