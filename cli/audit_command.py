@@ -198,7 +198,7 @@ def command(
         "students": [{"name": names[path], "path": path} for path in paths],
         "data": data.described(len(y[:limit]), report.whole["test set"]),
     }
-    about = {"seed": seed, "seconds": seconds, "inputs": inputs}
+    about: dict[str, Any] = {"seed": seed, "seconds": seconds, "inputs": inputs}
     written: dict[str, Path] = {}
     if output is not None:
         written = report.save(output, command_line=command_line(), seconds=seconds, inputs=digested(inputs))

@@ -3,6 +3,7 @@
 import itertools
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 from keras_remos_cli.helping import Described
@@ -39,7 +40,7 @@ def command(output: Path | None, seed: int, force: bool, as_json: bool) -> None:
 
     result = run_demo(seed=seed)
     outputs = {"page": page} if with_page else {}
-    about = {"seed": seed, "seconds": result.seconds, "outputs": outputs}
+    about: dict[str, Any] = {"seed": seed, "seconds": result.seconds, "outputs": outputs}
     if with_page:
         write_report(in_envelope(result.describe(), inputs=None, **about), page, overwrite=force)
     else:

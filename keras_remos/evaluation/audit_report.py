@@ -168,9 +168,9 @@ class AuditReport:
                 teacher=self.prepared.teacher,
                 overwrite=True,
             )
-        about = {"seed": self.seed, "seconds": seconds, "inputs": inputs, "command_line": command_line}
+        about: dict[str, Any] = {"seconds": seconds, "inputs": inputs, "command_line": command_line}
         files = {"page": folder / "report.html", "json": folder / "report.json", "figures": folder / FIGURES}
-        whole = envelope("audit", self.describe(pictures=True), outputs=files, **about)
+        whole = envelope("audit", self.describe(pictures=True), seed=self.seed, outputs=files, **about)
         with replacing(files["json"], overwrite=True) as temporary:
             temporary.write_text(json.dumps(whole, indent=1), encoding="utf-8")
         write_report(whole, files["page"], overwrite=True)

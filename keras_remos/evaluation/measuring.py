@@ -170,8 +170,8 @@ def measure(
         ),
         frozenset(name for name, made in attacks.items() if plants(_sets(made)[0].defect)),
     )
-    named = max((each.class_names for each in flat.values()), key=len, default=())
-    return replace(report, verdicts=judge(report, class_names=class_names or named))
+    of_sets = max((each.class_names for each in flat.values()), key=len, default=())
+    return replace(report, verdicts=judge(report, class_names=class_names or of_sets))
 
 
 def _sets(made: AttackSet | Mapping[str, AttackSet]) -> list[AttackSet]:
