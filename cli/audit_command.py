@@ -131,6 +131,10 @@ def command(
             f"To do without it: {'; '.join(asked.values())}."
         )
     check_paths()
+    if output is not None:
+        from keras_remos.report import check_installed
+
+        check_installed()
     from keras_remos import Trained
     from keras_remos.evaluation import Attacker, Controls, audit, check_audit_folder
     from keras_remos.methods import recipe_of

@@ -71,6 +71,7 @@ class Inherited:
         return {
             "student": self.student,
             "defect": self.defect,
+            "dir": "flipped" if self.targeted is None else "targeted",
             "flipped": self.flipped.describe(),
             "targeted": described(self.targeted),
             "relative": described(self.relative),

@@ -5,11 +5,12 @@ from keras_remos.report.figures import write_figures
 from keras_remos.report.markdown import markdown
 from keras_remos.report.page import page
 from keras_remos.report.results import Result, open_results
-from keras_remos.report.writer import FORMATS, default_path, write_report
+from keras_remos.report.writer import FORMATS, check_installed, default_path, write_report
 
 __all__ = [
     "FORMATS",
     "Result",
+    "check_installed",
     "default_path",
     "envelope",
     "markdown",

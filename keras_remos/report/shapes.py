@@ -108,6 +108,7 @@ class Student(_Student):
 
 
 class _Inherited(TypedDict, total=False):
+    dir: Literal["flipped", "targeted"]
     targeted: Rate | None
     relative: Estimate | None
     excess: Estimate | None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from keras_remos.errors import RemosError
 from keras_remos.report.figures import FORMATS as FIGURES
+from keras_remos.report.figures import MISSING as NO_FIGURES
 from keras_remos.report.figures import write_figures
 from keras_remos.report.markdown import markdown
+from keras_remos.report.page import MISSING as NO_PAGE
 from keras_remos.report.page import page
 from keras_remos.report.results import IN_FOLDER, Source
 from keras_remos.untrusted import PathLike
@@ -17,6 +20,17 @@ from keras_remos.writing import replacing, reserved
 TEXTS = {"html": page, "md": markdown}
 FORMATS = (*TEXTS, *FIGURES)
 """What a report can be written as."""
+
+
+def check_installed() -> None:
+    """Makes sure, before hours of work, that a page and figures can be made.
+
+    Raises:
+        ImportError: If Jinja2 or Matplotlib is missing.
+    """
+    for package, missing in (("jinja2", NO_PAGE), ("matplotlib", NO_FIGURES)):
+        if find_spec(package) is None:
+            raise ImportError(missing)
 
 
 def write_report(

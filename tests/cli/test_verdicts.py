@@ -117,6 +117,13 @@ def test_an_audit_in_a_folder(folder: Path) -> None:
     assert run(*asked, "-o", folder).exit_code == 1
 
 
+def test_without_the_extra_an_audit_for_a_page_does_not_begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keras_remos.report.writer.find_spec", lambda name: None)
+    done = run("audit", folder / "teacher.keras", *data(folder, "test"), "--no-control", "-o", folder / "new")
+    assert done.exit_code == 1 and 'pip install "keras-remos[report]"' in done.stderr
+    assert not (folder / "new").exists()
+
+
 def test_poison_says_how_often_the_trigger_works(folder: Path) -> None:
     quick = ["--epochs", 1, "--trigger", "255,255,0", "--size", 2, "-o", folder / "poisoned.keras"]
     done = run("poison", folder / "teacher.keras", *data(folder, "train"), *quick, "--json")
