@@ -196,6 +196,8 @@ def command(
     seconds = round(time.perf_counter() - start, 3)
     ways = {names[path]: record for path, record in records.items()}
     ways |= {name: trained.options for name, trained in report.trained.items()}
+    # Reasons are the library's: here, and on the page, arguments are options.
+    report = replace(report, left_out={name: in_shell_words(reason) for name, reason in report.left_out.items()})
     report = report.with_verdicts(limits.judge(report.inheritance, unlike_control(ways, report.inheritance.control)))
     inputs = {
         "teacher": Path(teacher),
@@ -206,8 +208,6 @@ def command(
     written: dict[str, Path] = {}
     if output is not None:
         written = report.save(output, command_line=command_line(), seconds=seconds, inputs=digested(inputs))
-    # Reasons are the library's; a table is left as it is.
-    said = [in_shell_words(line) if line.startswith("Not tried:") else line for line in report.summary().splitlines()]
-    said += [f"Report: {written['page']}"] if written else []
-    emit(report.describe(), "\n".join([*said, f"\n{seconds:.1f} s"]), as_json=as_json, outputs=written, **about)
+    said = [report.summary(), *([f"Report: {written['page']}"] if written else []), f"\n{seconds:.1f} s"]
+    emit(report.describe(), "\n".join(said), as_json=as_json, outputs=written, **about)
     limits.leave(report.verdicts)

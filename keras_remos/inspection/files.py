@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from keras_remos.errors import FileError
 from keras_remos.models.untrusted import CONFIG, PICKLES, code_in
-from keras_remos.untrusted import complete
+from keras_remos.untrusted import complete, digest_of
 from keras_remos.untrusted.containers import MOST_JSON, opened_zip, parse_json, read_member, read_members
 
 METADATA = "metadata.json"
@@ -33,8 +32,7 @@ def identity(path: Path) -> dict[str, Any]:
 
 
 def _of_file(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": digest_of(path)}
 
 
 def form_of(path: Path) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import platform
 import sys
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from keras_remos.untrusted import PathLike
+from keras_remos.untrusted import PathLike, digest_of
 from keras_remos.version import __version__
 
 SCHEMA = "keras-remos/result/1"
@@ -61,10 +60,7 @@ def of_file(path: PathLike, **more: Any) -> dict[str, Any]:
         path: Of the file.
         **more: What else there is to say of it.
     """
-    digest = None
-    if Path(path).is_file():
-        with Path(path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = digest_of(path) if Path(path).is_file() else None
     return {"path": str(path), "sha256": digest, **more}
 
 

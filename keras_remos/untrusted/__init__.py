@@ -9,7 +9,7 @@ from keras_remos.untrusted.archives import (
     read_own_arrays,
     read_record,
 )
-from keras_remos.untrusted.containers import PathLike, check_regular, complete, raised_as
+from keras_remos.untrusted.containers import PathLike, check_regular, complete, digest_of, raised_as
 from keras_remos.untrusted.printable import encodable, in_lines, is_unicode, printable
 from keras_remos.untrusted.schema import Between, Count, Figure, Marks, Seed, Share, check
 
@@ -27,6 +27,7 @@ __all__ = [
     "check",
     "check_regular",
     "complete",
+    "digest_of",
     "encodable",
     "format_of",
     "in_lines",

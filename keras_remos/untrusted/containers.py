@@ -6,6 +6,7 @@ one `FileError` that names the file.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -52,6 +53,12 @@ def check_regular(path: PathLike) -> Path:
         if not source.exists():
             raise FileError(f"There is no file {source}.")
         raise FileError(f"{source} is a pipe, a socket or a device, expected a file. Save its content first.")
+
+
+def digest_of(path: PathLike) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
