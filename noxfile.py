@@ -191,7 +191,7 @@ def fuzz(session: nox.Session) -> None:
 
     `-- --files 500 --arguments 100` is less.
     """
-    _install(session, "torch")
+    _install(session, "torch", hub=True)
     environment = _environment(session, "torch")
     session.run("python", "tests/robustness/fuzz.py", *session.posargs, env=environment)
     session.run("pytest", "tests/robustness/test_kills.py", env={**environment, "REMOS_KILLS": "100"})

@@ -21,7 +21,7 @@ from keras_remos_cli.options import (
     source_options,
     synonym_options,
 )
-from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
+from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of
 from keras_remos_cli.parameters import EXISTING, STUDENT, TEACHER, check_paths
 from keras_remos_cli.running import command_line, digested, emit, uses_keras
 from keras_remos_cli.verdicts import Limits
@@ -156,6 +156,11 @@ def command(
         origins.student(path, record)
     if control is not None:
         check_control(control, records[control])
+    own = None
+    if asked or train_data is not None:
+        own = replace(data, split=own_split).open_other(model, train_data or data.required_path, known).pixels
+        # Where no student says how classes are numbered, those that are trained here have them so.
+        known = known or list(own.class_names) or None
     matched = data.open_trained(model, teacher, known)
     poisoned = opening.prepared(teacher) if "defect" in of_teacher else None
     judged = {}
@@ -166,9 +171,7 @@ def command(
         judged[names[path]] = made, data.open_trained(opened, path, known).space
     given = recipe_given(data, recipe)
     adjusted(recipe_of("finetune", model), given)
-    own = of_attacker = None
-    if asked or train_data is not None:
-        own = replace(data, split=own_split).open_other(model, train_data or data.required_path, known).pixels
+    of_attacker = None
     if attacker_data is not None:
         of_attacker = replace(data, split=attacker_split).open_other(model, attacker_data, known).pixels
     x, y = matched.pixels.read_all()
@@ -194,11 +197,9 @@ def command(
         seed=seed,
     )
     seconds = round(time.perf_counter() - start, 3)
-    ways = {names[path]: record for path, record in records.items()}
-    ways |= {name: trained.options for name, trained in report.trained.items()}
     # Reasons are the library's: here, and on the page, arguments are options.
     report = replace(report, left_out={name: in_shell_words(reason) for name, reason in report.left_out.items()})
-    report = report.with_verdicts(limits.judge(report.inheritance, unlike_control(ways, report.inheritance.control)))
+    report = report.with_verdicts(limits.judge(report.inheritance))
     inputs = {
         "teacher": Path(teacher),
         "students": [{"name": names[path], "path": path} for path in paths],
@@ -206,8 +207,11 @@ def command(
     }
     about: dict[str, Any] = {"seed": seed, "seconds": seconds, "inputs": inputs}
     written: dict[str, Path] = {}
-    if output is not None:
-        written = report.save(output, command_line=command_line(), seconds=seconds, inputs=digested(inputs))
-    said = [report.summary(), *([f"Report: {written['page']}"] if written else []), f"\n{seconds:.1f} s"]
-    emit(report.describe(), "\n".join(said), as_json=as_json, outputs=written, **about)
+    try:
+        if output is not None:
+            written = report.save(output, command_line=command_line(), seconds=seconds, inputs=digested(inputs))
+    finally:
+        # Whatever becomes of the page, what was found is not lost.
+        said = [report.summary(), *([f"Report: {written['page']}"] if written else []), f"\n{seconds:.1f} s"]
+        emit(report.describe(), "\n".join(said), as_json=as_json, outputs=written, **about)
     limits.leave(report.verdicts)

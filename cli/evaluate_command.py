@@ -16,7 +16,7 @@ from keras_remos_cli.options import (
     opening_options,
     seed_option,
 )
-from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of, unlike_control
+from keras_remos_cli.origins import Origins, allow_other_teacher, check_control, names_of
 from keras_remos_cli.parameters import STUDENT, TEACHER, check_paths
 from keras_remos_cli.running import emit, uses_keras
 from keras_remos_cli.verdicts import Limits
@@ -62,8 +62,8 @@ def command(
     Each student is measured on all of them; n is how many inputs a figure rests on.
     """
     check_paths()
-    from keras_remos.defects import AttackSet
-    from keras_remos.evaluation import measure
+    from keras_remos.defects import AttackSet, Prepared
+    from keras_remos.evaluation import measure, unlike
     from keras_remos.models.fingerprint import fingerprint
     from keras_remos.untrusted import read_record
 
@@ -95,7 +95,10 @@ def command(
         model = opening.open(path)
         matched = data.open_trained(model, path, known)
         students[names[path]] = model, matched.space
-    of_teacher = None if source is None else (source, data.open_trained(source, str(teacher), known).space)
+    of_teacher = None
+    if source is not None:
+        space = data.open_trained(source, str(teacher), known).space
+        of_teacher = Prepared(source, space, None, read_record(str(teacher)))
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     report = measure(
@@ -106,16 +109,14 @@ def command(
         control=None if control is None else names[control],
         floors={} if floor is None else dict.fromkeys(attacks, names[floor]),
         teacher=of_teacher,
+        beside=[] if floor is None else [names[floor]],
         class_names=matched.dataset.class_names,
         batch_size=data.at_a_time,
         seed=seed,
     )
     seconds = round(time.perf_counter() - start, 3)
-    unlike = unlike_control(
-        {names[path]: record for path, record in records.items()}, None if control is None else names[control]
-    )
-    verdicts = (*report.verdicts, *limits.judge(report, unlike))
-    report = replace(report, verdicts=verdicts)
+    made = {names[path]: record for path, record in records.items()}
+    report = replace(report, verdicts=(*report.verdicts, *unlike(made, report), *limits.judge(report)))
     result = {
         **report.describe(),
         "class_names": list(matched.dataset.class_names),
@@ -129,4 +130,4 @@ def command(
     if teacher is not None:
         inputs["teacher"] = Path(teacher)
     emit(result, report.summary(), as_json=as_json, seed=seed, seconds=seconds, inputs=inputs)
-    limits.leave(verdicts)
+    limits.leave(report.verdicts)

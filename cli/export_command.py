@@ -41,9 +41,13 @@ def command(
     student.json: the classes in the order of the outputs, and what the inputs are.
     """
     check_paths()
-    from keras_remos import export_student
+    from keras_remos.writing import check_replaceable
 
     folder = output or beside(str(student.student_path), f".{format}")
+    # What else is in it is looked at when it is replaced.
+    check_replaceable(folder, is_ours=lambda found: (found / "student.json").is_file(), overwrite=force)
+    from keras_remos import export_student
+
     exported = export_student(student.open(), folder, format=format, overwrite=force)
     inputs = {"student": student.student_path}
     emit(exported.describe(), exported.summary(), as_json=as_json, inputs=inputs, outputs={"folder": folder})

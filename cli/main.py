@@ -19,7 +19,7 @@ COMMANDS = {
     "report": "Make a page of results, to be handed over.",
     "slice": "Make a student from the relevant part of a teacher.",
     "tradeoff": "Train students that keep more or less of a teacher.",
-    "transfer": "Train a student, by ReMoS or one of six other methods.",
+    "transfer": "Train a student, by ReMoS or one of seven other methods.",
 }
 
 
@@ -60,7 +60,8 @@ class LazyGroup(WithExamples, click.Group):
 def main(context: click.Context) -> None:
     """Start a student from only the part of a pretrained teacher that its task needs (ReMoS).
 
-    Results go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 the run failed, 2 wrong usage.
+    Results go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 the run failed, 2 wrong usage,
+    3 a limit is not kept that --strict-verdict holds students to.
     """
     if context.invoked_subcommand is None:
         click.echo(

@@ -12,9 +12,6 @@ from keras_remos_cli.running import note
 if TYPE_CHECKING:
     from keras_remos.defects import AttackSet
 
-# Of a recipe and the run around it: where these differ, a student differs from its control in more than its method.
-ALIKE = ("recipe", "steps", "seed", "num_classes", "backend")
-
 allow_other_teacher = click.option(
     "--allow-other-teacher", is_flag=True, help="Measure students and attacks of different teachers, to study transfer."
 )
@@ -89,25 +86,6 @@ def check_control(path: Path, record: Mapping[str, Any]) -> None:
             f"{path} is no control: it was made by {method}, and ratios are to a fine-tuned student (keras-remos "
             "transfer --method finetune)."
         )
-
-
-def unlike_control(records: Mapping[str, Mapping[str, Any]], control: str | None) -> list[str]:
-    """Says of each student in what its training differs from the control's, as far as files tell."""
-    own = records.get(control or "", {})
-    lines = []
-    for name, record in records.items():
-        differing = [part for key in ALIKE if key in record and key in own for part in _differing(key, record, own)]
-        if name != control and differing:
-            lines.append(f"{name} was trained otherwise than the control: {', '.join(differing)}.")
-    return lines
-
-
-def _differing(key: str, record: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    if key == "recipe":
-        theirs, ours = record[key], own[key]
-        changed = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
-        return [f"{name} {theirs[name]} (the control: {ours[name]})" for name in changed]
-    return [] if record[key] == own[key] else [f"{key} {record[key]} (the control: {own[key]})"]
 
 
 def _plain(fingerprint: Any) -> list[list[str]]:

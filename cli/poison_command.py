@@ -129,8 +129,11 @@ def command(
     options["target"] = class_number(options["target"], matched.dataset.class_names)
     attack: Any = kind(**options_of(name, kind.option_names(), options))
     attack = replace(attack, recipe=adjusted(attack.recipe, recipe))
+    class_names = matched.dataset.class_names
+    other = validation.open_pixels(model, data, class_names)
     x, y = matched.pixels.read_all()
     report_skipped(matched)
+    tried = (x[:OF_OWN], y[:OF_OWN]) if other is None else other.read_all()
     if of_text:
         phrases = {"phrases": triggers} if triggers else {}
         attack = replace(attack, trigger=replace(attack.trigger, **phrases, **looks))
@@ -142,9 +145,6 @@ def command(
     prepared.record["class_names"] = list(matched.dataset.class_names)
     prepared.record["command"] = command_line()
     prepared.save(output, overwrite=force)
-    class_names = matched.dataset.class_names
-    other = validation.open_pixels(model, data, class_names)
-    tried = (x[:OF_OWN], y[:OF_OWN]) if other is None else other.read_all()
     row = try_trigger(prepared, *tried, class_names=class_names, batch_size=data.at_a_time, seed=seed)
     seconds = time.perf_counter() - start
     cost = prepared.record.get("cost") or {}

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 from keras_remos_cli.helping import Described
-from keras_remos_cli.inputs import DataChoice, Opening, beside, report_skipped, reserve_outputs
+from keras_remos_cli.inputs import DataChoice, Opening, beside, class_names_in, report_skipped, reserve_outputs
 from keras_remos_cli.options import output_options, seed_option, slicing_options, source_or_profile_options
 from keras_remos_cli.parameters import EXISTING, check_paths
 from keras_remos_cli.running import command_line, emit, note, uses_keras
@@ -80,13 +80,21 @@ def command(
     output = output or beside(teacher, ".student.keras")
     reserve_outputs(("-o", output, ".keras"), ("--slice-file", slice_file, ".npz"), force=force)
     check_paths()
-    from keras_remos import CoverageProfile, RelevantSlicer, save_student
+    from keras_remos import CoverageProfile, PixelSpace, RelevantSlicer, save_student
 
     model = opening.open(teacher)
     slicer = RelevantSlicer(model, preset=preset, keep_ratio=keep_ratio, filters=filters or None, head=head)
     scaling, matched, class_names = None, None, []
     if profile_file is not None:
         profile = CoverageProfile.load(profile_file)
+        class_names = [] if keep_head else class_names_in(data.class_names_path) or []
+        if num_classes is None and class_names:
+            num_classes = len(class_names)
+        scaling = data.scaling
+        note(
+            "A profile does not say how images are scaled and what classes are called: --preprocess and --class-names "
+            "put it into the student's file."
+        )
     else:
         matched = data.open(model)
         profile = slicer.profile(matched.dataset, steps=steps)
@@ -111,6 +119,7 @@ def command(
         student,
         output,
         data=matched,
+        space=None if matched is not None or scaling is None else PixelSpace(scaling),
         class_names=class_names,
         teacher=model,
         overwrite=force,

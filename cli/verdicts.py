@@ -23,17 +23,11 @@ class Limits:
     max_excess: float | None
     min_accuracy: float | None
 
-    def judge(self, report: InheritanceReport, unlike: Iterable[str]) -> list[Verdict]:
-        """The sentences that the shell adds to a report's own.
+    def judge(self, report: InheritanceReport) -> tuple[Verdict, ...]:
+        """Whether students keep the limits that the user set."""
+        from keras_remos.evaluation import against_limits
 
-        Args:
-            report: What was measured.
-            unlike: How students were trained otherwise than the control.
-        """
-        from keras_remos.evaluation import Verdict, against_limits
-
-        said = [Verdict(None, None, "unlike", "note", line) for line in unlike]
-        return [*said, *against_limits(report, max_excess=self.max_excess, min_accuracy=self.min_accuracy)]
+        return against_limits(report, max_excess=self.max_excess, min_accuracy=self.min_accuracy)
 
     def leave(self, verdicts: Iterable[Verdict]) -> None:
         """Ends the program with code 3 where the user is strict, and a verdict is bad."""

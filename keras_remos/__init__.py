@@ -1,6 +1,7 @@
 """Start a student from only the part of a pretrained teacher that its task needs (ReMoS, ICSE 2022)."""
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from keras_remos.backend import installed_backends, select_backend
@@ -17,6 +18,9 @@ else:
 
     def __getattr__(name: str) -> Any:
         """Imports all public names with the first: Keras takes seconds, and the program checks much without it."""
+        if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            # A room, which may be asked for without Keras.
+            return importlib.import_module(f"{__name__}.{name}")
         if not name.startswith("_") or name == "__all__":
             select_backend()
             public = importlib.import_module("keras_remos.public")
@@ -26,4 +30,4 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__getattr__("__all__")})
+        return sorted({*globals(), *(__getattr__("__all__") if installed_backends() else ())})

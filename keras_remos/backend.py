@@ -38,6 +38,8 @@ def select_backend(wanted: str | None = None) -> tuple[str, str]:
         import keras
 
         return _selected or (keras.backend.backend(), "Keras was imported already")
+    if _selected is not None and not wanted and os.environ.get("KERAS_BACKEND") == _selected[0]:
+        return _selected
     available = installed_backends()
     if not available:
         raise ImportError(

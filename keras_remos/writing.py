@@ -17,7 +17,7 @@ import stat
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -32,10 +32,12 @@ except ImportError:  # Windows
     fcntl = None
 
 
-_PREFIX = ".keras-remos-"
+HIDDEN = ".keras-remos"
+"""How the names of hidden folders begin, in which files grow."""
+_PREFIX = f"{HIDDEN}-"
 # Where there are no locks, or the folder of that name is somebody else's. Nobody can tell whether its writer lives: it
 # is never taken over, and never cleaned.
-_PREFIX_WITHOUT_LOCKS = ".keras-remos."
+_PREFIX_WITHOUT_LOCKS = f"{HIDDEN}."
 _LOCK = "lock"
 # Whoever looks whether a writer lives holds its lock for a moment.
 _TRIES, _PAUSE = 10, 0.02
@@ -152,25 +154,35 @@ def replacing(path: PathLike, *, overwrite: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_replaceable(path: PathLike, *, is_ours: Callable[[Path], bool], overwrite: bool = False) -> None:
+    """Makes sure, before any work is done, that a folder may be written. For the arguments see `replacing_folder`.
+
+    Raises:
+        FileError: If not.
+    """
+    target = _resolved(path)
+    if os.path.lexists(target):
+        if not target.is_dir() or (any(target.iterdir()) and not is_ours(target)):
+            raise FileError(f"{path} exists already and is no folder that could be replaced: choose another name.")
+        if any(target.iterdir()) and not overwrite:
+            raise FileError(f"{path} exists already. Choose another name, or let it be replaced (`overwrite=True`).")
+    check_folder(path, "What is written")
+
+
 @contextmanager
-def replacing_folder(path: PathLike, mark: str, *, overwrite: bool = False) -> Iterator[Path]:
+def replacing_folder(path: PathLike, *, is_ours: Callable[[Path], bool], overwrite: bool = False) -> Iterator[Path]:
     """Gives a folder that becomes `path` when the block ends well, and vanishes when it fails.
 
     Args:
         path: The folder to be written.
-        mark: A file that the block writes into it. A folder that lacks it is somebody else's, and never replaced.
+        is_ours: Whether a folder that is there may be replaced at all: another's never is.
         overwrite: Whether an existing folder may be replaced.
 
     Raises:
         FileError: If something is there that may not be replaced, or the folder cannot be written.
     """
+    check_replaceable(path, is_ours=is_ours, overwrite=overwrite)
     target = _resolved(path)
-    if os.path.lexists(target):
-        if not target.is_dir() or (any(target.iterdir()) and not (target / mark).is_file()):
-            raise FileError(f"{path} exists already and is no folder that could be replaced: choose another name.")
-        if any(target.iterdir()) and not overwrite:
-            raise FileError(f"{path} exists already. Choose another name, or let it be replaced (`overwrite=True`).")
-    check_folder(path, "What is written")
     with _naming(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_PREFIX_WITHOUT_LOCKS, dir=target.parent) as hidden:

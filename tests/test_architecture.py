@@ -150,6 +150,20 @@ def test_without_a_backend_the_error_says_how_to_get_one() -> None:
 
 
 @pytest.mark.once
+def test_rooms_are_there_without_keras_and_the_reason_for_a_backend_is_remembered() -> None:
+    code = (
+        "import sys, keras_remos\n"
+        "from keras_remos import errors, progress\n"
+        "from keras_remos.backend import select_backend\n"
+        "assert errors.RemosError and progress.track and 'keras' not in sys.modules\n"
+        "assert 'KERAS_BACKEND' not in select_backend()[1], select_backend()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.once
 def test_keras_is_imported_with_the_first_public_name() -> None:
     code = (
         "import sys, keras_remos as kr, keras_remos.progress, keras_remos.untrusted, keras_remos.writing\n"

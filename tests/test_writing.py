@@ -203,7 +203,7 @@ def test_a_folder_is_replaced_whole_and_only_if_it_is_ours(tmp_path: Path) -> No
     folder = tmp_path / "deeper" / "out"
 
     def write_folder(text: str, *, overwrite: bool = False, fails: bool = False) -> None:
-        with replacing_folder(folder, "mark", overwrite=overwrite) as made:
+        with replacing_folder(folder, is_ours=lambda found: (found / "mark").is_file(), overwrite=overwrite) as made:
             (made / "mark").write_text(text)
             if fails:
                 raise KeyboardInterrupt

@@ -39,6 +39,7 @@ def open_unlabelled(
     image_size: tuple[int, int] | None = None,
     channels: int | None = None,
     pixel_range: tuple[float, float] | None = None,
+    of_levels: bool = True,
     data_format: str = "channels_last",
     batch_size: int = 32,
     text_column: str | None = None,
@@ -54,7 +55,9 @@ def open_unlabelled(
         image_size: See `open_dataset`, as for the others.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         pixel_range: What black and white are, where the data are to be left as they are stored. Without it images are
-            brought to 0 to 255, arrays of 0 to 1 among them.
+            brought to 0 to 255.
+        of_levels: Whether arrays of floats from 0 to 1 are brought there, too: not for a model that takes them as they
+            are.
         data_format: How images come out, `"channels_last"` or `"channels_first"`. Arrays may be stored either way then.
         batch_size: Samples in a batch.
         text_column: Column of texts.
@@ -69,7 +72,7 @@ def open_unlabelled(
         DataError: If something is missing, damaged or empty, or is nothing that is read.
         ImportError: If images are to be read and Pillow is not installed.
     """
-    how = _How(image_size, channels, pixel_range is not None, data_format, strict, batch_size)
+    how = _How(image_size, channels, pixel_range is not None, of_levels, data_format, strict, batch_size)
     found: list[Unlabelled] = []
     files: list[Path] = []
     left_out: dict[str, str] = {}
@@ -111,6 +114,7 @@ class _How:
     image_size: tuple[int, int] | None
     channels: int | None
     as_stored: bool
+    of_levels: bool
     data_format: str
     strict: bool
     batch_size: int
@@ -157,7 +161,8 @@ def _arrays(path: Path, how: _How) -> Unlabelled:
         x = np.moveaxis(x, 1, -1)
     x, kind = check_inputs(x, what, how.image_size, how.channels)
     transform = to_levels(x, what) if kind == "image" and not how.as_stored else None
-    if kind == "image" and not how.as_stored and x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1:
+    are_shares = how.of_levels and x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1
+    if kind == "image" and not how.as_stored and are_shares:
         transform = _of_shares
     reader = ArrayReader(x, dtype=np.float32 if kind == "image" or x.dtype.kind == "f" else None)
     dataset = how.dataset(reader, kind, f"{len(x)} samples of {what}", transform)

@@ -13,7 +13,7 @@ from keras_remos.evaluation.metrics import Rate, accuracy, flip_rate, paired_boo
 from keras_remos.evaluation.predictions import predict_classes
 from keras_remos.evaluation.teacher import try_trigger
 from keras_remos.evaluation.tradeoff import Tradeoff, tradeoff
-from keras_remos.evaluation.verdict import against_limits
+from keras_remos.evaluation.verdict import against_limits, unlike
 
 __all__ = [
     "Attacker",
@@ -38,4 +38,5 @@ __all__ = [
     "target_rate",
     "tradeoff",
     "try_trigger",
+    "unlike",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,9 @@ class Attempts:
             "options": defect.get_config(),
             "seed": request.seed,
             "class_names": list(request.class_names),
-            "data": self._digest() if defect.of_task else None,
+            "teacher": self._prepared.describe(),
+            "sequence_length": getattr(getattr(self._prepared.teacher, "preprocessor", None), "sequence_length", None),
+            "data": self._digest() if defect.of_task and self._train is not None else None,
         }
 
     def against(self, name: str, student: Trained, request: Request, kept: AuditFolder) -> AttackSet | None:
@@ -161,36 +164,38 @@ class Attempts:
             method = find_method(student.method).from_record(how)
             recipe = Recipe.from_config(how["recipe"])
             hardening = Hardening.from_config(how["hardening"]) if "hardening" in how else False
-        except (KeyError, TypeError, RemosError) as error:
+            seed, num_classes = int(how["seed"]) + 1, int(how["num_classes"])
+        except (KeyError, TypeError, ValueError) as error:
             self.left_out[f"{ADAPTIVE} ({name})"] = f"Its record does not tell how to make one like it: {error}."
             return None
         title = f"{ADAPTIVE} {name}"
         attack = SurrogateAttack(recipe=recipe, head=self._head)
 
-        def make(partial: Path | None) -> AttackSet:
+        def make(resume: Path | None) -> AttackSet:
             teacher, space = self._prepared.teacher, self._prepared.space
             x, y = _in_memory(self._own)
-            made = method.train(
+            # The attacker knows all but what was drawn.
+            training = partial(
+                method.train,
                 teacher,
                 (space.scale(x), y),
-                num_classes=how["num_classes"],
+                num_classes=num_classes,
                 recipe=recipe,
-                # The attacker knows all but what was drawn.
-                seed=how["seed"] + 1,
+                seed=seed,
                 head=self._head,
                 harden=hardening,
                 space=space,
                 budget=1,
-                checkpoint=kept.checkpoint(title),
                 verbose=request.verbose,
             )
-            record = attack.record(teacher, seed=how["seed"] + 1, num_classes=how["num_classes"])
+            made = kept.training(title, training)
+            record = attack.record(teacher, seed=seed, num_classes=num_classes)
             prepared = Prepared(made.student, space, record=record)
-            found = attack.make_inputs(prepared, replace(request, resume=partial))
+            found = attack.make_inputs(prepared, replace(request, resume=resume))
             return replace(found, defect=ADAPTIVE, record={**found.record, "made_like": name, "method": student.method})
 
         way = {key: how[key] for key in sorted(how) if key not in ("history", "kept", "command")}
-        return kept.attack(title, {**self.what_decides(attack, request), "way": way}, make)
+        return kept.attack(title, lambda: {**self.what_decides(attack, request), "way": way}, make)
 
     def _digest(self) -> str:
         if self._digest_of_data is None:

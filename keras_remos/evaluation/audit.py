@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,10 +19,11 @@ from keras_remos.defects.base import Request
 from keras_remos.evaluation.attackers import ADAPTIVE, Attacker, Attempts, title_of
 from keras_remos.evaluation.audit_folder import AuditFolder
 from keras_remos.evaluation.audit_report import AuditReport
-from keras_remos.evaluation.audit_request import as_prepared, as_taken, check_request, parted, samples
+from keras_remos.evaluation.audit_request import as_prepared, as_taken, check_request, classes_of, parted, samples
 from keras_remos.evaluation.controls import Controls, floors_of, recipe_for, recorded_recipe
 from keras_remos.evaluation.measuring import measure
 from keras_remos.evaluation.predictions import check_fits
+from keras_remos.evaluation.verdict import unlike
 from keras_remos.evaluation.weight_change import weight_change
 from keras_remos.methods import train as train_by
 from keras_remos.models.fingerprint import fingerprint
@@ -104,7 +106,8 @@ def audit(
     compared_with = controls.trained_from(prepared.teacher)
     check_request(judged, train, controls, compared_with)
     num_classes = max(
-        [check_fits(model, x, scaled, name) for name, (model, scaled) in judged.items()] or [int(y.max()) + 1]
+        [check_fits(model, x, scaled, name) for name, (model, scaled) in judged.items()]
+        or [int(y.max()) + 1, len(names), classes_of(train)]
     )
     train, attacker = parted(train, attacker, ways)
     options = recipe.changes(default_recipe(prepared.teacher)) if isinstance(recipe, Recipe) else dict(recipe or {})
@@ -118,17 +121,20 @@ def audit(
     with kept.in_use():
         with track_named(compared_with, description="Student to compare with", verbose=verbose) as tracked:
             trained = {
-                name: train_by(
-                    method,
-                    source,
-                    as_taken(train, prepared.space),
-                    num_classes=num_classes,
-                    recipe=recipe_for(method, source, options, tune=controls.tune),
-                    seed=seed,
-                    head=controls.head,
-                    harden=False,
-                    checkpoint=kept.checkpoint(name),
-                    verbose=verbose,
+                name: kept.training(
+                    name,
+                    partial(
+                        train_by,
+                        method,
+                        source,
+                        as_taken(train, prepared.space),
+                        num_classes=num_classes,
+                        recipe=recipe_for(method, source, options, tune=controls.tune),
+                        seed=seed,
+                        head=controls.head,
+                        harden=False,
+                        verbose=verbose,
+                    ),
                 )
                 for name, (source, method) in tracked
             }
@@ -155,19 +161,22 @@ def audit(
             tried,
             control=controls.compared,
             floors=floors_of(tried, trained, controls) if controls.compared is not None else None,
-            teacher=(prepared.teacher, prepared.space),
+            teacher=prepared,
             class_names=names,
+            beside=trained.keys() | {each for each in (controls.floor,) if isinstance(each, str)},
             batch_size=batch_size,
             seed=seed,
             verbose=verbose,
         )
+        records = {name: {**way.options, "method": way.method, "history": way.history} for name, way in ways.items()}
+        inheritance = replace(inheritance, verdicts=(*inheritance.verdicts, *unlike(records, inheritance)))
         return AuditReport(
             inheritance,
             attacks,
             trained,
             seed,
             attempts.left_out,
-            records={name: {**way.options, "method": way.method, "history": way.history} for name, way in ways.items()},
+            records=records,
             changes={
                 name: change
                 for name, (student, _) in {**ours, **judged}.items()
@@ -192,7 +201,7 @@ def _made(
         wanted.check_teacher(prepared.teacher)
         return wanted
 
-    def make(partial: Path | None) -> AttackSet:
+    def make(resume: Path | None) -> AttackSet:
         source = attempts.source_of(wanted, seed=request.seed, verbose=request.verbose)
         return wanted.inputs(
             source,
@@ -202,10 +211,10 @@ def _made(
             batch_size=request.batch_size,
             seed=request.seed,
             verbose=request.verbose,
-            resume=partial,
+            resume=resume,
         )
 
-    return kept.attack(title, attempts.what_decides(wanted, request), make)
+    return kept.attack(title, lambda: attempts.what_decides(wanted, request), make)
 
 
 def _made_for_each(

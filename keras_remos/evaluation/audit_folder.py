@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,8 +16,9 @@ from typing import Any
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.resuming import partial_beside
 from keras_remos.errors import FileError, MismatchError
+from keras_remos.training.trained import Trained
 from keras_remos.untrusted import PathLike
-from keras_remos.writing import check_folder, replacing, reserved
+from keras_remos.writing import HIDDEN, check_folder, replacing, reserved
 
 # Says that a folder is of ours, and of which audit.
 MARK = "audit.json"
@@ -50,21 +52,38 @@ class AuditFolder:
                 stack.enter_context(reserved(self.path / MARK, overwrite=True))
             yield
 
-    def checkpoint(self, name: str) -> Path | None:
-        """Where the training of a student is kept while it goes on."""
-        return None if self.path is None else self.path / CHECKPOINTS / file_name(name)
+    def training(self, name: str, train: Callable[..., Trained]) -> Trained:
+        """Trains a student, or goes on with its training, or takes it as it is if that has ended.
 
-    def attack(self, title: str, of: Mapping[str, Any], make: Callable[[Path | None], AttackSet]) -> AttackSet:
+        Args:
+            name: What the student is called.
+            train: Trains it; it is given `checkpoint`, a folder.
+        """
+        if self.path is None:
+            return train()
+        checkpoint = self.path / CHECKPOINTS / file_name(name)
+        try:
+            return train(checkpoint=checkpoint)
+        except MismatchError:
+            # It is of what this audit asked for before it was changed: another recipe, other data, a student made anew.
+            if not checkpoint.is_dir():
+                raise
+            shutil.rmtree(checkpoint)
+            return train(checkpoint=checkpoint)
+
+    def attack(
+        self, title: str, of: Callable[[], Mapping[str, Any]], make: Callable[[Path | None], AttackSet]
+    ) -> AttackSet:
         """An attack set: the one that is kept, if it was made of the same, else it is made, and kept.
 
         Args:
             title: What the attack is called.
-            of: Everything that decides the result, as plain values for JSON.
+            of: Tells everything that decides the result, as plain values for JSON.
             make: Makes it; it is given a file for partial results.
         """
         if self.path is None:
             return make(None)
-        digest = hashlib.sha256(json.dumps(dict(of), sort_keys=True, default=str).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(dict(of()), sort_keys=True, default=str).encode()).hexdigest()
         file = self.path / ATTACKS / f"{file_name(title)}.npz"
         if file.exists():
             kept = AttackSet.load(file)
@@ -75,7 +94,9 @@ class AuditFolder:
             made = make(partial)
         except MismatchError:
             # The unfinished part of what this audit asked for before it was changed.
-            partial.unlink(missing_ok=True)
+            if not partial.exists():
+                raise
+            partial.unlink()
             made = make(partial)
         made = replace(made, record={**made.record, MADE_OF: digest})
         made.save(file, overwrite=True)
@@ -97,19 +118,19 @@ def open_folder(path: PathLike, whole: Mapping[str, Any]) -> Path:
     folder = Path(path)
     mark = folder / MARK
     wanted = json.loads(json.dumps({"kind": "audit", **whole}))
-    if mark.exists():
-        found = read_mark(mark)
-        differing = [name for name, value in wanted.items() if found.get(name) != value]
-        if differing:
-            raise MismatchError(
-                f"{path} is the folder of another audit (its {', '.join(differing)} differ): choose another folder."
-            )
-        return folder
+    found = read_mark(mark) if mark.exists() else wanted
+    differing = [name for name, value in wanted.items() if found.get(name) != value]
+    if differing:
+        raise MismatchError(
+            f"{path} is the folder of another audit (its {', '.join(differing)} differ): choose another folder."
+        )
     folder.mkdir(parents=True, exist_ok=True)
+    if not mark.exists():
+        # First of all: by it the folder is known as an audit's.
+        with replacing(mark) as temporary:
+            temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     for name in (ATTACKS, STUDENTS):
         (folder / name).mkdir(exist_ok=True)
-    with replacing(mark, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     return folder
 
 
@@ -121,7 +142,9 @@ def check_free(path: PathLike) -> None:
     """
     check_folder(path, "An audit's files")
     folder = Path(path)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
+    # What a killed writer left is hidden, and goes with the next one.
+    others = [each for each in folder.iterdir() if not each.name.startswith(HIDDEN)] if folder.is_dir() else []
+    if others and not (folder / MARK).is_file():
         raise FileError(f"{path} holds other files, and is no audit's folder: choose an empty one, or a new name.")
 
 

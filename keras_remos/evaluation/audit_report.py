@@ -16,11 +16,14 @@ from keras_remos.evaluation.exhibits import exhibits
 from keras_remos.evaluation.inheritance import InheritanceReport
 from keras_remos.evaluation.inherited import Verdict
 from keras_remos.evaluation.weight_change import WeightChange
+from keras_remos.models.tokenizers import reads_text
 from keras_remos.report import envelope, write_report
+from keras_remos.report.envelope import without_nan
+from keras_remos.report.shapes import KeptLayer, Record
 from keras_remos.saving import versions
 from keras_remos.training.student_file import save_student
 from keras_remos.training.trained import Trained
-from keras_remos.untrusted import PathLike, printable
+from keras_remos.untrusted import PathLike, check, printable
 from keras_remos.writing import replacing
 
 # Of all attacks together: more make a page that nobody scrolls to the end of.
@@ -82,18 +85,18 @@ class AuditReport:
         for name, student in found["students"].items():
             record = {key: value for key, value in self.records.get(name, {}).items() if key != "teacher"}
             change = self.changes.get(name)
-            student["kept"] = record.pop("kept", None)
-            student["record"] = record
+            # They come from students' files, and those from anywhere.
+            student["kept"] = record.pop("kept", None) if _fits(record.get("kept"), list[KeptLayer] | None) else None
+            student["record"] = record if _fits(record, Record) else {}
             student["change"] = None if change is None else change.describe()
         counts = [row.sum(axis=1) for row in self.inheritance.confusions.values()]
-        first = next(iter(self.attacks.values()), None)
         return {
             **found,
             "class_names": list(self.class_names),
             "test": {
                 "n": int(counts[0].sum()) if counts else 0,
                 "per_class": counts[0].tolist() if counts else [],
-                "kind": "images" if first is None or not first.holds_text else "texts",
+                "kind": "texts" if reads_text(self.prepared.teacher) else "images",
             },
             "attacks": {name: self._attack(name, attack, pictures) for name, attack in self.attacks.items()},
             "trained": {name: dict(trained.options) for name, trained in self.trained.items()},
@@ -155,10 +158,7 @@ class AuditReport:
         """
         folder = open_folder(path, self.whole)
         for name, attack in self.attacks.items():
-            file = folder / ATTACKS / f"{file_name(name)}.npz"
-            # What the audit itself put there is what this would write.
-            if not file.exists():
-                attack.save(file)
+            attack.save(folder / ATTACKS / f"{file_name(name)}.npz", overwrite=True)
         for name, trained in self.trained.items():
             save_student(
                 trained,
@@ -177,6 +177,15 @@ class AuditReport:
         for kind in ("png", "svg"):
             write_report(whole, files["figures"], format=kind, overwrite=True)
         return files
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    """Whether a value is one that a report takes."""
+    try:
+        check(json.loads(json.dumps(without_nan(value))), expected, "value")
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _knows(attack: AttackSet) -> str:

@@ -101,6 +101,14 @@ def check_request(judged: Students, train: Any, controls: Controls, compared_wit
         refuse_other_tasks(train[1])
 
 
+def classes_of(train: Any) -> int:
+    """How many classes training data have, as far as they tell: 0 where they do not."""
+    if isinstance(train, Dataset):
+        return train.num_classes or 0
+    labels = np.asarray(train[1]) if isinstance(train, tuple) and len(train) > 1 else np.empty(0)
+    return int(labels.max()) + 1 if labels.ndim == 1 and labels.size and labels.dtype.kind in "biu" else 0
+
+
 def as_taken(data: Any, space: PixelSpace) -> Any:
     """Training data as the teacher takes them."""
     if space.scaling == PREPROCESSOR:
@@ -118,8 +126,8 @@ def as_taken(data: Any, space: PixelSpace) -> Any:
 
 def parted(train: Any, attacker: Attacker, ways: Mapping[str, Trained]) -> tuple[Any, Attacker]:
     """The training data without the share that students left to the attacker, who gets it."""
-    shares = {(way.options.get("attacker_share", 0.0), way.options["seed"]) for way in ways.values()}
-    shares = {each for each in shares if each[0]}
+    found = [way.options for way in ways.values() if way.options.get("attacker_share")]
+    shares = {(options["attacker_share"], options.get("seed", 0)) for options in found}
     if attacker.data is not None or train is None or not shares:
         return train, attacker
     if len(shares) > 1:

@@ -34,6 +34,8 @@ class InheritanceReport:
         confusions: What each student says of the clean test set: see `metrics.confusion`.
         teacher: How the teacher itself does, where it was asked.
         plants: The attacks among them that are backdoors.
+        on_copies: Those that were made on a copy of the teacher: what they do to the teacher itself says little.
+        beside: Students that are there to be compared with, beyond those that an attack names as its floor.
         verdicts: What the figures come to, and where they say nothing, in sentences.
     """
 
@@ -46,12 +48,14 @@ class InheritanceReport:
     confusions: Mapping[str, np.ndarray] = field(default_factory=dict)
     teacher: TeacherRow | None = None
     plants: frozenset[str] = frozenset()
+    on_copies: frozenset[str] = frozenset()
+    beside: frozenset[str] = frozenset()
     verdicts: tuple[Verdict, ...] = ()
 
     @property
     def aside(self) -> set[str | None]:
         """Who is there to be compared with, and is not judged: the control and the floors."""
-        return {self.control, *self.floors.values()}
+        return {self.control, *self.floors.values(), *self.beside}
 
     @property
     def over_neurons(self) -> dict[str, dict[str, float]]:
@@ -61,7 +65,7 @@ class InheritanceReport:
         """
         found: dict[str, list[float]] = {}
         for row in self.inherited:
-            if row.neuron is not None:
+            if row.neuron is not None and row.rate.total:
                 found.setdefault(row.student, []).append(row.rate.value)
         return {
             student: {"neurons": len(rates), "worst": max(rates), "mean": sum(rates) / len(rates)}

@@ -41,6 +41,7 @@ class Inherited:
         of_text: Whether the inputs are texts.
         excess: How much of what the control inherits is in it, above the floor; `None` without a control or floor.
         neuron: Where this and other attacks differ in the one neuron that they drive and in nothing else, which it is.
+        floor: What the floor is fooled by on the same inputs, where there is one.
         answers: What it says for each input.
         confusion: What it says when attacked, int64 of shape `(classes, classes)`: see `metrics.confusion`.
     """
@@ -53,6 +54,7 @@ class Inherited:
     of_text: bool = False
     excess: Estimate | None = None
     neuron: int | None = None
+    floor: Rate | None = None
     answers: Answers | None = field(default=None, repr=False, compare=False)
     confusion: np.ndarray | None = field(default=None, repr=False, compare=False)
 

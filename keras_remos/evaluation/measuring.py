@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.texts import holds_text
 from keras_remos.defects.attack_set import AttackSet
+from keras_remos.defects.prepared import Prepared
 from keras_remos.errors import DataError, MismatchError
 from keras_remos.evaluation.inheritance import InheritanceReport
 from keras_remos.evaluation.inherited import Answers, Inherited
@@ -28,7 +29,7 @@ from keras_remos.evaluation.metrics import (
 )
 from keras_remos.evaluation.predictions import Panel
 from keras_remos.evaluation.teacher import ask_teacher
-from keras_remos.evaluation.verdict import judge, plants
+from keras_remos.evaluation.verdict import judge, plants, takes_a_copy
 
 Students = Mapping[str, tuple[keras.Model, PixelSpace]]
 Attacks = Mapping[str, AttackSet | Mapping[str, AttackSet]]
@@ -42,8 +43,9 @@ def measure(
     *,
     control: str | None = None,
     floors: Mapping[str, str] | None = None,
-    teacher: tuple[keras.Model, PixelSpace] | None = None,
+    teacher: tuple[keras.Model, PixelSpace] | Prepared | None = None,
     class_names: Sequence[str] = (),
+    beside: Collection[str] = (),
     batch_size: int = 64,
     seed: int = 0,
     verbose: bool | str = "auto",
@@ -63,9 +65,11 @@ def measure(
         control: The name of the student that the others are compared to.
         floors: By the attack's name, the student that cannot have inherited it: from scratch, or for a backdoor from
             the teacher before it was poisoned. Needs a control.
-        teacher: The teacher and how its inputs come from pixels, to see how often the attacks fool it. Sets that an
-            attacker made for one student are not tried on it.
+        teacher: The teacher and how its inputs come from pixels, to see how often the attacks fool it: as a pair, or as
+            `Prepared`, which also tells what its classes are called. Sets that an attacker made for one student are not
+            tried on it.
         class_names: Of the test set, for sentences that name a class; by default those that attack sets bring.
+        beside: Students that are no candidates, as floors are that no attack here has: they are not judged.
         batch_size: Samples at a time.
         seed: For the bootstrap intervals of ratios.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
@@ -145,10 +149,12 @@ def measure(
                     of_text=own.holds_text,
                     excess=excess,
                     neuron=neurons.get(defect),
+                    floor=_wanted(rates[name, floors[defect]]) if defect in floors else None,
                     answers=answers[name],
                     confusion=confusion(own.labels, answers[name].attacked, panel.num_classes[name]),
                 )
             )
+    names_of_classes = class_names or max((each.class_names for each in flat.values()), key=len, default=())
     report = InheritanceReport(
         accuracies,
         {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()},
@@ -160,18 +166,20 @@ def measure(
         None
         if teacher is None
         else ask_teacher(
-            *teacher,
+            teacher if isinstance(teacher, Prepared) else Prepared(*teacher),
             x,
             y,
             shared,
             num_classes=max(panel.num_classes.values()),
+            class_names=names_of_classes,
             batch_size=batch_size,
             verbose=verbose,
         ),
         frozenset(name for name, made in attacks.items() if plants(_sets(made)[0].defect)),
+        frozenset(name for name, made in attacks.items() if takes_a_copy(_sets(made)[0].defect)),
+        frozenset(beside),
     )
-    of_sets = max((each.class_names for each in flat.values()), key=len, default=())
-    return replace(report, verdicts=judge(report, class_names=class_names or of_sets))
+    return replace(report, verdicts=judge(report, class_names=names_of_classes))
 
 
 def _sets(made: AttackSet | Mapping[str, AttackSet]) -> list[AttackSet]:

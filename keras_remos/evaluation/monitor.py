@@ -23,8 +23,8 @@ class InheritanceMonitor(keras.callbacks.Callback):
         attack: Malicious inputs that were made with the student's teacher.
         space: How the student's inputs come from pixels; by default as the teacher's.
         name: What it is called in the logs.
-        every: It asks after every so many epochs, and after the first; in between the logs repeat the last figure, so
-            that each epoch has one.
+        every: It asks after every so many epochs, and after the first and the last; in between the logs repeat the last
+            figure, so that each epoch has one. NaN where the student returns NaN.
         batch_size: Samples at a time.
 
     Raises:
@@ -64,7 +64,8 @@ class InheritanceMonitor(keras.callbacks.Callback):
         self._panel = Panel({"student": (getattr(self.model, "student", self.model), self._space)})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if epoch % self._every == 0:
+        is_last = epoch + 1 == (self.params or {}).get("epochs")
+        if epoch == 0 or (epoch + 1) % self._every == 0 or is_last:
             self._last = self._rate()
         if logs is not None:
             logs[self._name] = self._last
@@ -72,10 +73,14 @@ class InheritanceMonitor(keras.callbacks.Callback):
     def _rate(self) -> float:
         assert self._panel is not None, "training has begun"
         attack = self._attack
-        attacked = self._ask(attack.inputs)
-        if attack.target is not None:
-            return target_rate(attacked, attack.labels, attack.target).value
-        return flip_rate(self._ask(attack.clean), attacked, attack.labels).value
+        try:
+            attacked = self._ask(attack.inputs)
+            if attack.target is not None:
+                return target_rate(attacked, attack.labels, attack.target).value
+            return flip_rate(self._ask(attack.clean), attacked, attack.labels).value
+        except RemosError:
+            # It has diverged: whoever trains it sees that by its loss.
+            return float("nan")
 
     def _ask(self, x: Any) -> Any:
         assert self._panel is not None, "training has begun"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,11 +81,15 @@ def _legend(rows: Sequence[Inherited]) -> list[str]:
 
 
 def _rate(rate: Rate) -> str:
-    low, high = rate.interval()
-    return f"{rate.value:>6.3f}  {f'{low:.3f} to {high:.3f}':>15}  {rate.total:>6,}"
+    return f"{_figure(rate.value, *rate.interval())}  {rate.total:>6,}"
 
 
 def _estimate(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return ""
-    return f"{estimate.value:>6.3f}  {f'{estimate.low:.3f} to {estimate.high:.3f}':>15}"
+    return "" if estimate is None else _figure(estimate.value, estimate.low, estimate.high)
+
+
+def _figure(value: float, low: float, high: float) -> str:
+    """A figure and its interval; a dash for one that is undefined, of which a verdict says why."""
+    if math.isnan(value):
+        return f"{'-':>6}  {'':>15}"
+    return f"{value:>6.3f}  {f'{low:.3f} to {high:.3f}':>15}"

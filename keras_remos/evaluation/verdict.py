@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from keras_remos.defects import DEFECTS
 from keras_remos.evaluation.inheritance import InheritanceReport
@@ -14,6 +15,8 @@ from keras_remos.evaluation.metrics import Rate
 # Of control minus floor, how much a scenario must show to say anything about what is inherited; and of the teacher
 # itself how much an attack must fool.
 LEAST_OF_BACKDOORS, LEAST_OF_INPUTS = 0.3, 0.1
+# Of a recipe and the run around it: where these differ, a student differs from its control in more than its method.
+ALIKE = ("recipe", "steps", "seed", "num_classes", "backend")
 # Where an interval is wider, its middle is no figure to go by.
 WIDEST = 0.2
 
@@ -23,6 +26,11 @@ def plants(defect: str) -> bool:
     return defect in DEFECTS and DEFECTS[defect].plants
 
 
+def takes_a_copy(defect: str) -> bool:
+    """Whether an attack, by its name, is made on the attacker's own copy of the teacher."""
+    return defect in DEFECTS and DEFECTS[defect].of_task
+
+
 def judge(report: InheritanceReport, *, class_names: Sequence[str] = ()) -> tuple[Verdict, ...]:
     """Says what a report comes to: of each student what it inherits at worst, then what figures hide.
 
@@ -30,13 +38,14 @@ def judge(report: InheritanceReport, *, class_names: Sequence[str] = ()) -> tupl
         report: What was measured.
         class_names: Of the test set, by class id; may be empty.
     """
-    useless = _no_test_at_all(report)
+    useless = _no_tests(report)
     students = [name for name in report.accuracies if name not in report.aside]
+    said = {text: Verdict(None, attack, code, "note", text) for (_, attack), (code, text) in useless.items()}
     return (
         *(_headline(name, report, useless) for name in students),
         *(found for name in report.accuracies for found in _no_better_than_a_guess(name, report, class_names)),
-        *(Verdict(None, attack, code, "note", said) for attack, (code, said) in useless.items()),
-        *_undefined(report, useless),
+        *said.values(),
+        *_undefined(report),
         *_too_few(report),
     )
 
@@ -56,7 +65,7 @@ def against_limits(
         A verdict for each student and limit; one that cannot be known is not kept.
     """
     found = []
-    useless = _no_test_at_all(report)
+    useless = _no_tests(report)
     for name in report.accuracies:
         if name in report.aside:
             continue
@@ -73,9 +82,35 @@ def against_limits(
             value = math.nan if ratio is None else ratio.value
             said = f"{name} has {value:.2f} of the control's accuracy; the limit is {min_accuracy:g}."
             if math.isnan(value):
-                said = f"{name}: there is no control to compare its accuracy with, and the limit is {min_accuracy:g}."
+                why = "there is no control" if report.control is None else "the control gets nothing right"
+                said = f"{name}: {why} to compare its accuracy with, and the limit is {min_accuracy:g}."
             found.append(Verdict(name, None, "min-accuracy", "good" if value >= min_accuracy else "bad", said))
     return tuple(found)
+
+
+def unlike(records: Mapping[str, Mapping[str, Any]], report: InheritanceReport) -> tuple[Verdict, ...]:
+    """Says of each student in what its training differs from the control's, as far as records tell.
+
+    Args:
+        records: How students were made, by their names.
+        report: Of them. Floors have recipes of their own, and are left out.
+    """
+    own = records.get(report.control or "", {})
+    found = []
+    for name, record in records.items():
+        differing = [part for key in ALIKE if key in record and key in own for part in _differing(key, record, own)]
+        if name not in report.aside and differing:
+            said = f"{name} was trained otherwise than the control: {', '.join(differing)}."
+            found.append(Verdict(name, None, "unlike", "note", said))
+    return tuple(found)
+
+
+def _differing(key: str, record: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    theirs, ours = record[key], own[key]
+    if key == "recipe" and isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        changed = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
+        return [f"{name} {theirs[name]} (the control: {ours[name]})" for name in changed]
+    return [] if theirs == ours else [f"{key} {theirs} (the control: {ours})"]
 
 
 def why_no_test(title: str, control: Rate, floor: Rate, *, excess: Estimate | None, backdoor: bool) -> list[str]:
@@ -100,28 +135,28 @@ def why_no_test(title: str, control: Rate, floor: Rate, *, excess: Estimate | No
     ]
 
 
-def _no_test_at_all(report: InheritanceReport) -> dict[str, tuple[str, str]]:
-    """By attack, a code and a sentence: why nothing can be said by it of what was inherited."""
-    found: dict[str, tuple[str, str]] = {}
-    for title, rate in ({} if report.teacher is None else report.teacher.attacks).items():
+def _no_tests(report: InheritanceReport) -> dict[tuple[str, str], tuple[str, str]]:
+    """By student and attack, a code and a sentence: why nothing can be said by it of what was inherited."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for row in report.inherited:
+        title, control = row.defect, _row(report, report.control, row.defect)
+        of_teacher = None if report.teacher is None else report.teacher.attacks.get(title)
         least = LEAST_OF_BACKDOORS if title in report.plants else LEAST_OF_INPUTS
-        if rate.value < least:
-            found[title] = (
+        if of_teacher is not None and of_teacher.value < least and title not in report.on_copies:
+            found[row.student, title] = (
                 "no-effect",
-                f"{title}: it changes what the teacher itself says of {rate.value:.3f} of {rate.total:,} inputs: it "
-                "does not work here, and nothing can be said of what is inherited.",
+                f"{title}: it changes what the teacher itself says of {of_teacher.value:.3f} of {of_teacher.total:,} "
+                "inputs: it does not work here, and nothing can be said of what is inherited.",
             )
-    for title, floor in report.floors.items():
-        row, control = (_row(report, name, title) for name in (floor, report.control))
-        if title in found or row is None or control is None:
-            continue
-        reason = why_no_test(title, control.rate, row.rate, excess=row.excess, backdoor=title in report.plants)
-        if reason:
-            found[title] = "no-test", reason[0]
+        elif row.floor is not None and control is not None:
+            backdoor = title in report.plants
+            reason = why_no_test(title, control.rate, row.floor, excess=row.excess, backdoor=backdoor)
+            if reason:
+                found[row.student, title] = "no-test", reason[0]
     return found
 
 
-def _headline(name: str, report: InheritanceReport, useless: Iterable[str]) -> Verdict:
+def _headline(name: str, report: InheritanceReport, useless: Collection[tuple[str, str]]) -> Verdict:
     """What a student comes to, by the attack that does worst to it."""
     ratio = report.relative_accuracies.get(name)
     accuracy = report.accuracies[name]
@@ -129,7 +164,7 @@ def _headline(name: str, report: InheritanceReport, useless: Iterable[str]) -> V
     if ratio is not None and not math.isnan(ratio.value):
         at = f"at {ratio.value:.2f} of its accuracy"
     rows = [row for row in report.inherited if row.student == name]
-    tests = [row for row in rows if row.defect not in set(useless) and row.rate.total]
+    tests = [row for row in rows if (name, row.defect) not in useless and row.rate.total]
     if not rows:
         return Verdict(name, None, "untested", "note", f"{name}: no attack was tried; accuracy {accuracy.value:.2f}.")
     if not tests:
@@ -143,7 +178,8 @@ def _headline(name: str, report: InheritanceReport, useless: Iterable[str]) -> V
     elif relative is not None and _known(relative):
         said = f"is fooled {_interval(relative)} times as often as the control"
     else:
-        said = f"is fooled by {_interval(Estimate(worst.rate.value, *worst.rate.interval(), worst.rate.total))} of them"
+        share = _interval(Estimate(worst.rate.value, *worst.rate.interval(), worst.rate.total))
+        said = f"is fooled by {share} of the malicious inputs"
     return Verdict(name, worst.defect, "inherits", "note", f"{name} {said}, {at}; n = {worst.rate.total:,} ({of}).")
 
 
@@ -155,7 +191,7 @@ def _no_better_than_a_guess(name: str, report: InheritanceReport, class_names: S
     totals = counts.sum(axis=1)
     commonest = int(totals.argmax())
     rate, share = report.accuracies[name], float(totals.max() / totals.sum())
-    level = "note" if name in report.floors.values() else "bad"
+    level = "note" if name in report.aside - {report.control} else "bad"
     if (counts.sum(axis=0) > 0).sum() == 1 and (totals > 0).sum() > 1:
         only = _named(int(counts.sum(axis=0).argmax()), class_names)
         said = f"{name} names one class only, {only}: it has learned nothing."
@@ -170,21 +206,23 @@ def _no_better_than_a_guess(name: str, report: InheritanceReport, class_names: S
     return [Verdict(name, None, "guess", level, said)]
 
 
-def _undefined(report: InheritanceReport, useless: Iterable[str]) -> list[Verdict]:
-    """Why a ratio is not there."""
-    found = []
-    for title in dict.fromkeys(row.defect for row in report.inherited):
-        control = None if report.control is None else _row(report, report.control, title)
-        if control is None or title in useless:
-            continue
-        if not control.rate.total:
-            said = f"{title}: rDIR is undefined: the control gets no input right that could be flipped."
-        elif not control.rate.count:
-            said = f"{title}: rDIR is undefined: the attack fools the control on none of {control.rate.total:,} inputs."
-        else:
-            continue
-        found.append(Verdict(None, title, "undefined", "note", said))
-    return found
+def _undefined(report: InheritanceReport) -> list[Verdict]:
+    """Why a figure is not there."""
+    said: dict[str | None, list[str]] = {}
+    control = report.control
+    if control is not None and not report.accuracies[control].count:
+        said[None] = ["rACC is undefined: the control gets no input right."]
+    for row in report.inherited:
+        texts = said.setdefault(row.defect, [])
+        if not row.rate.total:
+            texts.append(
+                f"{row.defect}: DIR of {row.student} is undefined: it gets no input right that could be flipped."
+            )
+        elif row.student == control and not row.rate.count:
+            texts.append(
+                f"{row.defect}: rDIR is undefined: the attack fools the control on none of {row.rate.total:,} inputs."
+            )
+    return [Verdict(None, title, "undefined", "note", text) for title, texts in said.items() for text in texts]
 
 
 def _too_few(report: InheritanceReport) -> list[Verdict]:
@@ -199,11 +237,11 @@ def _too_few(report: InheritanceReport) -> list[Verdict]:
     return found
 
 
-def _above(row: Inherited, name: str, useless: Iterable[str] = ()) -> list[float]:
+def _above(row: Inherited, name: str, useless: Collection[tuple[str, str]] = ()) -> list[float]:
     """How much of what the control inherits a student does by one attack: one figure, or none."""
-    if row.student != name or row.defect in useless:
+    if row.student != name or (name, row.defect) in useless:
         return []
-    figure = row.excess if _known(row.excess) else row.relative
+    figure = row.relative if row.excess is None else row.excess
     return [figure.value] if figure is not None and _known(figure) else []
 
 

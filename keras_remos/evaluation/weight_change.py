@@ -54,7 +54,8 @@ def weight_change(teacher: keras.Model, student: keras.Model) -> WeightChange | 
     counts, below, above = np.zeros(len(EDGES) - 1, np.int64), 0, 0
     for path in common:
         before, after = (np.asarray(keras.ops.convert_to_numpy(each[path]), np.float32) for each in (theirs, ours))
-        ratios = after[before != 0] / before[before != 0]
+        with np.errstate(over="ignore"):
+            ratios = after[before != 0] / before[before != 0]
         counts += np.histogram(ratios, EDGES)[0]
         below += int(np.count_nonzero(ratios < EDGES[0]))
         above += int(np.count_nonzero(ratios > EDGES[-1]))

@@ -43,7 +43,7 @@ class FileDescription:
         """What is known, a line each, and what there is of layers as a table below."""
         record = dict(self.facts.get("record") or {})
         names, target = record.get("class_names"), record.get("target")
-        if isinstance(names, list) and isinstance(target, int) and target < len(names):
+        if isinstance(names, list) and isinstance(target, int) and 0 <= target < len(names):
             record["target"] = f"{target} ({names[target]})"
         lines = [_line("kind", self.kind)]
         lines += [_line(name, _shown(name, value)) for name, value in self.facts.items() if _is_shown(name, value)]

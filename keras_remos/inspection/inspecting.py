@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_remos.coverage.profile import CoverageProfile
+from keras_remos.data.images import IMAGE_SUFFIXES
 from keras_remos.data.npz import NPZ_KEYS
 from keras_remos.data.tables import TABLE_SUFFIXES, read_table
 from keras_remos.defects.attack_set import AttackSet
@@ -34,6 +35,10 @@ from keras_remos.untrusted.containers import array_names
 
 # Of the record: whose weights they are of.
 _MARKS = ("teacher", "source")
+# What a report may be.
+REPORTS = (".html", ".md", ".svg")
+# Of an audit's folder, what has files of ours.
+_IN_AUDIT = ("attacks", "students", "checkpoints")
 # What results say of how they were made.
 _OF_RESULTS = {"schema", "command", "versions", "seed", "inputs", "outputs", "seconds"}
 _ARCHIVED = {kind.kind: kind for kind in (CoverageProfile, RelevantSlice, AttackSet)}
@@ -84,6 +89,8 @@ def inspect_file(path: PathLike, *, allow_unsafe_deserialization: bool = False) 
         return _npz(source)
     if suffix == ".json":
         return _result(source)
+    if suffix in IMAGE_SUFFIXES or suffix in REPORTS:
+        return FileDescription(str(path), "image" if suffix in IMAGE_SUFFIXES else "report", identity(source))
     if suffix in TABLE_SUFFIXES:
         table = read_table(source)
         return FileDescription(
@@ -169,7 +176,10 @@ def _folder(source: Path, allow_unsafe: bool) -> FileDescription:
 
 def _contents(source: Path) -> Iterator[FileDescription]:
     """What is right in a folder: files of ours are described, models are named."""
-    for file in sorted(source.iterdir()):
+    files = sorted(source.iterdir())
+    if (source / "audit.json").is_file():
+        files += [file for name in _IN_AUDIT for file in sorted((source / name).rglob("*"))]
+    for file in files:
         if file.is_symlink() or not file.is_file() or file.name.startswith("."):
             continue
         if file.suffix == ".keras":

@@ -29,7 +29,8 @@ def fitting(verbose: bool | str) -> Display | None:
     console = Console(stderr=True)
     if console.is_jupyter:
         return Cell()
-    if console.is_terminal and not console.is_dumb_terminal:
+    # Rich takes a file for a terminal where FORCE_COLOR is set.
+    if sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal:
         return Bars(console)
     return None if verbose == "auto" else Lines()
 
@@ -125,7 +126,11 @@ class Cell(Display):
 
         self._handle = display(self._bundle(self.line()), raw=True, display_id=True)
         outermost = self.levels[0]
-        yield
+        try:
+            yield
+        except BaseException:
+            self._handle.update(self._bundle(""), raw=True)
+            raise
         self._handle.update(self._bundle(outermost.ended()), raw=True)
 
     def moved(self, now: float) -> None:

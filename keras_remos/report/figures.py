@@ -142,7 +142,8 @@ def _frame(
 
 
 def _short(name: str) -> str:
-    """A name that leaves room for the chart."""
+    """A name that leaves room for the chart. It comes from a file: axes are told it anew at every drawing."""
+    name = printable(name)
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
 
 

@@ -1,4 +1,4 @@
-"""`json_schema`: what `--json` prints, for programs that check it. Made from the types that reports are checked by."""
+"""`json_schema`: what commands print for machines, for programs that check it; made of the types of reports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def json_schema() -> dict[str, Any]:
     ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "What the commands of keras-remos print with --json",
+        "title": "What the commands of keras-remos print for machines",
         "type": "object",
         "required": ["schema", "command", "command_line", "versions", "seed", "seconds", "inputs", "outputs", "result"],
         "properties": {

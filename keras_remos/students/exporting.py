@@ -36,6 +36,9 @@ FORMATS = {
     "litert": "model.tflite",
     "torch": "model.pt2",
 }
+# All that converters put into the folder.
+_WRITTEN = {ABOUT, *FORMATS.values(), "model.bin", "model.onnx.data"}
+_WRITTEN |= {"saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables", "assets"}
 # Where Keras fixes how many samples are taken at a time.
 _ONE_AT_A_TIME = (("torch", "torch"), ("torch", "openvino"), ("torch", "litert"))
 # For each backend the packages that Keras needs for a format, by the names that Python and pip have for them. A format
@@ -140,10 +143,20 @@ def export_student(
         "record": {name: value for name, value in student.record.items() if name != "history"},
         "versions": {**versions(), "backend": keras.backend.backend()},
     }
-    with replacing_folder(folder, ABOUT, overwrite=overwrite) as made:
+    with replacing_folder(folder, is_ours=is_exported, overwrite=overwrite) as made:
         _write(model, made / FORMATS[format], format)
         (made / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
     return Exported(Path(folder), Path(folder) / FORMATS[format], format, about)
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder is what `export_student` wrote, and holds nothing else."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    ours = isinstance(about, dict) and about.get("kind") == "exported student"
+    return ours and all(entry.name in _WRITTEN for entry in folder.iterdir())
 
 
 def serving_model(student: Student) -> tuple[keras.Model, list[dict[str, Any]]]:
@@ -167,12 +180,19 @@ def serving_model(student: Student) -> tuple[keras.Model, list[dict[str, Any]]]:
             f"The images of {student.name} are scaled by its own preprocessor, which cannot be exported. Make the "
             "student anew with a `scaling` that is known."
         )
-    if space is None or not isinstance(taken, keras.KerasTensor):
+    one = keras.tree.flatten(taken)
+    if space is None or (space.scaling == "none" and len(one) > 1):
         given = _same_inputs(taken)
         entering = given
+    elif len(one) > 1:
+        raise StudentError(
+            f"{student.name} takes {len(one)} inputs, and its record says how one is scaled. Scale them within the "
+            "model."
+        )
     else:
-        given = keras.Input(_shape(student, taken), dtype="float32", name="pixels")
-        entering = _Scaled(space)(given)
+        given = keras.Input(_shape(student, one[0]), dtype="float32", name="pixels")
+        # In the form in which the model takes it: alone, in a list, by name.
+        entering = keras.tree.pack_sequence_as(taken, [_Scaled(space)(given)])
     scores = keras.layers.Identity(dtype="float32", name="scores")(model(entering, training=False))
     made = keras.Model(given, as_probabilities(model)(scores), name=model.name)
     made(given, training=False)  # some converters take only what has been called

@@ -113,8 +113,11 @@ class Student:
         student.predict("photo.jpg").classes  # ["dachshund"]
         ```
         """
-        if not isinstance(top, int) or top < 1:
-            raise DataError(f"Expected `top` to be a whole number from 1 up. Received: {top!r}.")
+        for name, value in (("top", top), ("batch_size", batch_size)):
+            if not isinstance(value, int) or value < 1:
+                raise DataError(f"Expected `{name}` to be a whole number from 1 up. Received: {value!r}.")
+        if isinstance(inputs, Sequence) and any(isinstance(each, np.ndarray) for each in inputs):
+            raise DataError("Expected paths, or one array of all samples. Received: a list of arrays: np.stack them.")
         if isinstance(inputs, np.ndarray):
             x = as_texts(inputs) if inputs.dtype.kind in "OSU" else inputs
             space = None if holds_text(x) else self.required_space()
@@ -159,6 +162,7 @@ class Student:
             image_size=self.image_size,
             channels=None if shape is None else shape[2],
             pixel_range=None if pixels == (0, LEVELS) else pixels,
+            of_levels=self.space is None or self.space.of_files.scaling != "none",
             data_format=data_format,
             **how,
         )
@@ -226,6 +230,8 @@ def load_student(
     shape, data_format = image_shape(model)
     space = _space(model, recorded, scaling, pixel_range, data_format)
     fixed = None if shape is None or shape[0] is None or shape[1] is None else (shape[0], shape[1])
+    if fixed is not None and image_size is not None and fixed != tuple(image_size):
+        raise DataError(f"{path} takes images of {fixed[0]} x {fixed[1]}: leave `image_size` out.")
     said = tuple(record["image_size"]) if "image_size" in record and shape is not None else None
     classes = classes_of_head(model)
     names = tuple(record.get("class_names", ())) if class_names is None else tuple(class_names)

@@ -40,6 +40,7 @@ REFUSED = [
     ("predict there.keras", "Name what is to be classified"),
     ("predict there.keras there --csv there", "it must end in .csv"),
     ("export none.keras", "no teacher at none.keras"),
+    ("export there.keras -o there", "there exists already"),
     ("report none.json", "none.json: there is no such file"),
     ("demo -o page.txt", "it must end in .html"),
     ("inspect there.npz --tokens none.keras", "no teacher at none.keras"),

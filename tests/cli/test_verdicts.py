@@ -117,6 +117,19 @@ def test_an_audit_in_a_folder(folder: Path) -> None:
     assert run(*asked, "-o", folder).exit_code == 1
 
 
+def test_without_students_the_test_set_is_numbered_as_the_training_data(folder: Path) -> None:
+    """Each alone would number its classes from 0."""
+    x, y = (np.load(folder / "data.npz")[name] for name in ("x_test", "y_test"))
+    names = np.array(["a", "b", "c"])
+    np.savez(folder / "train.npz", x=x, y=names[y])
+    np.savez(folder / "test.npz", x=x[y > 0], y=names[y[y > 0]])
+    own = ["--train-data", folder / "train.npz", "--epochs", 1, "--no-tune", "--defect", "displacement"]
+    done = run("audit", folder / "teacher.keras", "--data", folder / "test.npz", "--preprocess", "0-1", *own, "--json")
+    assert done.exit_code == 0, done.output
+    result = told(done)
+    assert result["test"]["per_class"] == [0, 16, 16] and result["class_names"] == ["a", "b", "c"]
+
+
 def test_without_the_extra_an_audit_for_a_page_does_not_begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keras_remos.report.writer.find_spec", lambda name: None)
     done = run("audit", folder / "teacher.keras", *data(folder, "test"), "--no-control", "-o", folder / "new")
@@ -129,6 +142,12 @@ def test_poison_says_how_often_the_trigger_works(folder: Path) -> None:
     done = run("poison", folder / "teacher.keras", *data(folder, "train"), *quick, "--json")
     assert done.exit_code == 0, done.output
     assert told(done)["teacher"]["attacks"]["patch-backdoor"]["n"] == 32
+    same = ["--validation-data", folder / "data.npz", "--validation-split", "train"]
+    elsewhere = ["-o", folder / "new.keras"]
+    assert (
+        run("poison", folder / "teacher.keras", *data(folder, "train"), *quick[:-2], *elsewhere, *same).exit_code == 2
+    )
+    assert not (folder / "new.keras").exists()
     other = ["--validation-data", folder / "data.npz", "--validation-split", "test", "--force"]
     shown = run("poison", folder / "teacher.keras", *data(folder, "train"), *quick, *other)
     assert "of 32 inputs of other classes for the attacker's, of" in " ".join(shown.stdout.split())

@@ -239,7 +239,7 @@ def test_only_images_of_the_target_make_a_rate_undefined_and_no_crash(poisoned: 
         verbose=False,
     )
     [row] = found.inherited
-    assert row.rate.total == 0 and "nan" in found.summary()
+    assert row.rate.total == 0 and "DIR of same is undefined" in found.summary()
     json.dumps(found.describe(), allow_nan=False)
 
 

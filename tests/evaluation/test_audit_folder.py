@@ -131,6 +131,70 @@ def test_other_options_of_an_attack_make_it_anew(
     assert kr.AttackSet.load(folder / "attacks" / "penultimate.npz").options["steps"] == 3
 
 
+def once_more(folder: Path, **changed: Any) -> AuditReport:
+    """An audit of one attack on a student that is the control, too."""
+    given: dict[str, Any] = {"space": SPACE, "attacker": kr.Attacker(defects=[kr.PenultimateAttack(steps=1)])}
+    given |= {"controls": kr.Controls(control="mine"), "class_names": ("red", "green", "blue")}
+    return kr.audit(model(), {"mine": model(5)}, (X, Y), folder=folder, verbose=False, **{**given, **changed})
+
+
+@pytest.mark.once
+def test_another_scaling_or_another_attack_is_not_taken_for_what_is_kept(tmp_path: Path) -> None:
+    wrong = once_more(tmp_path / "audit", space=kr.PixelSpace("-1-1"))
+    again = once_more(tmp_path / "audit")
+    assert again.attacks["penultimate"].space == SPACE != wrong.attacks["penultimate"].space
+    stronger = kr.Attacker(defects=[kr.PenultimateAttack(steps=1, epsilon=30)])
+    found = kr.audit(
+        model(),
+        {"mine": model(5)},
+        (X, Y),
+        attacker=stronger,
+        controls=kr.Controls(control="mine"),
+        space=SPACE,
+        class_names=("red", "green", "blue"),
+        verbose=False,
+    )
+    again.save(tmp_path / "audit")
+    found.save(tmp_path / "audit")
+    kept = kr.AttackSet.load(tmp_path / "audit" / "attacks" / "penultimate.npz")
+    np.testing.assert_array_equal(kept.inputs, found.attacks["penultimate"].inputs)
+
+
+@pytest.mark.once
+def test_a_training_of_before_goes_where_something_else_is_asked_for(tmp_path: Path) -> None:
+    own = {"train": (X[::-1].copy(), Y[::-1].copy()), "controls": kr.Controls(tune=False)}
+    once_more(tmp_path / "audit", recipe=QUICK, **own)
+    again = once_more(tmp_path / "audit", recipe={**QUICK, "epochs": 2}, **own)
+    assert again.trained["fine-tuned"].epochs == 2
+
+
+@pytest.mark.once
+def test_what_a_killed_writer_left_is_no_file_of_others(tmp_path: Path) -> None:
+    (tmp_path / "audit" / ".keras-remos-0123456789abcdef").mkdir(parents=True)
+    once_more(tmp_path / "audit")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("record", [{"kept": "x"}, {"kept": [{"path": "p"}]}, {"recipe": 3, "history": {"loss": "x"}}])
+def test_a_record_of_any_form_costs_no_report(tmp_path: Path, record: dict[str, Any]) -> None:
+    """It says no seed, and no recipe by which one like it could be made."""
+    pytest.importorskip("jinja2", reason="needs the extra report")
+    student = kr.Trained(model(5), {}, "remos", {"method": "remos", **record})
+    attacker = kr.Attacker(defects=[kr.PenultimateAttack(steps=1), "adaptive"], data=(X, Y))
+    report = kr.audit(
+        model(),
+        {"mine": student},
+        (X, Y),
+        attacker=attacker,
+        controls=kr.Controls(control="mine"),
+        space=SPACE,
+        verbose=False,
+    )
+    assert "Its record does not tell" in report.left_out["adaptive (mine)"]
+    assert report.save(tmp_path / "audit")["page"].is_file()
+    assert report.describe()["students"]["mine"]["kept"] is None
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"x": X[::-1].copy()}])
 def test_the_folder_of_another_audit_is_refused(audited: tuple[Path, AuditReport], changed: dict[str, Any]) -> None:

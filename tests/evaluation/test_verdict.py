@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_remos.evaluation import Estimate, InheritanceReport, Inherited, Rate, TeacherRow
-from keras_remos.evaluation.verdict import against_limits, judge, plants, why_no_test
+from keras_remos.evaluation.verdict import against_limits, judge, plants, unlike, why_no_test
 
 pytestmark = pytest.mark.once
 NONE = Estimate(math.nan, math.nan, math.nan, 100)
@@ -112,8 +112,46 @@ def test_a_limit_that_cannot_be_known_is_not_kept() -> None:
     assert [verdict.level for verdict in against_limits(alone, min_accuracy=0.5)] == ["bad"]
 
 
-def row(student: str, attack: str, rate: Rate, excess: Estimate | None) -> Inherited:
-    return Inherited(student, attack, rate, None, None, excess=excess)
+def test_an_attack_on_a_copy_is_not_judged_by_the_teacher() -> None:
+    given = {"teacher": {"surrogate": Rate(2, 100)}}
+    report = measured({"surrogate": (60, 5, 40)}, on_copies=frozenset({"surrogate"}), **given)
+    assert [verdict.code for verdict in judge(report)] == ["inherits"]
+    assert {verdict.code for verdict in judge(measured({"surrogate": (60, 5, 40)}, **given))} == {
+        "untested",
+        "no-effect",
+    }
+
+
+def test_under_an_attacker_of_its_own_each_student_has_its_own_test() -> None:
+    """The floor has no row of its own there: it is read under the student's attack."""
+    excess = Estimate(0.4, 0.0, 1.0, 100)
+    rows = [
+        row("control", "adaptive", Rate(31, 100), None),
+        row("mine", "adaptive", Rate(30, 100), excess, Rate(30, 100)),
+    ]
+    accuracies = {"control": Rate(90, 100), "floor": Rate(60, 100), "mine": Rate(89, 100)}
+    report = InheritanceReport(accuracies, {}, tuple(rows), "control", floors={"adaptive": "floor"})
+    assert [verdict.code for verdict in judge(report)][:2] == ["untested", "no-test"]
+    [found] = against_limits(report, max_excess=0.5)
+    assert found.level == "bad" and "nothing can be said" in found.text
+
+
+def test_floors_are_held_to_nothing_even_where_no_attack_has_them() -> None:
+    accuracies = {"mine": Rate(9, 10), "floor": Rate(3, 10)}
+    report = InheritanceReport(accuracies, {}, (), None, beside=frozenset({"floor"}))
+    assert [verdict.student for verdict in (*judge(report), *against_limits(report, min_accuracy=0.5))] == [
+        "mine",
+        "mine",
+    ]
+    records = {name: {"seed": number} for number, name in enumerate(("control", "floor", "mine"))}
+    compared = InheritanceReport({}, {}, (), "control", beside=frozenset({"floor"}))
+    assert [verdict.text for verdict in unlike(records, compared)] == [
+        "mine was trained otherwise than the control: seed 2 (the control: 0)."
+    ]
+
+
+def row(student: str, attack: str, rate: Rate, excess: Estimate | None, floor: Rate | None = None) -> Inherited:
+    return Inherited(student, attack, rate, None, None, excess=excess, floor=floor)
 
 
 def measured(attacks: dict[str, tuple[int, int, int]], *, teacher: dict[str, Rate] | None = None, **more: Any) -> Any:
@@ -124,7 +162,7 @@ def measured(attacks: dict[str, tuple[int, int, int]], *, teacher: dict[str, Rat
         for name, hits in (("control", control), ("floor", floor), ("mine", mine)):
             middle = (hits - floor) / apart
             excess = Estimate(middle, middle - 0.01, middle + 0.01, 100)
-            rows.append(row(name, attack, Rate(hits, 100), excess))
+            rows.append(row(name, attack, Rate(hits, 100), excess, Rate(floor, 100)))
     accuracies = {"control": Rate(90, 100), "floor": Rate(60, 100), "mine": Rate(89, 100)}
     relative = {name: Estimate(rate.value / 0.9, 0, 1, 100) for name, rate in accuracies.items()}
     return InheritanceReport(

@@ -53,6 +53,8 @@ def go_through(verbose: bool | str = "auto") -> list[int]:
 
 def test_a_log_file_stays_empty_unless_it_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = terminals.log_file(monkeypatch)
+    # For Rich a file is a terminal then; CI sets it.
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert go_through() == go_through(verbose=False) == [1, 2]
     with showing(False):
         assert go_through() == [1, 2]
@@ -160,6 +162,14 @@ def test_a_notebook_has_one_line_that_is_written_anew(monkeypatch: pytest.Monkey
     assert written[0] == "Profiling"
     assert "Profiling, 52 of 1000, 0:09 left" in written
     assert written[-1] == "Profiling: done in 0:10"
+
+
+def test_a_loop_that_fails_leaves_nothing_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = terminals.notebook(monkeypatch)
+    with pytest.raises(ZeroDivisionError), track([0], total=1, description="Dividing") as tracked:
+        for item in tracked:
+            1 / item
+    assert written[-1] == ""
 
 
 def test_the_first_step_counts_for_nothing_once_there_are_others(clock: list[float]) -> None:

@@ -98,6 +98,15 @@ def test_nothing_becomes_a_formula_or_an_element_of_a_figure(tmp_path: Path) -> 
         assert not [trick for trick in TRICKS if trick in path.read_text("utf-8")]
 
 
+def test_names_on_axes_are_told_their_axes_anew_and_stay_harmless(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra report")
+    whole = made_up.whole(1)
+    text = json.dumps(whole).replace('"student 1', f'"{json.dumps("".join(TRICKS))[1:-1]}student 1')
+    for path in write_figures([json.loads(text)], tmp_path / "figures", formats=["svg"]):
+        ET.parse(path)
+        assert not [trick for trick in TRICKS[:-1] if trick in path.read_text("utf-8")]
+
+
 def picture(change: Callable[[bytes], bytes]) -> str:
     uri = made_up.png(made_up.random.Random(0), 8)
     prefix, _, encoded = uri.partition(",")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import made_up
 import numpy as np
 import toys
 
 import keras_remos as kr
 from keras_remos.defects import open_synonyms
 from keras_remos.defects.resuming import Partial
+from keras_remos.evaluation import InheritanceReport, unlike
+from keras_remos.evaluation.audit_folder import open_folder
+from keras_remos.report import envelope, markdown, open_results, page
 from keras_remos.training.checkpoints import Checkpoint, Progress
 from keras_remos.untrusted import read_record
 
@@ -29,6 +34,7 @@ class Kind:
     name: str
     content: bytes
     read: Callable[[Path], Any]
+    is_slow: bool = False
 
 
 def teacher() -> keras.Model:
@@ -95,7 +101,7 @@ def make(folder: Path) -> dict[str, Kind]:
 
     def checked_student(path: Path) -> None:
         from keras_remos_cli.inputs import classes_of
-        from keras_remos_cli.origins import Origins, check_control, unlike_control
+        from keras_remos_cli.origins import Origins, check_control
 
         found = read_record(path)
         classes_of({path: found, path.parent: {"class_names": ["a", "b", "c"]}})
@@ -103,11 +109,23 @@ def make(folder: Path) -> dict[str, Kind]:
         origins.poisoned(found)
         origins.student(path, found)
         check_control(path, found)
-        unlike_control({"a": found, "b": {"recipe": {"epochs": 1}}}, "b")
-        unlike_control({"a": {"recipe": {"epochs": 1}}, "b": found}, "b")
+        report = InheritanceReport({}, {}, (), "b")
+        unlike({"a": found, "b": {"recipe": {"epochs": 1}}}, report)
+        unlike({"a": {"recipe": {"epochs": 1}}, "b": found}, report)
 
     def checked_teacher(path: Path) -> None:
         kr.describe_model(kr.load_teacher(path)).summary()
+
+    def checked_result(path: Path) -> None:
+        page(open_results([path]))
+        markdown(open_results([path]))
+
+    def checked_mark(path: Path) -> None:
+        open_folder(path.parent, {"teacher": made.teacher, "test set": "x", "seed": 0})
+
+    def inspected(path: Path) -> None:
+        found = kr.inspect_file(path)
+        found.describe(), found.summary(), repr(found)
 
     def checked_data(path: Path, **how: Any) -> None:
         found = kr.open_dataset(path, **how)
@@ -117,6 +135,7 @@ def make(folder: Path) -> dict[str, Kind]:
         kr.Trigger.from_file(path, size=2)
         checked_data(path.parent, image_size=(4, 4))
 
+    result = envelope("audit", made_up.audit(2))
     texts = "text\tlabel\nA fine film.\tgood\nA dull one.\tbad\nFine, fine.\tgood\n"
     rows = [{"text": "a fine film", "label": 1}, {"text": "a dull one", "label": 0}]
     vectors = "\n".join(f"{word} {i} 1 0.5" for i, word in enumerate(("good", "fine", "dull", "poor")))
@@ -142,6 +161,16 @@ def make(folder: Path) -> dict[str, Kind]:
         "synonyms": ("a.txt", b"film movie\ngood fine\n", lambda path: open_synonyms(path).synonyms("film")),
         "vectors": ("a.txt", vectors.encode(), lambda path: open_synonyms(path).synonyms("good")),
     }
+    files |= {
+        "result": ("a.json", json.dumps(result).encode(), checked_result),
+        "audit's mark": ("x/audit.json", json.dumps({"kind": "audit", "seed": 0}).encode(), checked_mark),
+    }
+    files |= {
+        f"inspected {name}": (kind[0], kind[1], inspected)
+        for name, kind in files.items()
+        if name
+        in ("slice", "profile", "attack", "partial attack", "checkpoint", "poisoned", "student", "result", "csv")
+    }
     files |= {f"image {suffix}": (f"x/a.{suffix}", raw, checked_image) for suffix, raw in _images().items()}
     return {name: Kind(*made) for name, made in files.items()}
 
@@ -164,6 +193,25 @@ def _images() -> dict[str, bytes]:
         Image.fromarray(pixels).save(out, form)
         found[suffix] = out.getvalue()
     return found
+
+
+def of_preset(folder: Path) -> dict[str, Kind]:
+    """Each file of a preset folder, read with the others as they are. Needs KerasHub."""
+    source = presets(folder)["preset"]
+    files = {str(path.relative_to(source)): path for path in sorted(source.rglob("*")) if path.is_file()}
+
+    def kind(name: str) -> Kind:
+        def read(path: Path) -> None:
+            place = path.parents[name.count("/")]
+            for other, whole in files.items():
+                if other != name:
+                    (place / other).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(whole, place / other)
+            kr.describe_model(kr.load_teacher(place)).summary()
+
+        return Kind(f"preset/{name}", files[name].read_bytes(), read, is_slow=True)
+
+    return {f"preset {name}": kind(name) for name in files}
 
 
 def presets(folder: Path) -> Mapping[str, Path]:

@@ -54,6 +54,30 @@ def test_arrays_of_shares_are_exported_for_files(tmp_path: Path) -> None:
     assert takes["pixel_range"] == [0, 255]
 
 
+def test_a_model_that_takes_its_input_in_a_list_or_by_name_is_scaled_all_the_same(tmp_path: Path) -> None:
+    plain = classifier()
+    for number, inputs in enumerate(([plain.input], {plain.input.name: plain.input})):
+        path = tmp_path / f"{number}.keras"
+        kr.save_student(keras.Model(inputs, plain.output), path, space=kr.PixelSpace("imagenet"))
+        model, [takes] = serving_model(kr.load_student(path))
+        said = toys.numpy(model(pixels().astype(np.float32), training=False))
+        scores = toys.numpy(plain(kr.PixelSpace("imagenet").scale(pixels()), training=False))
+        np.testing.assert_array_equal(said.argmax(axis=-1), scores.argmax(axis=-1))
+        np.testing.assert_allclose(np.log(said[:, 1] / said[:, 0]), scores[:, 1] - scores[:, 0], rtol=1e-3, atol=1e-3)
+        assert takes["pixel_range"] == [0, 255]
+
+
+@pytest.mark.once
+def test_a_folder_is_replaced_only_if_all_of_it_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "student.json").write_text('{"name": "Ada"}')
+    assert not exporting.is_exported(tmp_path)
+    (tmp_path / "student.json").write_text('{"kind": "exported student"}')
+    (tmp_path / "model.onnx").touch()
+    assert exporting.is_exported(tmp_path)
+    (tmp_path / "thesis.txt").touch()
+    assert not exporting.is_exported(tmp_path)
+
+
 def of_saved_model(path: Path) -> Serve:
     loaded = pytest.importorskip("tensorflow").saved_model.load(str(path))
     return lambda x: loaded.serve(x).numpy()

@@ -66,6 +66,27 @@ def test_a_student_knows_what_its_file_says(saved: Path) -> None:
     assert student.record["teacher_name"] == "small" and student.record["versions"]["keras"] == keras.__version__
 
 
+def test_arrays_of_what_is_scaled_already_are_left_as_they_are(tmp_path: Path) -> None:
+    """Some of standardized samples lie between 0 and 1 by chance."""
+    kr.save_student(classifier(), tmp_path / "s.keras", space=kr.PixelSpace("none"))
+    student = kr.load_student(tmp_path / "s.keras")
+    x = np.random.default_rng(0).uniform(size=(3, SIDE, SIDE, 3)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    said = student.predict(tmp_path / "x.npz").probabilities
+    np.testing.assert_allclose(said, student.predict(x).probabilities, atol=1e-6)
+
+
+@pytest.mark.once
+def test_what_does_not_fit_is_said(saved: Path) -> None:
+    student = kr.load_student(saved)
+    with pytest.raises(kr.DataError, match="`batch_size` to be a whole number"):
+        student.predict(pixels(), batch_size=0)
+    with pytest.raises(kr.DataError, match="a list of arrays"):
+        student.predict(list(pixels()))
+    with pytest.raises(kr.DataError, match="takes images of 8 x 8"):
+        kr.load_student(saved, image_size=(4, 4))
+
+
 def test_what_open_for_model_found_goes_into_the_file(tmp_path: Path) -> None:
     for name in ("cat", "dog", "emu"):
         save_image(tmp_path / "data" / name / "0.png", pixels(1)[0])
