@@ -55,10 +55,10 @@ def test_arrays_of_shares_are_exported_for_files(tmp_path: Path) -> None:
 
 
 def test_a_model_that_takes_its_input_in_a_list_or_by_name_is_scaled_all_the_same(tmp_path: Path) -> None:
-    plain = classifier()
-    for number, inputs in enumerate(([plain.input], {plain.input.name: plain.input})):
+    plain, image = classifier(), keras.Input((8, 8, 3), name="image")
+    for number, inputs in enumerate(([image], {"image": image})):
         path = tmp_path / f"{number}.keras"
-        kr.save_student(keras.Model(inputs, plain.output), path, space=kr.PixelSpace("imagenet"))
+        kr.save_student(keras.Model(inputs, plain(image)), path, space=kr.PixelSpace("imagenet"))
         model, [takes] = serving_model(kr.load_student(path))
         said = toys.numpy(model(pixels().astype(np.float32), training=False))
         scores = toys.numpy(plain(kr.PixelSpace("imagenet").scale(pixels()), training=False))
