@@ -89,15 +89,22 @@ def lowest(session: nox.Session) -> None:
     others = (
         "cli/test_belonging.py",
         "cli/test_inheritance.py",
+        "cli/test_verdicts.py",
         "coverage",
         "defects",
         "evaluation",
+        "inspection",
         "methods",
         "models/test_text_models.py",
         "parity",
+        "progress",
+        "report/test_browser.py",
+        "robustness",
         "test_demo.py",
         "test_docs.py",
         "test_examples.py",
+        "training/test_callbacks.py",
+        "training/test_resume.py",
         "zoo",
     )
     left_out = [f"--ignore=tests/{name}" for name in others]

@@ -49,7 +49,7 @@ def say(message: str, *, verbose: bool | str = "auto") -> None:
         verbose: `False` says nothing.
     """
     if _meant(verbose):
-        print(message, file=sys.stderr)
+        print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
