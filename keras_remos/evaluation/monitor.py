@@ -60,10 +60,12 @@ class InheritanceMonitor(keras.callbacks.Callback):
         self._last = float("nan")
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Finds the student that is trained."""
         # Methods of ours train the student inside a model of their own.
         self._panel = Panel({"student": (getattr(self.model, "student", self.model), self._space)})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Puts DIR into the logs."""
         is_last = epoch + 1 == (self.params or {}).get("epochs")
         if epoch == 0 or (epoch + 1) % self._every == 0 or is_last:
             self._last = self._rate()
