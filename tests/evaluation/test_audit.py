@@ -145,7 +145,9 @@ def test_the_table_fits_and_says_n(report: AuditReport) -> None:
         assert rate is not None and ratio is not None and rate.total == 20  # of 30; ten are of the attacker's class
         shown = [f"{value:.3f}" for value in (rate.value, *rate.interval(), ratio.value, ratio.low, ratio.high)]
         row, *_ = [line.split() for line in lines if line.split()[:2] == [found.defect, found.student]]
-        assert row[2:] == [*shown[:2], "to", shown[2], "20", *shown[3:5], "to", shown[5]]
+        # Where the trigger fools no student, there is no ratio.
+        compared = ["-"] if math.isnan(ratio.value) else [*shown[3:5], "to", shown[5]]
+        assert row[2:] == [*shown[:2], "to", shown[2], "20", *compared]
     assert "finetune, 1 epochs, learning rate 0.01, in this run." in lines[-2]
 
 
