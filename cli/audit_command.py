@@ -132,17 +132,15 @@ def command(
         )
     check_paths()
     if output is not None:
-        from keras_remos.report import check_installed
+        from keras_remos.report import check_audit_folder, check_installed
 
+        check_audit_folder(output)
         check_installed()
     from keras_remos import Trained
-    from keras_remos.evaluation import Attacker, Controls, audit, check_audit_folder
+    from keras_remos.evaluation import Attacker, Controls, audit
     from keras_remos.methods import recipe_of
     from keras_remos.models.fingerprint import fingerprint
     from keras_remos.untrusted import read_record
-
-    if output is not None:
-        check_audit_folder(output)
 
     start = time.perf_counter()
     model = opening.open(teacher)
@@ -209,7 +207,8 @@ def command(
     written: dict[str, Path] = {}
     try:
         if output is not None:
-            written = report.save(output, command_line=command_line(), seconds=seconds, inputs=digested(inputs))
+            about["inputs"] = digested(inputs)
+            written = report.save(output, command_line=command_line(), seconds=seconds, inputs=about["inputs"])
     finally:
         # Whatever becomes of the page, what was found is not lost.
         said = [report.summary(), *([f"Report: {written['page']}"] if written else []), f"\n{seconds:.1f} s"]

@@ -61,6 +61,11 @@ def command(
 
     Each student is measured on all of them; n is how many inputs a figure rests on.
     """
+    if floor is not None and control is None:
+        raise click.UsageError(
+            "--floor says how far a student is above it, and the control tells how far that may be: "
+            "give --control, too."
+        )
     check_paths()
     from keras_remos.defects import AttackSet, Prepared
     from keras_remos.evaluation import measure, unlike
@@ -68,20 +73,14 @@ def command(
     from keras_remos.untrusted import read_record
 
     start = time.perf_counter()
-    if floor is not None and control is None:
-        raise click.UsageError(
-            "--floor says how far a student is above it, and the control tells how far that may be: "
-            "give --control, too."
-        )
     beside = [path for path in (control, floor) if path is not None]
     paths = list(dict.fromkeys([*beside, *student_paths]))
     names, titles = names_of(paths), names_of(attack_paths)
     records = {path: read_record(path) for path in paths}
     known = classes_of(records)
-    source = None if teacher is None else opening.open(teacher)
+    source, of_source = (None, {}) if teacher is None else (opening.open(teacher), read_record(teacher))
     origins = Origins(None if source is None else (str(teacher), fingerprint(source)), allow_other=allow_other_teacher)
-    if teacher is not None:
-        origins.poisoned(read_record(teacher))
+    origins.poisoned(of_source)
     attacks = {}
     for path in attack_paths:
         attacks[titles[path]] = AttackSet.load(path).numbered(known or ())
@@ -98,7 +97,7 @@ def command(
     of_teacher = None
     if source is not None:
         space = data.open_trained(source, str(teacher), known).space
-        of_teacher = Prepared(source, space, None, read_record(str(teacher)))
+        of_teacher = Prepared(source, space, None, of_source)
     x, y = matched.pixels.read_all()
     report_skipped(matched)
     report = measure(

@@ -69,14 +69,14 @@ def in_envelope(result: dict[str, Any], *, inputs: dict[str, Any] | None, **abou
 
 
 def digested(inputs: Any) -> Any:
-    """Inputs with the digests of the files among them."""
+    """Inputs with the digests of the files among them; what has one keeps it."""
     from keras_remos.report import of_file
 
     if isinstance(inputs, Path):
         return of_file(inputs)
     if isinstance(inputs, dict):
         more = {name: digested(value) for name, value in inputs.items() if name != "path"}
-        return of_file(inputs["path"], **more) if "path" in inputs else more
+        return of_file(inputs["path"], **more) if "path" in inputs and "sha256" not in inputs else inputs | more
     return [digested(each) for each in inputs] if isinstance(inputs, list) else inputs
 
 

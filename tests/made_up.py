@@ -201,7 +201,7 @@ def audit(many: int = 10, *, of_texts: bool = False, examples: int = 4, size: in
         "teacher": {
             "name": "teacher.keras",
             "accuracy": None,
-            "why_no_accuracy": "its head is for 1,000 other classes",
+            "note": "its head is for 1,000 other classes",
             "attacks": {title: rate(n - 52, n - 50) for title in KNOWS},
         },
         "students": students(draw, names, len(classes)),

@@ -278,9 +278,7 @@ class ArrayReader:
 
     def digest(self, indices: np.ndarray) -> bytes:
         """Returns a digest of those samples."""
-        marks = Fingerprint()
-        marks.update([self._take(array, indices) for array in self._arrays])
-        return marks.hexdigest().encode()
+        return Fingerprint.of(*(self._take(array, indices) for array in self._arrays)).encode()
 
     def _take(self, array: np.ndarray | list[str], indices: np.ndarray) -> np.ndarray:
         if isinstance(array, list):

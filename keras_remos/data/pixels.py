@@ -129,7 +129,7 @@ class PixelSpace:
         Returns:
             uint8, the same shape: 0 is `low`, 255 is `high`.
         """
-        levels, start = (self._as_levels(np.asarray(pixels, np.float64)) for pixels in (x, near))
+        levels, start = (self.as_levels(np.asarray(pixels, np.float64)) for pixels in (x, near))
         rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels))
         least, most = np.ceil(start - within), np.floor(start + within)
         rounded = np.where(least <= most, np.clip(rounded, least, most), np.rint(start))
@@ -139,13 +139,14 @@ class PixelSpace:
         """Pixels of this range, float32, from the 256 levels of an image file."""
         return levels.astype(np.float32) * np.float32(self.epsilon(1.0)) + np.float32(self.low)
 
-    def _as_levels(self, x: np.ndarray) -> np.ndarray:
+    def as_levels(self, x: np.ndarray) -> np.ndarray:
+        """Pixels of any shape as levels, not rounded: `low` is 0, `high` 255."""
         return (x - self.low) * (LEVELS / (self.high - self.low))
 
     def _to_levels(self, x: np.ndarray) -> np.ndarray:
         if self.scaling == "none" or (self.low, self.high) == (0, LEVELS):
             return x
-        return self._as_levels(np.asarray(x, np.float32))
+        return self.as_levels(np.asarray(x, np.float32))
 
     def _affine(self, rank: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
         """Every scaling is `x * gain + offset` for each channel: two grey values tell both."""

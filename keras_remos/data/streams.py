@@ -133,6 +133,13 @@ class Fingerprint:
         self._digests: dict[str, Any] = {}
         self._headers: dict[str, str] = {}
 
+    @classmethod
+    def of(cls, *arrays: Any) -> str:
+        """The digest of arrays that are at hand, each of shape `(n, ...)`."""
+        marks = cls()
+        marks.update(list(arrays))
+        return marks.hexdigest()
+
     def update(self, x: Any) -> None:
         """Adds one batch.
 

@@ -2,7 +2,6 @@
 
 from keras_remos.evaluation.attackers import Attacker
 from keras_remos.evaluation.audit import audit
-from keras_remos.evaluation.audit_folder import check_free as check_audit_folder
 from keras_remos.evaluation.audit_report import AuditReport
 from keras_remos.evaluation.controls import Controls
 from keras_remos.evaluation.inheritance import InheritanceReport
@@ -29,7 +28,6 @@ __all__ = [
     "accuracy",
     "against_limits",
     "audit",
-    "check_audit_folder",
     "flip_rate",
     "measure",
     "over_seeds",

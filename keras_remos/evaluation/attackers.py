@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,6 @@ class Attempts:
         self._swapping: dict[str, Any] = {"synonyms": attacker.synonyms, "recipe": recipe}
         self._head = head
         self._copies: dict[Recipe | None, Prepared] = {}
-        self._digest_of_data: str | None = None
         self.left_out: dict[str, str] = {}
         named = self._that_fit() if attacker.defects is None else list(attacker.defects)
         if attacker.defects is not None and attacker.data is None:
@@ -144,7 +143,7 @@ class Attempts:
             "class_names": list(request.class_names),
             "teacher": self._prepared.describe(),
             "sequence_length": getattr(getattr(self._prepared.teacher, "preprocessor", None), "sequence_length", None),
-            "data": self._digest() if defect.of_task and self._train is not None else None,
+            "data": self._digest if defect.of_task and self._train is not None else None,
         }
 
     def against(self, name: str, student: Trained, request: Request, kept: AuditFolder) -> AttackSet | None:
@@ -197,12 +196,9 @@ class Attempts:
         way = {key: how[key] for key in sorted(how) if key not in ("history", "kept", "command")}
         return kept.attack(title, lambda: {**self.what_decides(attack, request), "way": way}, make)
 
+    @cached_property
     def _digest(self) -> str:
-        if self._digest_of_data is None:
-            marks = Fingerprint()
-            marks.update(list(_in_memory(self._train)))
-            self._digest_of_data = marks.hexdigest()
-        return self._digest_of_data
+        return Fingerprint.of(*_in_memory(self._train))
 
     def _that_fit(self) -> list[Wanted]:
         tried: list[Wanted] = []

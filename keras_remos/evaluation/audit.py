@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
-import numpy as np
 
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.streams import Fingerprint
@@ -116,7 +115,7 @@ def audit(
         del options["learning_rate"]
     of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
     attempts = Attempts(attacker, prepared, train, of_copies, head=controls.head)
-    whole: dict[str, Any] = {"teacher": fingerprint(prepared.teacher), "test set": _digest(x, y), "seed": seed}
+    whole: dict[str, Any] = {"teacher": fingerprint(prepared.teacher), "test set": Fingerprint.of(x, y), "seed": seed}
     kept = AuditFolder(folder, whole)
     with kept.in_use():
         with track_named(compared_with, description="Student to compare with", verbose=verbose) as tracked:
@@ -237,12 +236,6 @@ def _made_for_each(
         attempts.left_out[f"{ADAPTIVE} ({name})"] = "It is not known by which method the student was made."
     found = {name: each for name, each in made.items() if each is not None}
     return found if surrogate is None else {str(controls.compared): surrogate, **found}
-
-
-def _digest(x: np.ndarray, y: np.ndarray) -> str:
-    marks = Fingerprint()
-    marks.update([x, y])
-    return marks.hexdigest()
 
 
 def _model(student: keras.Model | Trained) -> keras.Model:

@@ -16,12 +16,11 @@ from typing import Any
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.resuming import partial_beside
 from keras_remos.errors import FileError, MismatchError
+from keras_remos.report.folder import MARK, check_audit_folder
 from keras_remos.training.trained import Trained
 from keras_remos.untrusted import PathLike
-from keras_remos.writing import HIDDEN, check_folder, replacing, reserved
+from keras_remos.writing import replacing, reserved
 
-# Says that a folder is of ours, and of which audit.
-MARK = "audit.json"
 ATTACKS, CHECKPOINTS, STUDENTS, FIGURES = "attacks", "checkpoints", "students", "figures"
 # Of a file's name, before what tells it apart and its ending.
 LONGEST = 80
@@ -114,7 +113,7 @@ def open_folder(path: PathLike, whole: Mapping[str, Any]) -> Path:
         FileError: If it holds other files, or cannot be written to.
         MismatchError: If it is of another audit; says in what that differs.
     """
-    check_free(path)
+    check_audit_folder(path)
     folder = Path(path)
     mark = folder / MARK
     wanted = json.loads(json.dumps({"kind": "audit", **whole}))
@@ -132,20 +131,6 @@ def open_folder(path: PathLike, whole: Mapping[str, Any]) -> Path:
     for name in (ATTACKS, STUDENTS):
         (folder / name).mkdir(exist_ok=True)
     return folder
-
-
-def check_free(path: PathLike) -> None:
-    """Makes sure, before any work is done, that a folder can be that of an audit. Makes none.
-
-    Raises:
-        FileError: If it holds other files, or cannot be written to.
-    """
-    check_folder(path, "An audit's files")
-    folder = Path(path)
-    # What a killed writer left is hidden, and goes with the next one.
-    others = [each for each in folder.iterdir() if not each.name.startswith(HIDDEN)] if folder.is_dir() else []
-    if others and not (folder / MARK).is_file():
-        raise FileError(f"{path} holds other files, and is no audit's folder: choose an empty one, or a new name.")
 
 
 def read_mark(mark: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from keras_remos.evaluation.inherited import Verdict
 from keras_remos.evaluation.weight_change import WeightChange
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.report import envelope, write_report
-from keras_remos.report.envelope import without_nan
+from keras_remos.report.envelope import through_json
 from keras_remos.report.shapes import KeptLayer, Record
 from keras_remos.saving import versions
 from keras_remos.training.student_file import save_student
@@ -86,7 +86,8 @@ class AuditReport:
             record = {key: value for key, value in self.records.get(name, {}).items() if key != "teacher"}
             change = self.changes.get(name)
             # They come from students' files, and those from anywhere.
-            student["kept"] = record.pop("kept", None) if _fits(record.get("kept"), list[KeptLayer] | None) else None
+            kept = record.pop("kept", None)
+            student["kept"] = kept if _fits(kept, list[KeptLayer] | None) else None
             student["record"] = record if _fits(record, Record) else {}
             student["change"] = None if change is None else change.describe()
         counts = [row.sum(axis=1) for row in self.inheritance.confusions.values()]
@@ -182,7 +183,7 @@ class AuditReport:
 def _fits(value: Any, expected: Any) -> bool:
     """Whether a value is one that a report takes."""
     try:
-        check(json.loads(json.dumps(without_nan(value))), expected, "value")
+        check(through_json(value), expected, "value")
     except (ValueError, TypeError):
         return False
     return True

@@ -75,7 +75,7 @@ def _both(attack: AttackSet, index: int) -> dict[str, Any]:
 def _levels(pixels: np.ndarray, space: PixelSpace) -> np.ndarray:
     """An image of any range as levels from 0 to 255, channels last."""
     image = np.moveaxis(pixels, space.channel_axis % 4 - 1, -1)
-    return (image.astype(np.float32) - space.low) * np.float32(255 / (space.high - space.low))
+    return space.as_levels(image.astype(np.float32))
 
 
 def _is_picture(shape: tuple[int, ...], space: PixelSpace) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -155,17 +155,9 @@ def measure(
                 )
             )
     names_of_classes = class_names or max((each.class_names for each in flat.values()), key=len, default=())
-    report = InheritanceReport(
-        accuracies,
-        {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()},
-        tuple(rows),
-        control,
-        tuple(warnings),
-        floors,
-        {name: confusion(y, classes, panel.num_classes[name]) for name, classes in said.items()},
-        None
-        if teacher is None
-        else ask_teacher(
+    of_teacher = None
+    if teacher is not None:
+        of_teacher = ask_teacher(
             teacher if isinstance(teacher, Prepared) else Prepared(*teacher),
             x,
             y,
@@ -174,12 +166,35 @@ def measure(
             class_names=names_of_classes,
             batch_size=batch_size,
             verbose=verbose,
-        ),
-        frozenset(name for name, made in attacks.items() if plants(_sets(made)[0].defect)),
-        frozenset(name for name, made in attacks.items() if takes_a_copy(_sets(made)[0].defect)),
-        frozenset(beside),
+        )
+    kinds = {name: _sets(made)[0].defect for name, made in attacks.items()}
+    report = InheritanceReport(
+        accuracies,
+        {} if control is None else {n: r.relative(accuracies[control], seed=seed) for n, r in accuracies.items()},
+        tuple(rows),
+        control,
+        tuple(warnings),
+        floors,
+        confusions={name: confusion(y, classes, panel.num_classes[name]) for name, classes in said.items()},
+        teacher=of_teacher,
+        plants=frozenset(name for name, kind in kinds.items() if plants(kind)),
+        on_copies=frozenset(name for name, kind in kinds.items() if takes_a_copy(kind)),
+        beside=frozenset(beside),
     )
     return replace(report, verdicts=judge(report, class_names=names_of_classes))
+
+
+def dir_of(attack: AttackSet, ask: Callable[[np.ndarray], np.ndarray]) -> Rate:
+    """DIR of one model: of what the attacker is after.
+
+    Args:
+        attack: The attack set.
+        ask: What the model says of samples, as class ids. Clean ones are asked about only where they count.
+    """
+    attacked = ask(attack.inputs)
+    if attack.target is not None:
+        return target_rate(attacked, attack.labels, attack.target)
+    return flip_rate(ask(attack.clean), attacked, attack.labels)
 
 
 def _sets(made: AttackSet | Mapping[str, AttackSet]) -> list[AttackSet]:

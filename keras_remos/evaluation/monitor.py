@@ -9,7 +9,7 @@ import keras
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.errors import RemosError
-from keras_remos.evaluation.metrics import flip_rate, target_rate
+from keras_remos.evaluation.measuring import dir_of
 from keras_remos.evaluation.predictions import Panel
 
 
@@ -73,13 +73,8 @@ class InheritanceMonitor(keras.callbacks.Callback):
             logs[self._name] = self._last
 
     def _rate(self) -> float:
-        assert self._panel is not None, "training has begun"
-        attack = self._attack
         try:
-            attacked = self._ask(attack.inputs)
-            if attack.target is not None:
-                return target_rate(attacked, attack.labels, attack.target).value
-            return flip_rate(self._ask(attack.clean), attacked, attack.labels).value
+            return dir_of(self._attack, self._ask).value
         except RemosError:
             # It has diverged: whoever trains it sees that by its loss.
             return float("nan")

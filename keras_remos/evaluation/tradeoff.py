@@ -17,7 +17,8 @@ from keras_remos.data.parts import set_aside
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.errors import FileError, RemosError
-from keras_remos.evaluation.metrics import Rate, flip_rate, target_rate
+from keras_remos.evaluation.measuring import dir_of
+from keras_remos.evaluation.metrics import Rate
 from keras_remos.evaluation.predictions import predict_classes
 from keras_remos.methods import FineTune, Hardening, Method, Recipe, Remos, recipe_of, tune_recipe
 from keras_remos.methods.tuning import VALIDATION_SHARE, right_on, trained_quietly
@@ -184,7 +185,7 @@ def tradeoff(
         "teacher": _digest(json.dumps(fingerprint(teacher)).encode()),
         **task.content(verbose=verbose),
         "validation": Task(teacher, validation, num_classes=task.num_classes, head=head).content(verbose=False)["data"],
-        "inputs": {name: _content(attack) for name, attack in sets.items()},
+        "inputs": {name: Fingerprint.of(attack.clean, attack.inputs, attack.labels) for name, attack in sets.items()},
         "asked": None if recipe is None else recipe.get_config(),
         "hardening": hardening.get_config() if hardening else None,
         "preset": preset,
@@ -246,16 +247,7 @@ class _Results:
 
 def _dir(student: keras.Model, attack: AttackSet, space: PixelSpace | None) -> Rate:
     space = space or PixelSpace(PREPROCESSOR)
-    attacked = predict_classes(student, attack.inputs, space)
-    if attack.target is not None:
-        return target_rate(attacked, attack.labels, attack.target)
-    return flip_rate(predict_classes(student, attack.clean, space), attacked, attack.labels)
-
-
-def _content(attack: AttackSet) -> str:
-    marks = Fingerprint()
-    marks.update([attack.clean, attack.inputs, attack.labels])
-    return marks.hexdigest()
+    return dir_of(attack, lambda x: predict_classes(student, x, space))
 
 
 def _digest(content: bytes) -> str:

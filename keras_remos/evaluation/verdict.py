@@ -125,7 +125,7 @@ def why_no_test(title: str, control: Rate, floor: Rate, *, excess: Estimate | No
     """
     if excess is not None and math.isnan(excess.value):
         return [f"{title}: the control is not clearly above the floor: nothing is there to inherit."]
-    least = LEAST_OF_BACKDOORS if backdoor else LEAST_OF_INPUTS
+    least = _least(backdoor)
     between = control.value - floor.value
     if not between < least:
         return []
@@ -135,21 +135,24 @@ def why_no_test(title: str, control: Rate, floor: Rate, *, excess: Estimate | No
     ]
 
 
+def _least(backdoor: bool) -> float:
+    return LEAST_OF_BACKDOORS if backdoor else LEAST_OF_INPUTS
+
+
 def _no_tests(report: InheritanceReport) -> dict[tuple[str, str], tuple[str, str]]:
     """By student and attack, a code and a sentence: why nothing can be said by it of what was inherited."""
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for row in report.inherited:
         title, control = row.defect, _row(report, report.control, row.defect)
         of_teacher = None if report.teacher is None else report.teacher.attacks.get(title)
-        least = LEAST_OF_BACKDOORS if title in report.plants else LEAST_OF_INPUTS
-        if of_teacher is not None and of_teacher.value < least and title not in report.on_copies:
+        backdoor = title in report.plants
+        if of_teacher is not None and of_teacher.value < _least(backdoor) and title not in report.on_copies:
             found[row.student, title] = (
                 "no-effect",
                 f"{title}: it changes what the teacher itself says of {of_teacher.value:.3f} of {of_teacher.total:,} "
                 "inputs: it does not work here, and nothing can be said of what is inherited.",
             )
         elif row.floor is not None and control is not None:
-            backdoor = title in report.plants
             reason = why_no_test(title, control.rate, row.floor, excess=row.excess, backdoor=backdoor)
             if reason:
                 found[row.student, title] = "no-test", reason[0]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_remos.models.sliceable import find_sliceable
+from keras_remos.models.sliceable import kernels_by_path
 
 # Where fine-tuned students' ratios lie, finely; what is outside is counted.
 EDGES = np.linspace(-0.5, 2.5, 61)
@@ -63,6 +63,4 @@ def weight_change(teacher: keras.Model, student: keras.Model) -> WeightChange | 
 
 
 def _kernels(model: keras.Model) -> dict[str, keras.Variable]:
-    return {
-        f"{layer.path}/{kernel.name}": kernel.variable for layer in find_sliceable(model)[0] for kernel in layer.weights
-    }
+    return {path: kernel.variable for path, (_, kernel) in kernels_by_path(model).items()}

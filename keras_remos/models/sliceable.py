@@ -7,7 +7,7 @@ import keras
 from keras import layers as kl
 
 from keras_remos.models.adapters import MERGE, has_adapter
-from keras_remos.models.kernels import SliceableLayer, describe
+from keras_remos.models.kernels import Kernel, SliceableLayer, describe
 from keras_remos.models.layers import (
     NORMALIZATIONS,
     children,
@@ -58,6 +58,13 @@ def find_sliceable(model: keras.Layer) -> tuple[list[SliceableLayer], list[tuple
 
     sort(model, "")
     return _without_tied(model, sliceable, skipped)
+
+
+def kernels_by_path(model: keras.Layer) -> dict[str, tuple[SliceableLayer, Kernel]]:
+    """Every weight of a model that can be sliced with its layer, by what it is called: `"conv1/kernel"`."""
+    return {
+        f"{layer.path}/{kernel.name}": (layer, kernel) for layer in find_sliceable(model)[0] for kernel in layer.weights
+    }
 
 
 def _describe(layer: keras.Layer, path: str) -> tuple[SliceableLayer | None, str | None]:

@@ -2,6 +2,7 @@
 
 from keras_remos.report.envelope import envelope, of_file
 from keras_remos.report.figures import write_figures
+from keras_remos.report.folder import check_audit_folder
 from keras_remos.report.markdown import markdown
 from keras_remos.report.page import page
 from keras_remos.report.results import Result, open_results
@@ -10,6 +11,7 @@ from keras_remos.report.writer import FORMATS, check_installed, default_path, wr
 __all__ = [
     "FORMATS",
     "Result",
+    "check_audit_folder",
     "check_installed",
     "default_path",
     "envelope",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
 import sys
 from collections.abc import Mapping
@@ -10,10 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from keras_remos.report.shapes import SCHEMA, SCHEMA_VERSION
 from keras_remos.untrusted import PathLike, digest_of
 from keras_remos.version import __version__
-
-SCHEMA = "keras-remos/result/1"
 
 
 def envelope(
@@ -40,7 +40,7 @@ def envelope(
     named = {name: str(path) for name, path in (outputs or {}).items() if path is not None}
     return without_nan(
         {
-            "schema": SCHEMA,
+            "schema": f"{SCHEMA}{SCHEMA_VERSION}",
             "command": command,
             "command_line": command_line,
             "versions": _all_versions(),
@@ -71,6 +71,15 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def through_json(value: Any) -> Any:
+    """The same as a file would hold it: lists for tuples, and `None` for what is no number.
+
+    Raises:
+        TypeError: If JSON cannot hold it.
+    """
+    return json.loads(json.dumps(without_nan(value)))
 
 
 def _all_versions() -> dict[str, str]:

@@ -78,7 +78,7 @@ def accuracy(body: Body) -> Section | None:
     columns = ["model", "ACC", "n", *(["rACC"] if has_ratio else []), *(["balanced accuracy"] if has_balanced else [])]
     rows, shown = [], []
     if teacher:
-        why = teacher.get("why_no_accuracy") or "it was not measured"
+        why = teacher.get("note") or "it was not measured"
         rate = teacher.get("accuracy")
         name = teacher.get("name") or "teacher"
         line = [Cell(name, role="teacher"), cell(rate, why), count(rate["n"]) if rate else _NOTHING]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import types
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from keras_remos.report.envelope import SCHEMA
-from keras_remos.report.shapes import COMMANDS, SHAPES, Inputs
+from keras_remos.report.shapes import COMMANDS, SCHEMA, SCHEMA_VERSION, SHAPES, Inputs
 
 _PLAIN = {
     str: {"type": "string"},
@@ -39,7 +38,7 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["schema", "command", "command_line", "versions", "seed", "seconds", "inputs", "outputs", "result"],
         "properties": {
-            "schema": {"const": SCHEMA},
+            "schema": {"const": f"{SCHEMA}{SCHEMA_VERSION}"},
             "command": {"type": "string"},
             "command_line": {"type": ["string", "null"]},
             "versions": {"type": "object", "additionalProperties": {"type": "string"}},

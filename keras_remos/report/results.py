@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from keras_remos.errors import FileError, MismatchError
+from keras_remos.report.envelope import through_json
 from keras_remos.report.pictures import check_picture, is_picture
-from keras_remos.report.shapes import COMMANDS, SHAPES, Envelope
+from keras_remos.report.shapes import COMMANDS, SCHEMA, SCHEMA_VERSION, SHAPES, Envelope
 from keras_remos.untrusted import PathLike, check, check_regular, complete, read_archive
 from keras_remos.untrusted.containers import MOST_JSON, parse_json
 
-SCHEMA = "keras-remos/result/"
-SCHEMA_VERSION = 1
 # What an audit's folder calls its result.
 IN_FOLDER = "report.json"
 _NO_RESULT = "no result of keras-remos that a report can be made of"
@@ -115,10 +114,8 @@ def as_results(results: Source | Sequence[Source]) -> list[Result]:
         if isinstance(each, Result):
             found.append(each)
         else:
-            # As a file would hold it: without tuples, and with null for what is undefined.
             with complete("The result", _NO_RESULT, _WAY_OUT):
-                described = each if isinstance(each, Mapping) else each.describe()
-                plain = json.loads(json.dumps(described), parse_constant=lambda _: None)
+                plain = through_json(each if isinstance(each, Mapping) else each.describe())
             found.append(_result(plain, "The result"))
     if not found:
         raise FileError(f"There is no result to report. {_WAY_OUT}")

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from keras_remos.untrusted import Between, Count, Share
 
+SCHEMA = "keras-remos/result/"
+SCHEMA_VERSION = 1
 # JSON has no NaN and no infinity, Python's reader takes both; and what is beyond these ends is no figure of ours.
 Number = Annotated[float, Between(-1e100, 1e100)]
 # An audit gives no confusion over 30 classes. A matrix of a million cells would be no page.
@@ -169,7 +171,7 @@ class Teacher(TypedDict, total=False):
 
     name: str
     accuracy: Rate | None
-    why_no_accuracy: str | None
+    note: str
     attacks: dict[str, Rate]
 
 

@@ -14,7 +14,7 @@ from keras_remos.errors import MismatchError
 from keras_remos.models.description import list_skipped
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
 from keras_remos.models.origin import remember, where_from
-from keras_remos.models.sliceable import find_sliceable
+from keras_remos.models.sliceable import kernels_by_path
 from keras_remos.notebooks import html_table
 from keras_remos.saving import Archived, OriginHeader, origin_of, read_origin
 from keras_remos.slicing import student
@@ -139,7 +139,7 @@ class RelevantSlice(Archived):
     def kept_by_layer(self) -> list[dict[str, Any]]:
         """What is kept of each kernel, as a student's record tells it: plain values for JSON."""
         shown = ("path", "kept", "total", "excluded_by_magnitude")
-        return [{name: summary.describe()[name] for name in shown} for summary in self.summaries]
+        return [{name: described[name] for name in shown} for described in map(LayerSummary.describe, self.summaries)]
 
     def summary(self) -> str:
         """A table of what is kept of each kernel, and of the layers that are left whole."""
@@ -211,11 +211,7 @@ class RelevantSlice(Archived):
             MismatchError: If the weights differ; names the first layer that does.
         """
         check_fingerprint(self.teacher, model, "slice")
-        shapes = {
-            f"{layer.path}/{kernel.name}": tuple(kernel.variable.shape)
-            for layer in find_sliceable(model)[0]
-            for kernel in layer.weights
-        }
+        shapes = {path: tuple(kernel.variable.shape) for path, (_, kernel) in kernels_by_path(model).items()}
         for path, mask in self.masks.items():
             if shapes.get(path, mask.shape) != mask.shape:
                 raise MismatchError(

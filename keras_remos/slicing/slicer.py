@@ -19,7 +19,7 @@ from keras_remos.models.inputs import runs_on_tokens
 from keras_remos.models.kernels import Kernel, SliceableLayer
 from keras_remos.models.loading import check_model
 from keras_remos.models.placement import NeuronSite
-from keras_remos.models.sliceable import find_sliceable
+from keras_remos.models.sliceable import find_sliceable, kernels_by_path
 from keras_remos.models.tokenizers import special_tokens
 from keras_remos.saving import versions
 from keras_remos.slicing import student
@@ -276,9 +276,7 @@ class RelevantSlicer:
 
 def _kernels(model: keras.Model, profile: CoverageProfile) -> dict[str, tuple[SliceableLayer, Kernel]]:
     """The kernels that a profile covers, in its order."""
-    found = {
-        f"{layer.path}/{kernel.name}": (layer, kernel) for layer in find_sliceable(model)[0] for kernel in layer.weights
-    }
+    found = kernels_by_path(model)
     for path, coverage in profile.layers.items():
         if path not in found:
             raise MismatchError(f"The profile counts what model {model.name!r} does not have: {path!r}. Profile again.")

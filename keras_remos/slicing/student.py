@@ -19,7 +19,7 @@ from keras_remos.models.adapters import MERGE, copy_strength, has_adapter, witho
 from keras_remos.models.ends import unsaid_options, without_compilation
 from keras_remos.models.kernels import Kernel, SliceableLayer, Tensor
 from keras_remos.models.origin import Origin, missing_objects, remember, where_from
-from keras_remos.models.sliceable import find_sliceable
+from keras_remos.models.sliceable import find_sliceable, kernels_by_path
 from keras_remos.models.tokenizers import unknown_token
 from keras_remos.slicing import new_head
 from keras_remos.slicing.new_head import check_num_classes
@@ -75,11 +75,7 @@ def build(
             "`in_place` keeps the teacher's head: replace the head yourself, or leave `num_classes` out."
         )
     student = teacher if in_place else _copy(teacher, heads, num_classes, seed)
-    kernels = {
-        f"{found.path}/{kernel.name}": (found, kernel)
-        for found in find_sliceable(student)[0]
-        for kernel in found.weights
-    }
+    kernels = kernels_by_path(student)
     unknown = unknown_token(teacher)
     trains = {id(variable) for variable in student.trainable_variables}
     frozen = [] if num_classes is None else [layer for layer in _at(student, heads) if not layer.trainable]

@@ -34,6 +34,8 @@ REFUSED = [
     ("evaluate there.keras --data there --control none.keras", "no teacher at none.keras"),
     ("audit there.keras none.keras --data there --no-control", "no teacher at none.keras"),
     ("audit there.keras --data there", "give --train-data"),
+    ("audit there.keras --data there --no-control -o .", "holds other files"),
+    ("evaluate there.keras --data there --floor there.keras", "give --control, too"),
     ("audit there.keras --data there --attacker-split test", "--attacker-split is a part of"),
     ("inspect none.npz", "no file none.npz"),
     ("predict none.keras photo.jpg", "no teacher at none.keras"),

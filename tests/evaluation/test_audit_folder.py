@@ -18,6 +18,7 @@ RNG = np.random.default_rng(0)
 Y = (np.arange(30) % 3).astype(np.int32)
 X = RNG.integers(0, 60, (30, 6, 6, 3)).astype(np.uint8)
 X[np.arange(30), :, :, Y] += 150
+CLASS_NAMES = ("red", "green, <b>", "blue")
 QUICK = {"epochs": 1, "batch_size": 15, "learning_rate": 0.02}
 
 
@@ -41,7 +42,7 @@ def run(folder: Path | None, *, seed: int = 0, x: np.ndarray = X, students: Any 
         controls=kr.Controls(floor=True),
         recipe=QUICK,
         space=SPACE,
-        class_names=("red", "green, <b>", "blue"),
+        class_names=CLASS_NAMES,
         folder=folder,
         seed=seed,
         verbose=False,
@@ -115,27 +116,17 @@ def test_other_options_of_an_attack_make_it_anew(
 ) -> None:
     folder, _ = audited
     runs = counted(monkeypatch)
-    attacker = kr.Attacker(defects=[kr.PenultimateAttack(steps=3)])
-    kr.audit(
-        model(),
-        {"mine": model(5)},
-        (X, Y),
-        attacker=attacker,
-        controls=kr.Controls(control="mine"),
-        space=SPACE,
-        class_names=("red", "green, <b>", "blue"),
-        folder=folder,
-        verbose=False,
-    )
+    once_more(folder, attacker=kr.Attacker(defects=[kr.PenultimateAttack(steps=3)]))
     assert runs["attacks"] == 1
     assert kr.AttackSet.load(folder / "attacks" / "penultimate.npz").options["steps"] == 3
 
 
-def once_more(folder: Path, **changed: Any) -> AuditReport:
+def once_more(folder: Path | None, **changed: Any) -> AuditReport:
     """An audit of one attack on a student that is the control, too."""
     given: dict[str, Any] = {"space": SPACE, "attacker": kr.Attacker(defects=[kr.PenultimateAttack(steps=1)])}
-    given |= {"controls": kr.Controls(control="mine"), "class_names": ("red", "green", "blue")}
-    return kr.audit(model(), {"mine": model(5)}, (X, Y), folder=folder, verbose=False, **{**given, **changed})
+    given |= {"controls": kr.Controls(control="mine"), "class_names": CLASS_NAMES}
+    given |= {"students": {"mine": model(5)}, "test": (X, Y), "folder": folder, "verbose": False}
+    return kr.audit(model(), **{**given, **changed})
 
 
 @pytest.mark.once
@@ -144,16 +135,7 @@ def test_another_scaling_or_another_attack_is_not_taken_for_what_is_kept(tmp_pat
     again = once_more(tmp_path / "audit")
     assert again.attacks["penultimate"].space == SPACE != wrong.attacks["penultimate"].space
     stronger = kr.Attacker(defects=[kr.PenultimateAttack(steps=1, epsilon=30)])
-    found = kr.audit(
-        model(),
-        {"mine": model(5)},
-        (X, Y),
-        attacker=stronger,
-        controls=kr.Controls(control="mine"),
-        space=SPACE,
-        class_names=("red", "green", "blue"),
-        verbose=False,
-    )
+    found = once_more(None, attacker=stronger)
     again.save(tmp_path / "audit")
     found.save(tmp_path / "audit")
     kept = kr.AttackSet.load(tmp_path / "audit" / "attacks" / "penultimate.npz")
@@ -181,15 +163,7 @@ def test_a_record_of_any_form_costs_no_report(tmp_path: Path, record: dict[str, 
     pytest.importorskip("jinja2", reason="needs the extra report")
     student = kr.Trained(model(5), {}, "remos", {"method": "remos", **record})
     attacker = kr.Attacker(defects=[kr.PenultimateAttack(steps=1), "adaptive"], data=(X, Y))
-    report = kr.audit(
-        model(),
-        {"mine": student},
-        (X, Y),
-        attacker=attacker,
-        controls=kr.Controls(control="mine"),
-        space=SPACE,
-        verbose=False,
-    )
+    report = once_more(None, students={"mine": student}, attacker=attacker)
     assert "Its record does not tell" in report.left_out["adaptive (mine)"]
     assert report.save(tmp_path / "audit")["page"].is_file()
     assert report.describe()["students"]["mine"]["kept"] is None
