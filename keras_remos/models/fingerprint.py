@@ -67,8 +67,10 @@ def check_fingerprint(expected: WeightsFingerprint, model: keras.Model, what: st
             continue
         raise _mismatch(what, model, reason)
     if len(actual) < len(expected):
-        missing = next(path for path, _ in expected if path not in {path for path, _ in actual})
-        raise _mismatch(what, model, f"layer {missing!r} is missing")
+        found = {path for path, _ in actual}
+        missing = next((path for path, _ in expected if path not in found), None)
+        reason = "it names a layer twice" if missing is None else f"layer {missing!r} is missing"
+        raise _mismatch(what, model, reason)
 
 
 def _mismatch(what: str, model: keras.Model, reason: str) -> MismatchError:

@@ -1,8 +1,10 @@
 """Ranks of magnitudes and of coverages, exact and fast: what `scores` is made of.
 
-Pure functions on flat arrays. Magnitudes are ranked by sorting; coverage takes few distinct values and is ranked by
-counting them, so that no array of a kernel's size is sorted for it.
+Pure functions on flat arrays. Magnitudes are ranked by sorting. Coverages are ranked by counting them where few values
+are possible; else by sorting, once for each pair of different counts on the two sides of a kernel.
 """
+
+from __future__ import annotations
 
 import itertools
 import math
@@ -18,13 +20,16 @@ from keras_remos.errors import RemosError
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
+# The keys of a list, where their ranks go, and how many elements each stands for: one, if that is not said.
+_Keys = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+# Two arrays that broadcast over the pairs of a kernel's neurons.
+_Sides = tuple[np.ndarray, np.ndarray]
 
 # More threads than this gain little and would multiply the buckets that are in memory at once.
 _THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 _BUCKET = 12_000_000  # weights sorted at once: bounds the memory of a sort to 8 bytes times this and thread
 _BLOCK = 1 << 17  # elements of a temporary that stays in the cache
 MOST_WEIGHTS = 2**32 - 1  # an index has 32 bits
-_LOW_HALF = np.uint64(MOST_WEIGHTS)
 _INFINITY = 0x7F80_0000  # the bits of float32 infinity; NaNs lie above, all finite magnitudes below
 
 
@@ -94,12 +99,12 @@ class Ranking:
 
 @dataclass(frozen=True)
 class _Bucket:
-    """The keys from `low` to `high`, both included; in the sorted order of the ranking they are at `begin` to `end`."""
+    """The keys from `low` to `high`, both included: how many, and for how many elements smaller ones stand."""
 
     low: int
     high: int
-    begin: int
-    end: int
+    size: int
+    before: int
 
 
 # Magnitudes: sorting (|w|, index) packed into one integer is several times as fast as an argsort.
@@ -111,8 +116,7 @@ def rank_magnitudes(rankings: Sequence[Ranking], average: bool) -> np.ndarray:
     keys = np.empty(total, np.uint32)
     ranks = np.empty(total, np.int32 if 2 * total < 2**31 else np.int64)
     run_all(lambda r: _fill_keys(r, keys), rankings)
-    jobs = [(keys[r.span], ranks[r.span], bucket) for r in rankings for bucket in _buckets(keys[r.span])]
-    run_all(lambda job: _rank_bucket(*job, average=average), jobs)
+    _rank_all([(keys[r.span], ranks[r.span], None) for r in rankings], average)
     return ranks
 
 
@@ -141,41 +145,89 @@ def _fill_keys(ranking: Ranking, keys: np.ndarray) -> None:
         keys[ranking.span] = np.unique(magnitudes, return_inverse=True)[1]
 
 
-def _buckets(keys: np.ndarray) -> list[_Bucket]:
-    """Cuts a ranking's keys by value into buckets of about `_BUCKET` keys; equal keys never part."""
-    if keys.size <= _BUCKET:
-        return [_Bucket(0, 2**32 - 1, 0, keys.size)]
+def _rank_all(lists: Iterable[_Keys], average: bool) -> None:
+    """Writes the rank of each key, from 0: among the elements that its list's keys stand for."""
+    run_all(
+        lambda job: _rank_bucket(*job, average=average),
+        ((*keys, bucket) for keys in lists for bucket in _buckets(keys[0], keys[2])),
+    )
+
+
+def _buckets(keys: np.ndarray, repeats: np.ndarray | None = None) -> list[_Bucket]:
+    """Cuts keys by value into buckets of at most about `_BUCKET` keys; equal keys never part."""
+    if keys.size <= _BUCKET // 3:
+        return [_Bucket(0, int(np.iinfo(keys.dtype).max), keys.size, 0)]
     pieces = min(16, 2 * math.ceil(keys.size / (2 * _BUCKET)))  # even, to keep two threads equally busy
     sample = np.sort(keys[:: math.ceil(keys.size / 10_000)])
     cuts = sorted({int(sample[sample.size * piece // pieces]) for piece in range(1, pieces)} - {0})
-    below = np.zeros(len(cuts), np.int64)
-    for block in _blocks(keys.size):
-        below += [np.count_nonzero(keys[block] < np.uint32(cut)) for cut in cuts]
-    edges, begins = [0, *cuts, 2**32], [0, *below.tolist(), keys.size]
-    return [_Bucket(edges[i], edges[i + 1] - 1, begins[i], begins[i + 1]) for i in range(len(cuts) + 1)]
+    below, before = np.zeros((2, len(cuts)), np.int64)
+    for block in blocks(keys.size):
+        smaller = [keys[block] < keys.dtype.type(cut) for cut in cuts]
+        below += [np.count_nonzero(found) for found in smaller]
+        if repeats is not None:
+            before += [int(repeats[block].sum(where=found, dtype=np.int64)) for found in smaller]
+    edges, begins = [0, *cuts, int(np.iinfo(keys.dtype).max) + 1], [0, *below.tolist(), keys.size]
+    starts = begins if repeats is None else [0, *before.tolist()]
+    return [_Bucket(edges[i], edges[i + 1] - 1, begins[i + 1] - begins[i], starts[i]) for i in range(len(cuts) + 1)]
 
 
-def _rank_bucket(keys: np.ndarray, ranks: np.ndarray, bucket: _Bucket, average: bool) -> None:
-    packed = _pack(keys, bucket)
+def _rank_bucket(
+    keys: np.ndarray, ranks: np.ndarray, repeats: np.ndarray | None, bucket: _Bucket, average: bool
+) -> None:
+    layout = _Packing.of(keys, bucket)
+    packed = _pack(keys, bucket, layout)
     packed.sort()
-    for block in _blocks_of_whole_ties(packed):
-        index = (packed[block] & _LOW_HALF).view(np.int64)
-        begin = bucket.begin + block.start
+    before = bucket.before
+    for block in _blocks_of_whole_ties(packed, layout):
+        index = (packed[block] & np.uint64((1 << layout.bits) - 1)).view(np.int64)
+        key = packed[block] >> np.uint64(layout.bits)
+        if layout.dropped:
+            key = _untangle(key, keys, index)
+        # How many elements of this block stand before each key, and before its end.
+        places = np.arange(index.size + 1) if repeats is None else np.append(0, np.cumsum(repeats[index]))
         if average:
-            key = packed[block] >> np.uint64(32)
             edges = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1], [True])))
             # Ties at positions p .. q - 1 have the average (p + q - 1) / 2.
-            doubled = (edges[:-1] + edges[1:] + (2 * begin - 1)).astype(ranks.dtype)
+            doubled = (places[edges[:-1]] + places[edges[1:]] + (2 * before - 1)).astype(ranks.dtype)
             ranks[index] = np.repeat(doubled, edges[1:] - edges[:-1])
         else:
-            ranks[index] = np.arange(begin, begin + index.size, dtype=ranks.dtype)
+            ranks[index] = (places[:-1] + before).astype(ranks.dtype)
+        before += int(places[-1])
 
 
-def _pack(keys: np.ndarray, bucket: _Bucket) -> np.ndarray:
-    """Returns `key << 32 | index` for each key of the bucket."""
-    packed, filled = np.empty(bucket.end - bucket.begin, np.uint64), 0
-    low, width = np.uint32(bucket.low), np.uint32(bucket.high - bucket.low)
-    for block in _blocks(keys.size):
+@dataclass(frozen=True)
+class _Packing:
+    """How a key and its index share 64 bits: so many are the index's, and so many of the key's lowest find no room."""
+
+    bits: int
+    dropped: int
+
+    @classmethod
+    def of(cls, keys: np.ndarray, bucket: _Bucket) -> _Packing:
+        bits = keys.size.bit_length()
+        most = min(bucket.high, int(keys.max(initial=0))) - bucket.low
+        return cls(bits, max(most.bit_length() + bits - 64, 0))
+
+
+def _untangle(heads: np.ndarray, keys: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Sorts what is sorted by all but the lowest bits of keys: `index`, in place. Returns the keys in order."""
+    found = keys[index]
+    starts = np.flatnonzero(np.append(True, heads[1:] != heads[:-1]))
+    wrong = np.append(False, found[1:] < found[:-1])
+    if wrong.any():
+        lengths = np.diff(np.append(starts, heads.size))
+        # Whole runs of equal heads: what is sorted among them stays within its run.
+        rows = np.flatnonzero(np.repeat(np.logical_or.reduceat(wrong, starts), lengths))
+        order = rows[np.argsort(found[rows], kind="stable")]
+        index[rows], found[rows] = index[order], found[order]
+    return found
+
+
+def _pack(keys: np.ndarray, bucket: _Bucket, layout: _Packing) -> np.ndarray:
+    """Returns `(key - lowest) >> dropped << bits | index` for each key of the bucket."""
+    packed, filled = np.empty(bucket.size, np.uint64), 0
+    low, width = keys.dtype.type(bucket.low), keys.dtype.type(bucket.high - bucket.low)
+    for block in blocks(keys.size):
         if packed.size == keys.size:
             found, index = keys[block], np.arange(block.start, block.stop, dtype=np.uint64)
         else:
@@ -183,37 +235,34 @@ def _pack(keys: np.ndarray, bucket: _Bucket) -> np.ndarray:
             found, index = keys[block][inside], (inside + block.start).view(np.uint64)
         target = packed[filled : filled + found.size]
         target[:] = found
-        target <<= np.uint64(32)
+        target -= np.uint64(bucket.low)
+        target >>= np.uint64(layout.dropped)
+        target <<= np.uint64(layout.bits)
         target |= index
         filled += found.size
     return packed
 
 
-def _blocks_of_whole_ties(packed: np.ndarray) -> list[slice]:
+def _blocks_of_whole_ties(packed: np.ndarray, layout: _Packing) -> list[slice]:
     """Cuts sorted keys into blocks that fit the cache, moved back to where a run of equal keys begins."""
-    starts = packed[::_BLOCK] & ~_LOW_HALF
+    starts = packed[::_BLOCK] >> np.uint64(layout.bits) << np.uint64(layout.bits)
     edges = [*np.unique(np.searchsorted(packed, starts)).tolist(), packed.size]
     return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
-# Coverage: it takes few distinct values, so ranks come from a histogram and no array of the kernel's size is ever
-# sorted.
+# Coverages: of few possible values a histogram tells the ranks, and nothing is sorted. Samples in their thousands, and
+# layers with other numbers of positions, make as many values as there are pairs of neurons.
 
 
 def subtract_from_coverage_ranks(flat: np.ndarray, rankings: Sequence[Ranking], average: bool) -> None:
     """Turns the ranks of |w| in `flat` into scores, rank(coverage) - rank(|w|), in place (Eq. 9-10)."""
 
     def subtract_all(ranking: Ranking) -> None:
-        sides = _coverage_sides(ranking)
-        taps = [part.taps for part in ranking.parts]
-        if average:
-            lookup = _average_rank_lookup(sides, taps)
-        else:
-            sides, lookup = _listing_order_ranks(sides, taps), lambda ranks: ranks
+        sides, table = _ranks_of_coverages(ranking, average)
 
         def subtract(block: tuple[np.ndarray, ...]) -> None:
             ranks, inputs, outputs = block
-            np.subtract(lookup(inputs + outputs), ranks, out=ranks, casting="same_kind")
+            np.subtract(table[inputs + outputs], ranks, out=ranks, casting="same_kind")
 
         for part, pair in zip(ranking.parts, sides, strict=True):
             run_all(subtract, _cut(flat[part.start : part.stop].reshape(part.shape), *pair))
@@ -225,12 +274,12 @@ def _cut(ranks: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> Iterator
     """Cuts arrays that broadcast together into blocks, along the first axis that is not a tap."""
     pair_shape = np.broadcast_shapes(inputs.shape, outputs.shape)
     axis = next((axis for axis, size in enumerate(pair_shape) if size > 1), 0)
-    for rows in _blocks(pair_shape[axis], max(1, _BLOCK * pair_shape[axis] // math.prod(pair_shape))):
+    for rows in blocks(pair_shape[axis], max(1, _BLOCK * pair_shape[axis] // math.prod(pair_shape))):
         at = (slice(None),) * axis + (rows,)
         yield tuple(array[at] if array.shape[axis] == pair_shape[axis] else array for array in (ranks, inputs, outputs))
 
 
-def _coverage_sides(ranking: Ranking) -> list[tuple[np.ndarray, np.ndarray]]:
+def _coverage_sides(ranking: Ranking) -> list[_Sides]:
     """Returns two arrays per kernel that broadcast over its pairs; their sum is the coverage of each pair (Eq. 7)."""
     kernels = [part.kernel for part in ranking.parts]
     positions = [max(n, 1) for kernel in kernels for n in (kernel.input_positions, kernel.output_positions)]
@@ -252,62 +301,71 @@ def _coverage_sides(ranking: Ranking) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def _average_rank_lookup(
-    sides: Sequence[tuple[np.ndarray, np.ndarray]], taps: Sequence[int]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function from coverages to their doubled average ranks, in which every weight counts as one element."""
-    tallies = (_tally(*pair, n) for pair, n in zip(sides, taps, strict=True))
+def _ranks_of_coverages(ranking: Ranking, average: bool) -> tuple[list[_Sides], np.ndarray]:
+    """The rank of each pair's coverage, in which every weight counts as one element.
+
+    Returns:
+        For each kernel two arrays that broadcast over its pairs, and a table: the rank of a pair is at the place which
+        their sum gives. Doubled average ranks, or the released ones: how many weights are in pairs listed before.
+    """
+    sides = _coverage_sides(ranking)
+    taps = [part.taps for part in ranking.parts]
     top = max(inputs.max() + outputs.max() for inputs, outputs in sides)
     pairs = sum(math.prod(np.broadcast_shapes(inputs.shape, outputs.shape)) for inputs, outputs in sides)
-    if isinstance(top, np.integer) and top < max(1 << 16, pairs // 4):
+    if average and isinstance(top, np.integer) and top < max(1 << 16, pairs // 4):
         histogram = np.zeros(int(top) + 1, np.int64)
-        for coverages, weights in tallies:
-            found = np.bincount(coverages, weights)
+        for pair, repeats in zip(sides, taps, strict=True):
+            cells = _cells(pair, repeats, merged=True)
+            found = np.bincount(cells.coverages, cells.repeats)
             histogram[: found.size] += found.astype(np.int64)
-        table = _doubled_average_ranks(histogram)
-        return lambda coverages: table[coverages]
-
-    # Too many possible coverages for a slot each: number those that occur.
-    known = []
-    for coverages, weights in tallies:
-        distinct, inverse = np.unique(coverages, return_inverse=True)
-        known.append((distinct, np.bincount(inverse, weights).astype(np.int64)))
-    values = np.unique(np.concatenate([distinct for distinct, _ in known]))
-    histogram = np.zeros(values.size, np.int64)
-    for distinct, found in known:
-        histogram[np.searchsorted(values, distinct)] += found
-    table = _doubled_average_ranks(histogram)
-    return lambda coverages: table[np.searchsorted(values, coverages)]
+        last = np.cumsum(histogram)
+        return sides, _narrow(2 * last - histogram - 1, int(last[-1]))
+    listed = [_cells(pair, repeats, merged=average) for pair, repeats in zip(sides, taps, strict=True)]
+    coverages = np.concatenate([cells.coverages for cells in listed])
+    if not isinstance(top, np.integer):
+        coverages = np.unique(coverages, return_inverse=True)[1]
+    repeats = np.concatenate([cells.repeats for cells in listed])
+    ranks = _narrow(np.empty(coverages.size, np.int64), int(repeats.sum()))
+    _rank_all([(coverages.view(np.uint64), ranks, repeats)], average)
+    starts = itertools.accumulate((cells.coverages.size for cells in listed), initial=0)
+    return [(cells.sides[0] + start, cells.sides[1]) for cells, start in zip(listed, starts, strict=False)], ranks
 
 
-def _tally(inputs: np.ndarray, outputs: np.ndarray, taps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns coverages that occur in a kernel, with repeats, and how many weights each entry stands for."""
-    if any(i > 1 and o > 1 for i, o in zip(inputs.shape, outputs.shape, strict=True)):
-        coverages = (inputs + outputs).ravel()
-        return coverages, np.full(coverages.size, taps)
-    # Every input meets every output, so it is enough to pair the distinct counts of both sides.
-    inputs, input_repeats = np.unique(inputs, return_counts=True)
-    outputs, output_repeats = np.unique(outputs, return_counts=True)
-    return np.add.outer(inputs, outputs).ravel(), np.multiply.outer(input_repeats * taps, output_repeats).ravel()
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The coverages that occur in a kernel, some of them more than once.
+
+    Args:
+        coverages: Flat.
+        repeats: How many weights each stands for.
+        sides: Two arrays that broadcast over the kernel's pairs; their sum is the place of a pair's coverage.
+    """
+
+    coverages: np.ndarray
+    repeats: np.ndarray
+    sides: _Sides
 
 
-def _doubled_average_ranks(histogram: np.ndarray) -> np.ndarray:
-    last = np.cumsum(histogram)
-    ranks: np.ndarray = 2 * last - histogram - 1
-    return ranks.astype(np.int32) if 2 * last[-1] < 2**31 else ranks
+def _cells(sides: _Sides, taps: int, *, merged: bool) -> _Cells:
+    """Tells apart what stands in a kernel: pairs of different counts where they may be `merged`, else every pair."""
+    inputs, outputs = sides
+    if not merged or any(i > 1 and o > 1 for i, o in zip(inputs.shape, outputs.shape, strict=True)):
+        coverages = inputs + outputs
+        places = np.arange(coverages.size).reshape(coverages.shape)
+        return _Cells(coverages.ravel(), np.full(coverages.size, taps), (places, np.zeros_like(outputs, np.int64)))
+    # Every input meets every output, so it is enough to pair the different counts of both sides.
+    rows, row, row_repeats = np.unique(inputs, return_inverse=True, return_counts=True)
+    columns, column, column_repeats = np.unique(outputs, return_inverse=True, return_counts=True)
+    return _Cells(
+        np.add.outer(rows, columns).ravel(),
+        np.multiply.outer(row_repeats * taps, column_repeats).ravel(),
+        (row.reshape(inputs.shape) * columns.size, column.reshape(outputs.shape)),
+    )
 
 
-def _listing_order_ranks(
-    sides: Sequence[tuple[np.ndarray, np.ndarray]], taps: Sequence[int]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns, in the form of `sides`, the released rank of each pair: how many weights are in pairs sorted before."""
-    coverages = [inputs + outputs for inputs, outputs in sides]
-    advance = np.repeat(taps, [c.size for c in coverages])
-    order = np.argsort(np.concatenate([c.ravel() for c in coverages]), kind="stable")
-    ranks = np.empty(order.size, np.int64)
-    ranks[order] = np.cumsum(advance[order]) - advance[order]
-    split = np.split(ranks, np.cumsum([c.size for c in coverages])[:-1])
-    return [(r.reshape(c.shape), np.zeros((1,) * c.ndim, np.int64)) for r, c in zip(split, coverages, strict=True)]
+def _narrow(ranks: np.ndarray, elements: int) -> np.ndarray:
+    """Ranks of so many elements in the smaller type, if twice the largest fits."""
+    return ranks.astype(np.int32) if 2 * elements < 2**31 else ranks
 
 
 def run_all(function: Callable[[_Job], _Result], jobs: Iterable[_Job]) -> list[_Result]:
@@ -319,6 +377,7 @@ def run_all(function: Callable[[_Job], _Result], jobs: Iterable[_Job]) -> list[_
         return list(pool.map(function, jobs))
 
 
-def _blocks(size: int, block: int = 0) -> list[slice]:
+def blocks(size: int, block: int = 0) -> list[slice]:
+    """Cuts so many elements into pieces: of a size that stays in the processor's cache, if none is given."""
     block = block or _BLOCK
     return [slice(start, min(start + block, size)) for start in range(0, size, block)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, TypedDict
 
 import keras
@@ -18,42 +18,8 @@ from keras_remos.models.sliceable import kernels_by_path
 from keras_remos.notebooks import html_table
 from keras_remos.saving import Archived, OriginHeader, origin_of, read_origin
 from keras_remos.slicing import student
+from keras_remos.slicing.summary import LayerSummary
 from keras_remos.untrusted import Between, Count, Share, in_lines
-
-# So many magnitudes of a kernel tell where its tenths end.
-SAMPLE = 20_000
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """What a slice keeps of one kernel.
-
-    Args:
-        path: The kernel.
-        kept: How many of its weights are kept.
-        total: How many it has.
-        mean_kept: Mean magnitude of the weights that are kept; NaN if there are none.
-        mean_excluded: Mean magnitude of the weights that are reset; NaN if there are none.
-        excluded_by_magnitude: Of each tenth of the weights, from the smallest magnitudes to the largest, the share that
-            is reset (Fig. 10 of the paper); empty where it was not counted.
-    """
-
-    path: str
-    kept: int
-    total: int
-    mean_kept: float
-    mean_excluded: float
-    excluded_by_magnitude: tuple[float, ...] = ()
-
-    def describe(self) -> dict[str, Any]:
-        """The same as plain values for JSON."""
-        return {**vars(self), "excluded_by_magnitude": list(self.excluded_by_magnitude)}
-
-    @classmethod
-    def read(cls, described: Mapping[str, Any]) -> LayerSummary:
-        """The summary that `describe` described; what else is there is left out."""
-        own = {field.name: described[field.name] for field in fields(cls) if field.name in described}
-        return cls(**{**own, "excluded_by_magnitude": tuple(own.get("excluded_by_magnitude", ()))})
 
 
 class _LaterSummary(TypedDict, total=False):
@@ -289,31 +255,3 @@ class RelevantSlice(Archived):
                 "The two slices are of different teachers, or of different layers of one. Compare or combine slices "
                 "that were made from one teacher with the same `filters`."
             )
-
-
-def summarize(path: str, mask: np.ndarray, weights: np.ndarray) -> LayerSummary:
-    """What a mask keeps of a kernel."""
-    magnitude = np.abs(weights.astype(np.float32, copy=False))
-    kept = int(np.count_nonzero(mask))
-    total_kept = float(magnitude.sum(where=mask, dtype=np.float64))
-    total_excluded = float(magnitude.sum(dtype=np.float64)) - total_kept
-    excluded = mask.size - kept
-    return LayerSummary(
-        path,
-        kept,
-        mask.size,
-        total_kept / kept if kept else float("nan"),
-        total_excluded / excluded if excluded else float("nan"),
-        _excluded_by_magnitude(mask, magnitude),
-    )
-
-
-def _excluded_by_magnitude(mask: np.ndarray, magnitude: np.ndarray) -> tuple[float, ...]:
-    """Of each tenth of the weights, by magnitude, the share that a mask excludes."""
-    flat = magnitude.ravel()
-    # Of so many weights the tenths are known well enough; all of them would have to be sorted.
-    sample = flat[:: max(flat.size // SAMPLE, 1)]
-    tenth = np.searchsorted(np.quantile(sample, np.linspace(0.1, 0.9, 9)).astype(np.float32), flat)
-    totals = np.bincount(tenth, minlength=10)
-    excluded = np.bincount(tenth[~mask.ravel()], minlength=10)
-    return tuple((excluded / np.maximum(totals, 1)).tolist())

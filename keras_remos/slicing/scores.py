@@ -41,6 +41,8 @@ class OrdinalScores:
         self._flat = flat
         self._rankings = rankings
         self._ties = ties
+        # Of each kernel, in order: made for the first mask that needs them, and at hand for the next.
+        self._sorted: dict[str, np.ndarray] = {}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the integer scores of each kernel, in the kernel's own shape.
@@ -106,13 +108,10 @@ class OrdinalScores:
         """
         most = [min(limit * removed, Fraction(1)) * (part.stop - part.start) for part in ranking.parts]
 
-        def lowest(job: tuple[Part, Fraction]) -> np.ndarray:
-            part, allowed = job
-            scores = self._flat[part.start : part.stop]
-            k = min(int(allowed), scores.size - 1)
-            return np.sort(np.partition(scores, k)[: k + 1])
-
-        lows = run_all(lowest, list(zip(ranking.parts, most, strict=True)))
+        lows = [
+            in_order[: min(int(allowed), in_order.size - 1) + 1]
+            for in_order, allowed in zip(self._in_order(ranking), most, strict=True)
+        ]
         wanted = removed * sum(part.stop - part.start for part in ranking.parts)
 
         def below(score: int) -> Fraction:
@@ -125,6 +124,13 @@ class OrdinalScores:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if below(middle) <= wanted else (low, middle - 1)
         return [min(low, int(found[-1])) for found in lows]
+
+    def _in_order(self, ranking: Ranking) -> list[np.ndarray]:
+        """The scores of each kernel, the lowest first."""
+        missing = [part for part in ranking.parts if part.name not in self._sorted]
+        found = run_all(lambda part: np.sort(self._flat[part.start : part.stop]), missing)
+        self._sorted.update(zip((part.name for part in missing), found, strict=True))
+        return [self._sorted[part.name] for part in ranking.parts]
 
 
 def check_keep_ratio(keep_ratio: float) -> None:

@@ -24,9 +24,10 @@ from keras_remos.models.tokenizers import special_tokens
 from keras_remos.saving import versions
 from keras_remos.slicing import student
 from keras_remos.slicing.presets import find_preset
-from keras_remos.slicing.ranking import CoveredKernel
-from keras_remos.slicing.relevant_slice import RelevantSlice, summarize
+from keras_remos.slicing.ranking import CoveredKernel, run_all
+from keras_remos.slicing.relevant_slice import RelevantSlice
 from keras_remos.slicing.scores import Scope, Ties, check_keep_ratio, score
+from keras_remos.slicing.summary import Magnitudes
 
 
 class RelevantSlicer:
@@ -177,6 +178,7 @@ class RelevantSlicer:
         skipped = profile.skipped
         if not self.settings.embeddings:
             skipped += tuple((found.path, "embeddings are off") for found, _ in kernels.values() if found.table)
+        magnitudes = dict(zip(weights, run_all(lambda found: Magnitudes(*found), weights.items()), strict=True))
         slices = {}
         for ratio in ratios:
             chosen = {**(scores.select(ratio, layer_limit=self.settings.layer_limit) if scores else {}), **tables}
@@ -185,7 +187,7 @@ class RelevantSlicer:
                 masks=masks,
                 skipped=skipped,
                 options=self._options(ratio),
-                summaries=tuple(summarize(path, mask, weights[path]) for path, mask in masks.items()),
+                summaries=tuple(run_all(lambda found: magnitudes[found[0]].summary(found[1]), masks.items())),
                 tables=tuple(tables),
                 heads=profile.heads,
                 teacher=profile.teacher,

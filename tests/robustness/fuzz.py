@@ -8,6 +8,7 @@ import argparse
 import collections
 import contextlib
 import io
+import math
 import resource
 import shutil
 import signal
@@ -30,6 +31,8 @@ from robustness import arguments, corpus, mutations  # noqa: E402
 
 # For one file or one list of arguments.
 MOST_SECONDS = 60
+# What takes long to be read is tried so many times less often.
+SLOW = 10
 
 
 @dataclass
@@ -90,8 +93,7 @@ def fuzz_files(kinds: dict[str, corpus.Kind], folder: Path, seeds: range) -> Fig
 
     figures = Figures()
     for number, (name, kind) in enumerate(kinds.items()):
-        # What takes long to be read is tried a tenth as often.
-        for seed in seeds[:: 10 if kind.is_slow else 1]:
+        for seed in seeds[:: SLOW if kind.is_slow else 1]:
             place = folder / "damaged" / kind.name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(mutations.damage(kind.content, np.random.default_rng([number, seed])))
@@ -149,7 +151,7 @@ def main() -> int:
             kinds |= corpus.of_preset(folder)
         if chosen.only:
             kinds = {chosen.only: kinds[chosen.only]}
-        each = -(-chosen.files // len(kinds))
+        each = math.ceil(chosen.files / sum(1 / SLOW if kind.is_slow else 1 for kind in kinds.values()))
         for what, figures in (
             ("files", fuzz_files(kinds, folder, range(chosen.first, chosen.first + each))),
             ("argument lists", fuzz_arguments(folder, range(chosen.first, chosen.first + chosen.arguments))),

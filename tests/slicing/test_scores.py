@@ -106,6 +106,21 @@ class TestAgainstOracle:
         assert_same(scores.arrays(), oracle.score(kernels, ties, scope))
         assert_same(scores.select(ratio), oracle.select(kernels, ratio, ties, scope))
 
+    @pytest.mark.usefixtures("small_buckets")
+    def test_coverages_that_differ_in_their_lowest_bits(self, ties, scope):
+        # Frequencies over these two differ by 1 in 2**62: more bits than are left beside an index.
+        positions = 2**31 - 1, 2**31 - 3
+        rng = np.random.default_rng(0)
+        kernels = {}
+        for name, shape in (("a", (9, 8)), ("b", (7, 11))):
+            inputs, outputs = (
+                np.where(rng.random(size) < 0.5, most - rng.integers(0, 4, size), rng.integers(0, 4, size))
+                for size, most in zip(shape, positions, strict=True)
+            )
+            weights = rng.standard_normal(shape).astype(np.float32)
+            kernels[name] = CoveredKernel(weights, shape, (0,), (1,), inputs, outputs, *positions)
+        assert_same(score(kernels, ties=ties, scope=scope).arrays(), oracle.score(kernels, ties, scope))
+
     @pytest.mark.parametrize("layout", sorted(LAYOUTS))
     @pytest.mark.parametrize("levels", [0, 1, 4])
     @pytest.mark.usefixtures("small_buckets")

@@ -306,6 +306,14 @@ def test_profile_and_slice_belong_to_one_model(cnn: tuple[keras.Model, np.ndarra
         RelevantSlicer(model, preset="artifact").slice(found)
 
 
+def test_a_file_that_names_a_layer_twice_is_of_no_model(cnn: tuple[keras.Model, np.ndarray]) -> None:
+    model, x = cnn
+    slicer = RelevantSlicer(model)
+    found = slicer.profile(x)
+    with pytest.raises(MismatchError, match="names a layer twice"):
+        slicer.slice(replace(found, teacher=(*found.teacher, found.teacher[-1])))
+
+
 def test_another_head_is_the_same_teacher(cnn: tuple[keras.Model, np.ndarray]) -> None:
     model, x = cnn
     slicer = RelevantSlicer(model)
