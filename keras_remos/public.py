@@ -1,7 +1,8 @@
 """The public names, from where they are defined: `keras_remos` hands them out."""
 
 from keras_remos.coverage.criteria import Criterion, NeuronCoverage, StrongCoverage, TopKCoverage
-from keras_remos.coverage.profile import CoverageProfile, profile
+from keras_remos.coverage.profile import CoverageProfile
+from keras_remos.coverage.profiler import profile
 from keras_remos.data import MatchedDataset, PixelSpace, open_dataset, open_for_model
 from keras_remos.defects import (
     DEFECTS,

@@ -67,8 +67,8 @@ def check_fingerprint(expected: WeightsFingerprint, model: keras.Model, what: st
             continue
         raise _mismatch(what, model, reason)
     if len(actual) < len(expected):
-        found = {path for path, _ in actual}
-        missing = next((path for path, _ in expected if path not in found), None)
+        there = {path for path, _ in actual}
+        missing = next((path for path, _ in expected if path not in there), None)
         reason = "it names a layer twice" if missing is None else f"layer {missing!r} is missing"
         raise _mismatch(what, model, reason)
 

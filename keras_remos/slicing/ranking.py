@@ -314,13 +314,13 @@ def _ranks_of_coverages(ranking: Ranking, average: bool) -> tuple[list[_Sides], 
     pairs = sum(math.prod(np.broadcast_shapes(inputs.shape, outputs.shape)) for inputs, outputs in sides)
     if average and isinstance(top, np.integer) and top < max(1 << 16, pairs // 4):
         histogram = np.zeros(int(top) + 1, np.int64)
-        for pair, repeats in zip(sides, taps, strict=True):
-            cells = _cells(pair, repeats, merged=True)
+        for pair, each in zip(sides, taps, strict=True):
+            cells = _cells(pair, each, merged=True)
             found = np.bincount(cells.coverages, cells.repeats)
             histogram[: found.size] += found.astype(np.int64)
         last = np.cumsum(histogram)
         return sides, _narrow(2 * last - histogram - 1, int(last[-1]))
-    listed = [_cells(pair, repeats, merged=average) for pair, repeats in zip(sides, taps, strict=True)]
+    listed = [_cells(pair, each, merged=average) for pair, each in zip(sides, taps, strict=True)]
     coverages = np.concatenate([cells.coverages for cells in listed])
     if not isinstance(top, np.integer):
         coverages = np.unique(coverages, return_inverse=True)[1]

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from keras_remos.coverage.criteria import Criterion, as_criterion
-from keras_remos.coverage.profile import CoverageProfile, profile
+from keras_remos.coverage.profile import CoverageProfile
+from keras_remos.coverage.profiler import Profiler
 from keras_remos.errors import MismatchError, RemosError
 from keras_remos.models.filters import Filters, as_filter
 from keras_remos.models.fingerprint import check_fingerprint
@@ -108,6 +109,8 @@ class RelevantSlicer:
             self.settings = replace(self.settings, layer_limit=None if layer_limit == math.inf else layer_limit)
         self.filters = as_filter(filters, model)
         self.head = head
+        # It keeps what it has compiled, for the options that it was made with.
+        self._profiler: tuple[dict[str, Any], Profiler] | None = None
 
     def profile(
         self,
@@ -117,20 +120,21 @@ class RelevantSlicer:
         steps: int | None = None,
         verbose: bool | str = "auto",
     ) -> CoverageProfile:
-        """Counts what the data activates in the teacher. See `keras_remos.profile`."""
+        """Counts what the data activates in the teacher. See `keras_remos.profile`.
+
+        What is traced and compiled for the first data set serves for others with samples and batches of the same shape.
+        """
         _check_weights(self.model)
-        return profile(
-            self.model,
-            data,
-            criterion=self.settings.criterion,
-            on=self.settings.on,
-            count_padding=self.settings.count_padding,
-            filters=self.filters,
-            head=self.head,
-            batch_size=batch_size,
-            steps=steps,
-            verbose=verbose,
-        )
+        options: dict[str, Any] = {
+            "criterion": self.settings.criterion,
+            "on": self.settings.on,
+            "count_padding": self.settings.count_padding,
+            "filters": self.filters,
+            "head": self.head,
+        }
+        if self._profiler is None or self._profiler[0] != options or self._profiler[1].model is not self.model:
+            self._profiler = options, Profiler(self.model, **options)
+        return self._profiler[1].profile(data, batch_size=batch_size, steps=steps, verbose=verbose)
 
     def slice(self, profile: CoverageProfile) -> RelevantSlice:
         """Chooses the weights to keep (ReMoS Eq. 7 to 11).
