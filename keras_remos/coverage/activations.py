@@ -13,8 +13,11 @@ from functools import cached_property
 import keras
 from keras import ops
 
-from keras_remos.coverage.per_backend import at_a_time, sum_over
+from keras_remos.coverage.per_backend import at_a_time, sum_of_samples, sum_over
 from keras_remos.models.kernels import Tensor
+
+Positions = int | Tensor
+"""How many positions count: of every sample so many, or of each, shape `(batch,)`, int32."""
 
 
 class Padding:
@@ -28,6 +31,7 @@ class Padding:
         self.mask = mask
         self._weights: dict[str, Tensor] = {}
         self._divisors: dict[str, Tensor] = {}
+        self._factors: dict[tuple[str, float], Tensor] = {}
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -45,6 +49,12 @@ class Padding:
         if dtype not in self._divisors:
             self._divisors[dtype] = ops.cast(ops.maximum(self.lengths, 1), dtype)[:, None]
         return self._divisors[dtype]
+
+    def factor(self, dtype: str, share: float) -> Tensor:
+        """What turns it into a share of their mean."""
+        if (dtype, share) not in self._factors:
+            self._factors[dtype, share] = share / self.divisor(dtype)
+        return self._factors[dtype, share]
 
     def along(self, tensor: Tensor) -> Tensor:
         """The mask, shaped to be broadcast to a tensor `(batch, length, ...)`."""
@@ -101,12 +111,11 @@ class Activations:
         return picked if len(neurons) == 1 else ops.reshape(picked, (ops.shape(picked)[0], -1))
 
     @cached_property
-    def positions(self) -> Tensor:
-        """How many positions of each sample count, shape `(batch,)`, int32."""
+    def positions(self) -> Positions:
+        """How many positions of each sample count: one number for all, or shape `(batch,)`, int32."""
         shape = ops.shape(self.tensor)
         if self.padding is None:
-            # Not `ops.full`, with which PyTorch waits for the GPU.
-            return ops.zeros((shape[0],), dtype="int32") + math.prod(shape[axis] for axis in self.position_axes)
+            return math.prod(shape[axis] for axis in self.position_axes)
         others = [shape[axis] for axis in self.position_axes if axis != 1]
         return self.padding.lengths * math.prod(others) if others else self.padding.lengths
 
@@ -115,9 +124,19 @@ class Activations:
         if not self.position_axes:
             return self.per_neuron(self._values)
         total = self.per_neuron(self._total(self._values) if self.relu else self._sums)
-        if self.padding is not None and self.position_axes == (1,):
+        if self.padding is None:
+            return total / max(self.positions, 1)
+        if self.position_axes == (1,):
             return total / self.padding.divisor(_dtype(total))
         return total / ops.cast(ops.maximum(self.positions, 1), total.dtype)[:, None]
+
+    def share_of_mean(self, share: float) -> Tensor:
+        """A share of each sample's mean over all its neurons and positions, shape `(batch, 1)`."""
+        if self.padding is None or self.relu or self.position_axes != (1,):
+            return share * ops.mean(self.mean(), axis=-1, keepdims=True)
+        # In as few operations: on a GPU each is a launch.
+        mean = ops.mean(self.per_neuron(self._sums), axis=-1, keepdims=True)
+        return mean * self.padding.factor(_dtype(mean), share)
 
     @cached_property
     def sizes(self) -> Activations:
@@ -128,7 +147,8 @@ class Activations:
         """A sum of each sample that is finite where all its activations are, unless it overflows, shape `(batch,)`."""
         # The sums of sizes tell as well, if a criterion has made them; but for what a ReLU hides.
         seen = self.sizes if "sizes" in vars(self) and not self.relu else self
-        return ops.sum(seen._sums, axis=tuple(range(1, len(self.tensor.shape))))
+        is_summed = seen.padding is not None or "_sums" in vars(seen)
+        return sum_of_samples(seen._sums if is_summed else seen.tensor)
 
     def extremes(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest value of each sample over all its neurons and positions, each `(batch, 1)`."""
@@ -148,7 +168,7 @@ class Activations:
             threshold: Of each sample, shape `(batch, 1)`; `None` for 0.
 
         Returns:
-            int32, shape `(batch, neurons)`; exact for up to 2^24 positions a sample.
+            Whole numbers, shape `(batch, neurons)`; exact for up to 2^24 positions a sample.
         """
         # Signs are the same as a comparison, which is slow on the CPU: XLA does not vectorize it, and PyTorch takes a
         # detour through booleans.
@@ -158,7 +178,7 @@ class Activations:
         else:
             limit = threshold[(..., *[None] * (len(self.tensor.shape) - 2))]
             above = ops.relu(ops.sign(self._values - limit))
-        return ops.cast(self.per_neuron(self._total(above)), "int32")
+        return self.per_neuron(self._total(above))
 
     def pieces(self) -> Iterator[Activations]:
         """All samples, as many at a time as the backend counts fastest."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos.coverage.activations import Activations, Padding
+from keras_remos.coverage.activations import Activations, Padding, Positions
 from keras_remos.coverage.criteria import Criterion, count_tokens, warn_if_blind
 from keras_remos.errors import RemosError
 from keras_remos.models.kernels import Tensor
@@ -46,7 +46,7 @@ class CoverageModel(keras.Model):
         for index, reading in enumerate(self.plan.readings):
             due.setdefault(reading.call, []).append((index, reading))
         masks = _Masks(x, enabled=not self.count_padding)
-        results: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        results: dict[int, tuple[Tensor, Positions, Tensor]] = {}
         calls = 0
 
         def listen(layer: keras.Layer, before: Tensor, after: Tensor, kwargs: dict[str, Any]) -> None:
@@ -70,10 +70,11 @@ class CoverageModel(keras.Model):
         # All readings at once: on a GPU each operation of PyTorch is a launch.
         for of_tokens, group in groupby(counts, key=lambda tensor: len(tensor.shape) == 1):
             found = list(group)
-            vectors += found if of_tokens else [ops.sum(ops.concatenate(found, axis=1) * valid[:, None], axis=0)]
+            if not of_tokens:
+                found = [ops.sum(ops.cast(ops.concatenate(found, axis=1), "int32") * valid[:, None], axis=0)]
+            vectors += found
         broken = ops.cast(~ops.isfinite(ops.stack(checks)), "int32")
-        vectors.append(ops.sum(ops.concatenate([ops.stack(positions), broken]) * valid, axis=1))
-        return ops.concatenate(vectors)
+        return ops.concatenate([*vectors, _total_positions(positions, valid), ops.sum(broken * valid, axis=1)])
 
     @property
     def length(self) -> int:
@@ -121,7 +122,7 @@ class CoverageModel(keras.Model):
 
     def _read(
         self, layer: keras.Layer, before: Tensor, after: Tensor, reading: Reading, masks: _Masks, valid: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Positions, Tensor]:
         """Counts, positions, and a number that is finite where all activations are: of each sample."""
         (samples,) = ops.shape(valid)
         told_apart = reading.leading == "samples"
@@ -131,17 +132,37 @@ class CoverageModel(keras.Model):
             # What is looked up for one sample that stands for all is looked up for each.
             stands_for = ops.sum(valid)[None] if reading.leading == "constant" else valid
             counts = count_tokens(tokens, reading.neurons, mask, stands_for)
-            return counts, ops.ones_like(valid), ops.zeros_like(valid, dtype="float32")
+            return counts, 1, ops.cast(valid, "float32")
         tensor = self.plan.neurons(reading, before, after, samples)
         padding = masks.of_neurons(tensor, reading.neuron_axes) if told_apart else None
         activations = Activations(tensor, reading.neuron_axes, padding, reading.relu, reading.nonnegative).merged()
         pieces = [(*self.rule.count(piece), piece.check()) for piece in activations.pieces()]
-        counts, positions, checks = pieces[0] if len(pieces) == 1 else map(ops.concatenate, zip(*pieces, strict=True))
+        counts, positions, checks = map(_joined, zip(*pieces, strict=True))
         if reading.leading == "constant":
             # One stands for every sample.
             counts = ops.broadcast_to(counts, (samples, reading.neurons))
-            positions, checks = (ops.broadcast_to(part, (samples,)) for part in (positions, checks))
+            checks = ops.broadcast_to(checks, (samples,))
+            positions = positions if isinstance(positions, int) else ops.broadcast_to(positions, (samples,))
         return counts, positions, checks
+
+
+def _joined(parts: tuple[Any, ...]) -> Any:
+    """The parts of a batch as one."""
+    return parts[0] if len(parts) == 1 or isinstance(parts[0], int) else ops.concatenate(parts)
+
+
+def _total_positions(positions: Sequence[Positions], valid: Tensor) -> Tensor:
+    """How many positions of all samples count, for each reading, int32."""
+    fixed = [number for number, each in enumerate(positions) if isinstance(each, int)]
+    others = [number for number, each in enumerate(positions) if not isinstance(each, int)]
+    parts = []
+    if fixed:
+        parts.append(ops.convert_to_tensor([positions[number] for number in fixed], "int32") * ops.sum(valid))
+    if others:
+        parts.append(ops.sum(ops.stack([positions[number] for number in others]) * valid, axis=1))
+    if len(parts) == 1:
+        return parts[0]
+    return ops.take(ops.concatenate(parts), np.argsort([*fixed, *others]))
 
 
 class _Masks:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import keras
 from keras import ops
 
-from keras_remos.coverage.activations import Activations
+from keras_remos.coverage.activations import Activations, Positions
 from keras_remos.errors import RemosError
 from keras_remos.models.inputs import runs_on_tokens
 from keras_remos.models.kernels import Tensor
@@ -32,12 +32,12 @@ class Criterion:
 
     name: ClassVar[str]
 
-    def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
+    def count(self, activations: Activations) -> tuple[Tensor, Positions]:
         """Counts coverage, sample by sample.
 
         Returns:
-            `(counts, positions)`: for each sample and neuron how often it is covered, `(batch, neurons)` int32; and
-            out of how many times, `(batch,)` int32.
+            `(counts, positions)`: for each sample and neuron how often it is covered, `(batch, neurons)`, whole numbers
+            of any type; and out of how many times, one number for all samples or `(batch,)` int32.
         """
         raise NotImplementedError
 
@@ -86,11 +86,15 @@ class NeuronCoverage(Criterion):
         if not math.isfinite(self.threshold):
             raise RemosError(f"`threshold` must be a finite number, received {self.threshold!r}.")
 
-    def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
+    def count(self, activations: Activations) -> tuple[Tensor, Positions]:
         if self.positions == "share" and self.scale == "none" and self.threshold == 0:
             return activations.count_above(None), activations.positions
         if self.scale == "absmean":
             activations = activations.sizes
+            limit = activations.share_of_mean(self.threshold * (1 + TIE_MARGIN))
+            if self.positions == "share":
+                return activations.count_above(limit), activations.positions
+            return _once_a_sample(activations.mean() > limit, activations)
         means = activations.mean()
         if self.scale == "minmax":
             # mean(scaled x) > a is the same as mean(x) - min > a (max - min): no scaled copy is made.
@@ -98,8 +102,6 @@ class NeuronCoverage(Criterion):
             limit = low + self.threshold * (1 + TIE_MARGIN) * (high - low)
             # A sample that is nothing but padding has no range, and nothing exceeds it.
             limit = ops.where(ops.isnan(limit), float("inf"), limit)
-        elif self.scale == "absmean":
-            limit = self.threshold * (1 + TIE_MARGIN) * ops.mean(means, axis=-1, keepdims=True)
         else:
             limit = ops.full((ops.shape(means)[0], 1), self.threshold, dtype=means.dtype)
         if self.positions == "share":
@@ -126,7 +128,7 @@ class TopKCoverage(Criterion):
         if not isinstance(self.k, int) or self.k < 1:
             raise RemosError(f"`k` must be a whole number of at least 1, received {self.k!r}.")
 
-    def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
+    def count(self, activations: Activations) -> tuple[Tensor, Positions]:
         means = activations.mean()
         kth = ops.top_k(means, min(self.k, means.shape[-1]))[0][:, -1:]
         above_floor = means > ops.min(means, axis=-1, keepdims=True)
@@ -152,18 +154,18 @@ class StrongCoverage(Criterion):
         if not self.k > 1:
             raise RemosError(f"`k` must be greater than 1, received {self.k!r}.")
 
-    def count(self, activations: Activations) -> tuple[Tensor, Tensor]:
+    def count(self, activations: Activations) -> tuple[Tensor, Positions]:
         means = activations.mean()
         low = ops.min(means, axis=-1, keepdims=True)
         high = ops.max(means, axis=-1, keepdims=True)
         return _once_a_sample(means > high - (high - low) / self.k, activations)
 
 
-def _once_a_sample(covered: Tensor, activations: Activations) -> tuple[Tensor, Tensor]:
+def _once_a_sample(covered: Tensor, activations: Activations) -> tuple[Tensor, Positions]:
     if activations.padding is not None:
         # A sample that is nothing but padding covers nothing.
-        covered = ops.logical_and(covered, activations.positions[:, None] > 0)
-    return ops.cast(covered, "int32"), ops.ones((ops.shape(covered)[0],), dtype="int32")
+        covered = ops.logical_and(covered, activations.padding.lengths[:, None] > 0)
+    return covered, 1
 
 
 def count_tokens(tokens: Tensor, vocabulary: int, mask: Tensor | None, valid: Tensor) -> Tensor:

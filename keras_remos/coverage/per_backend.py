@@ -21,6 +21,14 @@ def sum_over(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
     return tensor
 
 
+def sum_of_samples(tensor: Tensor) -> Tensor:
+    """The sum of each sample, shape `(batch,)`."""
+    if keras.backend.backend() == "tensorflow":
+        return ops.sum(ops.reshape(tensor, (ops.shape(tensor)[0], -1)), axis=1)
+    # Not flattened first: PyTorch would copy what a convolution returns.
+    return ops.sum(tensor, axis=tuple(range(1, len(tensor.shape))))
+
+
 def at_a_time(tensor: Tensor) -> int | None:
     """How many samples of a tensor are best counted at a time; `None` for all of them."""
     _, *each = tensor.shape

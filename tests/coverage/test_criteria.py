@@ -57,9 +57,14 @@ def exact(values: np.ndarray, valid: np.ndarray | None = None) -> oracle.Neurons
 def count(tensor: np.ndarray, axes: tuple[int, ...], rule: dict[str, Any], mask: Any = None) -> tuple[list[int], int]:
     tensor = keras.ops.convert_to_tensor(tensor)
     padding = None if mask is None else Padding(keras.ops.convert_to_tensor(mask))
-    found = [as_criterion(rule).count(piece) for piece in Activations(tensor, axes, padding).pieces()]
+    return total([as_criterion(rule).count(piece) for piece in Activations(tensor, axes, padding).pieces()])
+
+
+def total(found: list[tuple[Any, Any]]) -> tuple[list[int], int]:
+    """Over the samples of all pieces; how many positions there are may be one number for each sample of a piece."""
     counts = np.sum([numpy(counts).sum(axis=0) for counts, _ in found], axis=0)
-    return counts.astype(int).tolist(), sum(int(numpy(positions).sum()) for _, positions in found)
+    positions = [int(np.broadcast_to(numpy(each), len(counts)).sum()) for counts, each in found]
+    return counts.astype(int).tolist(), sum(positions)
 
 
 @settings(max_examples=80, deadline=None)
@@ -182,8 +187,7 @@ def test_a_relu_may_be_told_or_applied(tensor: np.ndarray, rule: dict[str, Any],
         for values, told in ((tensor, {"relu": True}), (clamped, {"nonnegative": True})):
             seen = Activations(keras.ops.convert_to_tensor(values), (-1,), **told)
             found = [as_criterion(rule).count(piece) for piece in seen.pieces()]
-            assert np.sum([numpy(counts).sum(axis=0) for counts, _ in found], axis=0).tolist() == expected[0]
-            assert sum(int(numpy(positions).sum()) for _, positions in found) == expected[1]
+            assert total(found) == expected
 
 
 @settings(max_examples=40, deadline=None)
