@@ -132,7 +132,8 @@ class _How:
 
 
 def _images(files: Sequence[Path], how: _How, left_out: Mapping[str, str], where: str = "") -> Unlabelled:
-    reader = ImageReader(list(files), how.image_size, how.channels, as_stored=how.as_stored)
+    # They are read once.
+    reader = ImageReader(list(files), how.image_size, how.channels, as_stored=how.as_stored, cache="none")
     reader.skipped.update(left_out)
     if how.strict:
         reader.check_all()
