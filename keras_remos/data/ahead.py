@@ -49,10 +49,8 @@ class ReadAhead:
         return ReadAhead, (self._read, self._workers)
 
     def expect(self, numbers: Sequence[int]) -> None:
-        """Says what will be asked for after the next `get`; nothing means that nothing will be."""
+        """Says what will be asked for after the next `get`. That begins to read it, once all that it needs is read."""
         self._expected = numbers
-        if not len(numbers):
-            self._forget()
 
     def get(self, numbers: Sequence[int]) -> Iterator[Any]:
         """Yields what was read, in this order.
@@ -82,6 +80,8 @@ class ReadAhead:
             self._waiting = deque(
                 number for number in order if number not in self._done and number not in self._being_read
             )
+            # Here too: all that is asked for may be there already.
+            self._start_threads()
 
     def _forget(self) -> None:
         with self._changed:
@@ -92,7 +92,6 @@ class ReadAhead:
     def _wait_for(self, number: int) -> Any:
         while True:
             with self._changed:
-                self._asked = time.monotonic()
                 if number in self._done:
                     value, error = self._done.pop(number)
                     break
@@ -126,6 +125,7 @@ class ReadAhead:
             self._changed.notify_all()
 
     def _start_threads(self) -> None:
+        self._asked = time.monotonic()
         with contextlib.suppress(RuntimeError):  # the system gives no more, or the program ends
             while self._threads < min(self._workers - 1, len(self._waiting)):
                 threading.Thread(target=self._work, name="keras-remos reads ahead").start()

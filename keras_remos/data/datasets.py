@@ -123,14 +123,11 @@ class Dataset(keras.utils.PyDataset):
             DataError: If no sample can be read.
         """
         empty = True
-        try:
-            for index in range(len(self)):
-                batch = self._read(index, is_followed=True)
-                if batch is not None:
-                    empty = False
-                    yield batch
-        finally:
-            self.expect(self._order[:0])
+        for index in range(len(self)):
+            batch = self._read(index, is_followed=True)
+            if batch is not None:
+                empty = False
+                yield batch
         if empty:
             raise self._nothing_readable()
 
@@ -237,7 +234,7 @@ class Dataset(keras.utils.PyDataset):
     def expect(self, indices: np.ndarray) -> None:
         """Says which samples (numbers in the order on disk) will be asked for after the next `take` or `read`.
 
-        They may be read meanwhile. What was expected before is replaced; nothing means that nothing will be asked for.
+        Images are read meanwhile. What was expected before is replaced.
         """
         self._reader.expect(indices)
 

@@ -5,18 +5,18 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_remos.data.datasets import MAX_QUEUE_SIZE, ArrayReader, Dataset, Split
-from keras_remos.data.images import IMAGE_SUFFIXES, Decoding, ImageReader, check_reading, is_image
+from keras_remos.data.images import Decoding, ImageReader, check_reading
 from keras_remos.data.kept import Cache
 from keras_remos.data.labels import class_ids, flat_labels, how_numbered, in_order, number
 from keras_remos.data.npz import CLASS_NAME_KEYS, check_inputs, load_npz, to_levels
 from keras_remos.data.other_tasks import OtherTaskError
+from keras_remos.data.pillow import IMAGE_SUFFIXES, is_image
 from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table
 from keras_remos.errors import DataError
 from keras_remos.untrusted import check_regular, raised_as
@@ -93,8 +93,11 @@ def open_dataset(
     check_reading(decoding, workers, cache)
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "max_queue_size": max_queue_size}
     as_stored = pixel_range is not None
-    how: dict[str, Any] = {"as_stored": as_stored, "workers": workers, "cache": cache, "decoding": decoding}
-    reader_of = partial(ImageReader, image_size=image_size, channels=channels, **how)
+
+    def reader_of(files: list[Path]) -> ImageReader:
+        how: dict[str, Any] = {"as_stored": as_stored, "workers": workers, "cache": cache, "decoding": decoding}
+        return ImageReader(files, image_size, channels, **how)
+
     if source.is_dir():
         source = source if split is None else source / split
     if source.is_dir():

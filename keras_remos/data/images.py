@@ -22,6 +22,16 @@ from keras_remos.data.kept import (
     write_cache,
 )
 from keras_remos.data.opencv import decode_jpeg, opencv
+from keras_remos.data.pillow import (
+    ON_ITS_SIDE,
+    kind_of_values,
+    lowest_is_white,
+    orientation,
+    pillow,
+    stated_white,
+    upright,
+    values_of,
+)
 from keras_remos.data.white import SLACK, WAY_OUT, find_white
 from keras_remos.errors import DataError
 from keras_remos.progress import track
@@ -30,21 +40,12 @@ from keras_remos.untrusted import check_regular
 Decoding = Literal["reduced", "full", "opencv"]
 DECODINGS: tuple[Decoding, ...] = ("reduced", "full", "opencv")
 
-_JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
-IMAGE_SUFFIXES = frozenset(
-    {*_JPEG, ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".tga"}
-)
-
 _JPEG_FORMATS = {"JPEG", "MPO"}
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 # How many of the files are looked at to find their range.
 _LOOKED_AT = 32
-# Tags of TIFF files: bits of a value, and what its lowest means (0: white).
-_BITS, _PHOTOMETRIC = 258, 262
-# A tag of EXIF data: how an image is to be turned. From 5 up height and width change places.
-_ORIENTATION, _UPRIGHT, _ON_ITS_SIDE = 274, 1, 5
 # Where all files are read one after the other: so many at a time.
 _PIECE = 64
 
@@ -230,27 +231,44 @@ class ImageReader:
     def _load(self, file: Path) -> np.ndarray:
         image_module, image_ops = pillow()
         with image_module.open(check_regular(file)) as opened:
-            kind, white = _kind(opened), _stated_white(opened)
-            is_inverted = _tags(opened).get(_PHOTOMETRIC) == 0
-            turned = _orientation(opened)
-            own = opened.size
+            kind, white = kind_of_values(opened), stated_white(opened)
+            is_inverted = lowest_is_white(opened)
+            turned = orientation(opened)
             if self._decoding != "full":
-                opened.draft(None, self._size if turned >= _ON_ITS_SIDE else self._size[::-1])
-            if self._decoding == "opencv" and self._mode == opened.mode == "RGB" and opened.format in _JPEG_FORMATS:
-                pixels = decode_jpeg(file, round(own[0] / opened.size[0]), self._size)
+                pixels = self._reduced(opened, file, turned)
                 if pixels is not None:
                     return pixels
-            image = opened if turned == _UPRIGHT else _upright(image_ops, opened)
+            image = upright(image_ops, opened, turned)
             if kind is None:
-                image = image.convert("RGBA") if image.mode == "P" else image
-                image = image if image.mode == self._mode else image.convert(self._mode)
-                image = image.resize(self._size[::-1], image_module.Resampling.BILINEAR)
+                image = self._in_mode(image).resize(self._size[::-1], image_module.Resampling.BILINEAR)
                 return np.asarray(image).reshape(self._shape)
-            values = _values(image)
+            values = values_of(image)
         image = image_module.fromarray(self._to_levels(values, kind, white, file, is_inverted))
         resized = np.asarray(image.resize(self._size[::-1], image_module.Resampling.BILINEAR), dtype=np.float32)
         channels = [resized] * (1 if self._mode == "L" else 3)
         return np.stack([*channels, np.full_like(resized, 255)] if self._mode == "RGBA" else channels, axis=-1)
+
+    def _reduced(self, opened: Any, file: Path, turned: int) -> np.ndarray | None:
+        """A JPEG that is decoded at a part of its size; `None` for what is not."""
+        image_module, image_ops = pillow()
+        own, size = opened.size, self._size if turned >= ON_ITS_SIDE else self._size[::-1]
+        drafted = opened.draft(None, size)
+        if self._decoding == "opencv" and self._mode == opened.mode == "RGB" and opened.format in _JPEG_FORMATS:
+            pixels = decode_jpeg(file, own, round(own[0] / opened.size[0]), turned, self._size)
+            if pixels is not None:
+                return pixels
+        if opened.size == own:
+            return None
+        # Of 3 pixels that 5 were decoded to the image fills 2.5.
+        image = upright(
+            image_ops, self._in_mode(opened).resize(size, image_module.Resampling.BILINEAR, drafted[1]), turned
+        )
+        # Damaged tags may keep it on its side.
+        return np.asarray(image).reshape(self._shape) if image.size == self._size[::-1] else None
+
+    def _in_mode(self, image: Any) -> Any:
+        image = image.convert("RGBA") if image.mode == "P" else image
+        return image if image.mode == self._mode else image.convert(self._mode)
 
     def _to_levels(
         self, values: np.ndarray, kind: str, white: float | None, file: Path, is_inverted: bool
@@ -278,10 +296,10 @@ class ImageReader:
         for file in files:
             try:
                 with image_module.open(check_regular(file)) as opened:
-                    kind = _kind(opened)
-                    if kind is None or _stated_white(opened) is not None:
+                    kind = kind_of_values(opened)
+                    if kind is None or stated_white(opened) is not None:
                         continue
-                    values = _values(opened)
+                    values = values_of(opened)
             except MemoryError:
                 raise
             except Exception:  # `read` says so of it
@@ -293,24 +311,16 @@ class ImageReader:
             self._whites[kind] = find_white(least, most, what, slack=_slack(kind))
 
 
+def _slack(kind: str) -> float:
+    return SLACK if kind == "F" else 0.0
+
+
 def _digest(file: Path) -> bytes:
     try:
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").digest()
     except OSError:
         return bytes(hashlib.sha256().digest_size)
-
-
-def is_image(file: Path) -> bool:
-    """Whether a file is one of an image, by its name; by what is in it if that has no ending."""
-    if file.suffix:
-        return file.suffix.lower() in IMAGE_SUFFIXES
-    image_module, _ = pillow()
-    try:
-        with image_module.open(check_regular(file)):
-            return True
-    except Exception:  # whatever a file of another kind makes Pillow stumble over
-        return False
 
 
 def check_reading(decoding: str, workers: int | None, cache: str) -> None:
@@ -328,65 +338,3 @@ def check_reading(decoding: str, workers: int | None, cache: str) -> None:
 
 def _of_8_bits(image: np.ndarray | None) -> np.ndarray | None:
     return image if image is not None and image.dtype == np.uint8 else None
-
-
-def _orientation(opened: Any) -> int:
-    """How an image is to be turned, as its EXIF data say; not at all where they cannot be read."""
-    try:
-        return int(opened.getexif().get(_ORIENTATION, _UPRIGHT))
-    except Exception:  # whatever damaged tags make Pillow stumble over
-        return _UPRIGHT
-
-
-def _upright(image_ops: Any, opened: Any) -> Any:
-    """An image as its EXIF data say that it is to be turned; as it is stored where they cannot be read."""
-    try:
-        return image_ops.exif_transpose(opened)
-    except Exception:  # whatever damaged tags make Pillow stumble over
-        return opened.copy()
-
-
-def _slack(kind: str) -> float:
-    return SLACK if kind == "F" else 0.0
-
-
-def _tags(image: Any) -> Any:
-    return getattr(image, "tag_v2", {})
-
-
-def _kind(image: Any) -> str | None:
-    """Whether an image holds more than 8 bits a value: whole numbers (I) or floating point (F)."""
-    return image.mode[0] if image.mode[0] in "IF" else None
-
-
-def _stated_white(image: Any) -> float | None:
-    """White, where a file says what it is."""
-    if image.format == "PPM":
-        return 65535.0 if _kind(image) == "I" else None  # Pillow has brought it there
-    bits = _tags(image).get(_BITS, (16,))[0]
-    return float(2**bits - 1) if bits < 16 else None
-
-
-def _values(image: Any) -> np.ndarray:
-    """The values of an image of more than 8 bits, float32.
-
-    Raises:
-        ValueError: If one is NaN or infinite: the file is damaged.
-    """
-    values = np.asarray(image).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError("NaN or infinity among the values")
-    return values
-
-
-def pillow() -> tuple[Any, Any]:
-    """Pillow's `Image` and `ImageOps`.
-
-    Raises:
-        ImportError: If it is not installed; says how to get it.
-    """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError('Reading images needs Pillow: pip install "keras-remos[image]"') from error
-    return Image, ImageOps

@@ -23,31 +23,41 @@ def opencv() -> Any:
     return cv2
 
 
-def decode_jpeg(file: Path, part: int, size: tuple[int, int]) -> np.ndarray | None:
+def decode_jpeg(file: Path, own: tuple[int, int], part: int, turned: int, size: tuple[int, int]) -> np.ndarray | None:
     """A JPEG as a picture of one size, turned upright.
 
     Args:
         file: The file.
+        own: Its own width and height.
         part: It is decoded at one over that of its size: 1, 2, 4 or 8.
-        size: `(height, width)`.
+        turned: How it is to be turned, as EXIF numbers it; 1 is upright.
+        size: `(height, width)` of the picture.
 
     Returns:
         uint8 of shape `(height, width, 3)`; `None` for what is better left to Pillow, as a file that does not end.
     """
     cv2 = opencv()
     data = file.read_bytes()
-    if not data.endswith(_END):
+    is_even = not (own[0] % part or own[1] % part)
+    if not data.endswith(_END) or not (is_even or turned == 1):
         return None
     how = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), how.get(part, cv2.IMREAD_COLOR))
     if decoded is None:
         return None
-    down, across = (had / wanted for had, wanted in zip(decoded.shape[:2], size, strict=True))
+    sides = decoded.shape[:2] if is_even else (own[1] / part, own[0] / part)
+    down, across = (had / wanted for had, wanted in zip(sides, size, strict=True))
     if max(down, across) > _MOST_SHRUNK:
         return None
     if max(down, across) > 1:
         decoded = cv2.sepFilter2D(decoded, -1, _blur(across), _blur(down), borderType=cv2.BORDER_REPLICATE)
-    resized = cv2.resize(decoded, size[::-1], interpolation=cv2.INTER_LINEAR)
+    if is_even:
+        resized = cv2.resize(decoded, size[::-1], interpolation=cv2.INTER_LINEAR)
+    else:
+        # The last row or column is only in part one of the image's.
+        places = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        resized = cv2.warpAffine(decoded, places, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB))
 
 

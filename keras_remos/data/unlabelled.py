@@ -11,8 +11,9 @@ import numpy as np
 
 from keras_remos.data.datasets import ArrayReader, Dataset, Kind, Reader
 from keras_remos.data.from_disk import image_column, image_files, open_text_table
-from keras_remos.data.images import ImageReader, is_image
+from keras_remos.data.images import ImageReader
 from keras_remos.data.npz import check_inputs, load_npz, to_levels
+from keras_remos.data.pillow import is_image
 from keras_remos.data.tables import TABLE_SUFFIXES, read_table
 from keras_remos.errors import DataError
 from keras_remos.untrusted import check_regular, raised_as
