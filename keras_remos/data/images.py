@@ -125,6 +125,7 @@ class ImageReader:
         self._whites: dict[str, float] = {}
         if not as_stored:
             self._find_whites(files[:: math.ceil(len(files) / _LOOKED_AT)] if files else [])
+        self._kept: KeptImages | None = None  # nothing, until there is room
         self._kept = self._room_for(cache)
 
     def __len__(self) -> int:
@@ -173,21 +174,17 @@ class ImageReader:
         count = len(self._files)
         if cache == "disk":
             place = cache_file(self._files, self._shape, [self._decoding, pillow()[0].__version__])
-            kept = open_cache(place, self._marks(), self._shape)
+            marks: list[Mark] = [mark_of(file) or (-1, -1) for file in self._files]
+            kept = open_cache(place, marks, self._shape)
             if kept is None:
-                self._kept = None
-                marks = self._marks()
                 images = ((marks[index], _of_8_bits(image)) for index, image in self._all("Images to the cache"))
                 if write_cache(place, count, self._shape, images):
-                    kept = open_cache(place, self._marks(), self._shape)
+                    kept = open_cache(place, marks, self._shape)
             return kept
         fits = count * record_of(self._shape).itemsize <= MOST_IN_MEMORY
         if cache == "memory" or (cache == "auto" and fits):
             return KeptImages.in_memory(count, self._shape, at_once=cache == "memory")
         return None
-
-    def _marks(self) -> list[Mark]:
-        return [mark_of(file) or (-1, -1) for file in self._files]
 
     def _all(self, description: str = "") -> Iterator[tuple[int, np.ndarray | None]]:
         """Every image once, as `_decoded` has them; with progress on terminals, if it is described."""

@@ -99,7 +99,7 @@ def open_cache(place: Path, marks: Sequence[Mark], shape: tuple[int, int, int]) 
         shape: Of an image.
     """
     with contextlib.suppress(OSError, ValueError):  # FileErrors are ValueErrors, and so is what NumPy says of damage
-        records = np.load(check_regular(place), mmap_mode="r", allow_pickle=False)
+        records = np.lib.format.open_memmap(check_regular(place), mode="r")
         if records.dtype == record_of(shape) and records.shape == (len(marks),):
             known = np.stack([records["size"], records["time"]], axis=1)
             if (known == np.array(marks, np.int64).reshape(-1, 2)).all():

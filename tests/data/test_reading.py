@@ -257,10 +257,6 @@ ImageReader._load = slowly
 atexit.register(lambda: print(time.monotonic(), threading.active_count(), flush=True))
 dataset = open_dataset(sys.argv[1], image_size=(16, 12), batch_size=8, workers=4, cache="none")
 print("begins", flush=True)
-if sys.argv[2] == "iterate":
-    for _ in range(1000):
-        for batch in dataset:
-            pass
 model = keras.Sequential([keras.Input((16, 12, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
 model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
 model.fit(TrainingData(dataset, num_classes=2, batch_size=8), epochs=1000, verbose=0, shuffle=False)
@@ -268,9 +264,8 @@ model.fit(TrainingData(dataset, num_classes=2, batch_size=8), epochs=1000, verbo
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("how", ["iterate", "fit"])
-def test_an_interrupt_ends_the_program_within_two_seconds(folder: Path, how: str) -> None:
-    command = [sys.executable, "-c", SLOW_TRAINING, str(folder), how]
+def test_an_interrupt_of_a_training_ends_the_program_within_two_seconds(folder: Path) -> None:
+    command = [sys.executable, "-c", SLOW_TRAINING, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begins\n"
