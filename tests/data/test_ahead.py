@@ -152,6 +152,7 @@ def _squares(reader: ReadAhead, answers: Any) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are made anew there, from what is pickled")
 # Whoever asks Keras for processes has them made so.
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # where JAX is
 def test_a_forked_process_reads_as_well() -> None:
     reader = ReadAhead(square, 2)
     reader.expect(range(100))
