@@ -208,6 +208,6 @@ def fuzz(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios in one run. On an idle machine only."""
     _install(session, "torch", "jax", "tensorflow", hub=True)
-    _pip(session, "psutil", "foolbox")
+    _pip(session, ".[opencv]", "psutil", "foolbox")
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
         session.run("python", str(script), *session.posargs)
