@@ -130,7 +130,7 @@ def parity(session: nox.Session) -> None:
     examples and the demo; and NLTK and WordNet themselves, where the other sessions have stand-ins.
     """
     _install(session, "torch", "jax", "tensorflow", hub=True)
-    _pip(session, ".[wordnet]")
+    _pip(session, ".[wordnet,opencv]")
     # For the files that it brings; what it needs to run stays away.
     _pip(session, "--no-deps", *nox.project.dependency_groups(PROJECT, "words-files"))
     session.run("pytest", *WORKERS, "tests/parity", *session.posargs, env=_environment(session, "jax"))
@@ -208,6 +208,6 @@ def fuzz(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Speed, as ratios in one run. On an idle machine only."""
     _install(session, "torch", "jax", "tensorflow", hub=True)
-    _pip(session, "psutil", "foolbox")
+    _pip(session, ".[opencv]", "psutil", "foolbox")
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
         session.run("python", str(script), *session.posargs)

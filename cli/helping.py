@@ -23,6 +23,7 @@ SECTIONS = {
             "pixel_range",
         ),
         *("text_column", "pair_column", "label_column", "path_column", "limit", "batch_size", "strict"),
+        *("workers", "cache", "decoding"),
     ),
     "Limits": ("strict_verdict", "max_excess", "min_accuracy"),
     "Slicing": ("preset", "keep_ratio", "ratios", "filters", "reset"),

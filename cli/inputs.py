@@ -64,6 +64,9 @@ class DataChoice:
     batch_size: int | None
     class_names_path: Path | None
     strict: bool
+    workers: int | None
+    cache: str | None
+    decoding: str | None
 
     def described(self, num_samples: int, fingerprint: str | None = None) -> dict[str, Any]:
         """What a result says of the data that it is of."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Command], Command]
 
+CACHES = ("auto", "memory", "disk", "none")
+DECODINGS = ("reduced", "full", "opencv")
 SCALINGS = ("none", "0-1", "-1-1", "imagenet", "caffe")
 PRESETS = ("recommended", "paper", "artifact")
 DEFECTS = (
@@ -158,6 +160,21 @@ def _data_options(*, required: bool) -> Decorator:
             help="The classes in the order in which the model numbers them, one name a line. Default: sorted.",
         ),
         click.option("--strict", is_flag=True, help="Refuse damaged images instead of leaving them out."),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            help="Threads that read images; results do not depend on it. Default: one a core, at most 8.",
+        ),
+        click.option(
+            "--cache",
+            type=click.Choice(CACHES),
+            help="Where decoded images are kept. Default: in memory, where data that are read again take up to 256 MB.",
+        ),
+        click.option(
+            "--decoding",
+            type=click.Choice(DECODINGS),
+            help="Of large JPEGs: at a part of their size (the default), the same by OpenCV, or in full (slow).",
+        ),
     )
 
 

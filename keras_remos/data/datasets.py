@@ -16,6 +16,8 @@ from keras_remos.notebooks import html_table
 
 Kind = Literal["image", "array", "text"]
 Split = Literal["train", "test"]
+MAX_QUEUE_SIZE = 2
+"""Batches that are read ahead; more cost memory, and help only where batches differ much in what they take."""
 
 
 class Reader(Protocol):
@@ -25,6 +27,10 @@ class Reader(Protocol):
 
     def __len__(self) -> int:
         """Number of samples listed."""
+        ...
+
+    def expect(self, indices: np.ndarray) -> None:
+        """Says which samples will be asked for after the next `read`, so that they may be read meanwhile."""
         ...
 
     def read(self, indices: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -44,6 +50,9 @@ class Dataset(keras.utils.PyDataset):
     a batch of which nothing can be read is replaced by the next one there. Iteration (and `batches`) leaves it out,
     so that no sample is counted twice.
 
+    Images are read by the threads that `open_dataset` was told of as `workers`. The attribute of that name is Keras'
+    own: it stays 1, so that `fit` starts none of its threads beside them.
+
     Attributes:
         kind: "image" (float32, 0 to 255, shape `(batch, height, width, channels)`), "array" or "text" (`str` arrays).
         class_names: Name of each class id; empty without labels.
@@ -52,6 +61,7 @@ class Dataset(keras.utils.PyDataset):
         num_samples: Samples listed, those that turn out unreadable included.
         description: What was read, in words.
         numbering: How classes are numbered, in words that follow "Classes are numbered"; empty without labels.
+        max_queue_size: How many batches are read ahead while they are asked for one after the other.
         space: How its inputs came from pixels, where they were scaled by `scaled`; else `None`.
         unread: Why there are no labels though the source has some: they are of another task. Empty otherwise.
     """
@@ -70,8 +80,9 @@ class Dataset(keras.utils.PyDataset):
         unread: str = "",
         transform: Callable[[Any], Any] | None = None,
         space: PixelSpace | None = None,
+        max_queue_size: int = MAX_QUEUE_SIZE,
     ) -> None:
-        super().__init__()
+        super().__init__(max_queue_size=max_queue_size)
         self.kind = kind
         self.class_names = list(class_names)
         self.num_classes = len(class_names) if labels is not None else None
@@ -85,6 +96,7 @@ class Dataset(keras.utils.PyDataset):
         self._seed = seed
         self._transform = transform
         self.space = space
+        self._last = 0
         order = np.arange(len(reader))
         self._order = order if seed is None else np.random.default_rng(seed).permutation(order)
 
@@ -97,8 +109,9 @@ class Dataset(keras.utils.PyDataset):
         Raises:
             DataError: If no sample of the whole data set can be read.
         """
+        follows, self._last = index == self._last + 1, index
         for offset in range(len(self)):
-            batch = self._read((index + offset) % len(self))
+            batch = self._read((index + offset) % len(self), is_followed=follows)
             if batch is not None:
                 return batch
         raise self._nothing_readable()
@@ -111,7 +124,7 @@ class Dataset(keras.utils.PyDataset):
         """
         empty = True
         for index in range(len(self)):
-            batch = self._read(index)
+            batch = self._read(index, is_followed=True)
             if batch is not None:
                 empty = False
                 yield batch
@@ -208,12 +221,22 @@ class Dataset(keras.utils.PyDataset):
             "unread": self.unread,
             "transform": self._transform,
             "space": self.space,
+            "max_queue_size": self.max_queue_size,
         }
         return Dataset(**arguments | changes)
 
-    def _read(self, index: int) -> Any:
-        start = index * self.batch_size
-        return self.take(self._order[start : start + self.batch_size])
+    def _read(self, index: int, *, is_followed: bool) -> Any:
+        end = (index + 1) * self.batch_size
+        if is_followed:
+            self.expect(self._order[end : end + self.max_queue_size * self.batch_size])
+        return self.take(self._order[end - self.batch_size : end])
+
+    def expect(self, indices: np.ndarray) -> None:
+        """Says which samples (numbers in the order on disk) will be asked for after the next `take` or `read`.
+
+        Images are read meanwhile. What was expected before is replaced.
+        """
+        self._reader.expect(indices)
 
     def take(self, indices: np.ndarray) -> Any:
         """Returns a batch of those samples (numbers in the order on disk) that can be read; `None` if none can."""
@@ -248,6 +271,10 @@ class _Part:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def expect(self, indices: np.ndarray) -> None:
+        """Says which samples will be asked for next."""
+        self._reader.expect(self._rows[indices])
+
     def read(self, indices: np.ndarray) -> tuple[Any, np.ndarray]:
         """Returns the samples that can be read, and their numbers in this part."""
         wanted = self._rows[indices]
@@ -270,6 +297,9 @@ class ArrayReader:
 
     def __len__(self) -> int:
         return len(self._arrays[0])
+
+    def expect(self, indices: np.ndarray) -> None:
+        """Makes no difference: all of them are at hand."""
 
     def read(self, indices: np.ndarray) -> tuple[Any, np.ndarray]:
         """Returns the samples, and the same indices."""

@@ -10,8 +10,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_remos.data.datasets import Dataset, Split
+from keras_remos.data.datasets import MAX_QUEUE_SIZE, Dataset, Split
 from keras_remos.data.from_disk import open_dataset
+from keras_remos.data.images import Decoding
+from keras_remos.data.kept import Cache
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.data.scaling import SCALINGS, choose_scaling
 from keras_remos.errors import DataError
@@ -58,6 +60,10 @@ def open_for_model(
     path_column: str | None = None,
     class_names: Sequence[str] | None = None,
     strict: bool = False,
+    workers: int | None = None,
+    max_queue_size: int = MAX_QUEUE_SIZE,
+    cache: Cache = "auto",
+    decoding: Decoding = "reduced",
 ) -> MatchedDataset:
     """Opens a data set on disk for a model.
 
@@ -77,6 +83,10 @@ def open_for_model(
         path_column: Image files, in a table.
         class_names: See `open_dataset`.
         strict: Refuse damaged images instead of leaving them out.
+        workers: How many threads read images at a time.
+        max_queue_size: How many batches of images are read ahead.
+        cache: Where decoded images are kept.
+        decoding: Whether large JPEGs are decoded at a part of their size.
 
     Raises:
         DataError: If the data set cannot be read or does not fit the model.
@@ -102,6 +112,10 @@ def open_for_model(
         path_column=path_column,
         class_names=class_names,
         strict=strict,
+        workers=workers,
+        max_queue_size=max_queue_size,
+        cache=cache,
+        decoding=decoding,
     )
     if dataset.kind == "text" and takes_strings(model):
         if len(model.inputs) == 1 and len(model.inputs[0].shape) == 2:

@@ -3,18 +3,20 @@
 import mimetypes
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_remos.data.datasets import ArrayReader, Dataset, Split
-from keras_remos.data.images import IMAGE_SUFFIXES, ImageReader, is_image
+from keras_remos.data.datasets import MAX_QUEUE_SIZE, ArrayReader, Dataset, Split
+from keras_remos.data.images import Decoding, ImageReader, check_reading
+from keras_remos.data.kept import Cache
 from keras_remos.data.labels import class_ids, flat_labels, how_numbered, in_order, number
 from keras_remos.data.npz import CLASS_NAME_KEYS, check_inputs, load_npz, to_levels
 from keras_remos.data.other_tasks import OtherTaskError
+from keras_remos.data.pillow import IMAGE_SUFFIXES, is_image
 from keras_remos.data.tables import TABLE_SUFFIXES, Table, read_table
 from keras_remos.errors import DataError
 from keras_remos.untrusted import check_regular, raised_as
@@ -41,6 +43,10 @@ def open_dataset(
     class_names: Sequence[str] | None = None,
     strict: bool = False,
     seed: int | None = 0,
+    workers: int | None = None,
+    max_queue_size: int = MAX_QUEUE_SIZE,
+    cache: Cache = "auto",
+    decoding: Decoding = "reduced",
 ) -> Dataset:
     """Opens a data set on disk.
 
@@ -62,24 +68,40 @@ def open_dataset(
             found by their names; it may lack some, and have no others.
         strict: Decode every image now and refuse the data set if one is damaged, instead of leaving it out.
         seed: Seed of the order of the samples; `None` keeps the order on disk.
+        workers: How many threads read images at a time, the one that asks being one of them; `None`: one a core, and
+            no more than 8. Batches are the same with any number.
+        max_queue_size: How many batches of images are read ahead while a device computes.
+        cache: Where decoded images of 8 bits are kept: `"memory"`, `"disk"` (in the folder of Keras, for this data set
+            at this size; files that have changed are noticed), `"none"`, or `"auto"`: in memory, from the second time
+            on that one is read, if all of them take no more than 256 MB.
+        decoding: `"reduced"`: a JPEG that is at least twice as large as `image_size` is decoded at 1/2, 1/4 or 1/8 of
+            its size, never below `image_size`. `"full"`: at its own size, which takes longer.
 
     Returns:
         A `Dataset`. Labels of another task than telling one of several classes are left out: see `unread`.
 
     Raises:
         DataError: If the data are missing, damaged, empty, of one class only, or do not fit `image_size`, `channels`
-            and `class_names`; or if it cannot be told which value is white.
+            and `class_names`; if it cannot be told which value is white; or if one of the last four makes no sense.
         ImportError: If images are to be read and Pillow is not installed.
     """
     source = Path(path)
     if batch_size < 1:
         raise DataError(f"Expected `batch_size` to be a whole number from 1 up. Received: {batch_size!r}.")
-    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
+    if not isinstance(max_queue_size, int) or max_queue_size < 0:
+        raise DataError(f"Expected `max_queue_size` to be a whole number from 0 up. Received: {max_queue_size!r}.")
+    check_reading(decoding, workers, cache)
+    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "max_queue_size": max_queue_size}
     as_stored = pixel_range is not None
+
+    def reader_of(files: list[Path]) -> ImageReader:
+        how: dict[str, Any] = {"as_stored": as_stored, "workers": workers, "cache": cache, "decoding": decoding}
+        return ImageReader(files, image_size, channels, **how)
+
     if source.is_dir():
         source = source if split is None else source / split
     if source.is_dir():
-        return _open_folder(source, image_size, channels, as_stored, class_names, strict, options)
+        return _open_folder(source, reader_of, class_names, strict, options)
     if not source.exists():
         raise DataError(f"Expected a data set at {source}. Received: nothing there. Check the path.")
     with raised_as(DataError):
@@ -98,8 +120,7 @@ def open_dataset(
             options["numbering"] = how_numbered(names, class_names) if labels is not None else ""
         if images_in is not None:
             files = [table.path.parent / cell for cell in table.texts(images_in)]
-            reader = ImageReader(files, image_size, channels, as_stored=as_stored)
-            return _open_image_table(table, images_in, reader, labels, names, strict, options)
+            return _open_image_table(table, images_in, reader_of(files), labels, names, strict, options)
         return open_text_table(table, text_column, pair_column, labels, names, options)
     raise DataError(
         f"Expected a folder of images, or a .npz, .csv, .tsv or .jsonl file. Received: {source}. "
@@ -121,9 +142,7 @@ def _other_tasks(options: dict[str, Any]) -> Iterator[None]:
 
 def _open_folder(
     folder: Path,
-    image_size: tuple[int, int] | None,
-    channels: int | None,
-    as_stored: bool,
+    reader_of: Callable[[list[Path]], ImageReader],
     known: Sequence[str] | None,
     strict: bool,
     options: dict[str, Any],
@@ -140,9 +159,7 @@ def _open_folder(
     class_names = in_order(name for name, found in files.items() if found)
     _check_classes_of_folder(folder, class_names, len(loose), files, fewest=1 if known else 2)
 
-    reader = ImageReader(
-        [file for name in class_names for file in files[name]], image_size, channels, as_stored=as_stored
-    )
+    reader = reader_of([file for name in class_names for file in files[name]])
     reader.skipped.update({str(folder / name): "no image in this folder" for name in files if not files[name]})
     reader.skipped.update(left_out)
     if strict:

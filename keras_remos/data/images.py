@@ -2,63 +2,60 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from keras_remos.data.ahead import ReadAhead, usual_workers
+from keras_remos.data.kept import (
+    CACHES,
+    MOST_IN_MEMORY,
+    Cache,
+    KeptImages,
+    Mark,
+    cache_file,
+    mark_of,
+    open_cache,
+    record_of,
+    write_cache,
+)
+from keras_remos.data.opencv import decode_jpeg, opencv
+from keras_remos.data.pillow import (
+    ON_ITS_SIDE,
+    kind_of_values,
+    lowest_is_white,
+    orientation,
+    pillow,
+    stated_white,
+    upright,
+    values_of,
+)
+from keras_remos.data.white import SLACK, WAY_OUT, find_white
 from keras_remos.errors import DataError
+from keras_remos.progress import track
 from keras_remos.untrusted import check_regular
 
-_JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
-IMAGE_SUFFIXES = frozenset(
-    {*_JPEG, ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".tga"}
-)
+Decoding = Literal["reduced", "full", "opencv"]
+DECODINGS: tuple[Decoding, ...] = ("reduced", "full", "opencv")
+
+_JPEG_FORMATS = {"JPEG", "MPO"}
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
-# Values of 14 bits do not pass it: above are 16 bits, up to it they may be of 10, 12 or 14 bits, or dark ones of 16.
-_MOST_OF_14_BITS = 2**14 - 1
-# Pictures of 0 to 255 that are all so dark are as likely some of another range.
-_LEAST_OF_255 = 31
-# By what share of white floating-point values may leave its range: resampling does so.
-SLACK = 0.01
 # How many of the files are looked at to find their range.
 _LOOKED_AT = 32
-# Tags of TIFF files: bits of a value, and what its lowest means (0: white).
-_BITS, _PHOTOMETRIC = 258, 262
-WAY_OUT = (
-    "Save the images with 8 bits a value, or say what black and white are (`pixel_range`): values then "
-    "stay as they are."
-)
+# Where all files are read one after the other: so many at a time.
+_PIECE = 64
 
 
-def find_white(least: float, most: float, what: str, *, slack: float = 0.0) -> float:
-    """The value that means white, found from those that there are, where a file does not say it.
+class _WhiteUnknownError(Exception):
+    """What is white in images of a kind has to be found first, and in the order of the files."""
 
-    No value above 1: 1. The largest from 32 to 255: 255. The largest of more than 14 bits (above 16383) and no more
-    than 16: 65535. What lies between cannot be known: 10, 12 or 14 bits, or dark pictures of 16.
-
-    Args:
-        least: The smallest value of all the images that were looked at.
-        most: The largest.
-        what: What to call them in a message.
-        slack: By what share of white values may leave its range.
-
-    Returns:
-        1, 255 or 65535.
-
-    Raises:
-        DataError: If it cannot be known, or values are negative.
-    """
-    for white, darkest in ((1.0, -1), (255.0, _LEAST_OF_255), (65535.0, _MOST_OF_14_BITS)):
-        if darkest < most <= white * (1 + slack) and least >= -white * slack:
-            return white
-    raise DataError(
-        "Expected images of which it is known what is white: with values up to 1, 255 or 65535. Received: "
-        f"{what} with values from {least:g} to {most:g}, from which it cannot be told. {WAY_OUT}"
-    )
+    def __init__(self, kind: str) -> None:
+        super().__init__("not known what is white")
+        self.kind = kind
 
 
 class ImageReader:
@@ -73,10 +70,18 @@ class ImageReader:
         image_size: `(height, width)` in pixels.
         channels: 1, 3 or 4; 3 when not given.
         as_stored: Leave values of more than 8 bits as they are, whatever white is.
+        decoding: `"reduced"`: a JPEG that is at least twice as large as it is to be is decoded at the smallest of 1/2,
+            1/4 and 1/8 of its size that is still large enough. `"opencv"`: so too, but by OpenCV. `"full"`: at its own
+            size.
+        workers: How many threads read at a time, the one that asks being one of them; `None`: one a core, at most 8.
+            What is read does not depend on it.
+        cache: Where decoded images of 8 bits are kept. `"memory"`, `"disk"` or `"none"`; `"auto"`: in memory, from the
+            second time on that one is read, if all of them take no more than 256 MB.
 
     Raises:
-        DataError: If there is no `image_size`, `channels` is another number, or white cannot be known.
-        ImportError: If Pillow is not installed.
+        DataError: If there is no `image_size`, `channels` is another number, or white cannot be known; or if one of the
+            last three is none of these.
+        ImportError: If Pillow is not installed, or OpenCV where it is to decode.
     """
 
     def __init__(
@@ -86,8 +91,11 @@ class ImageReader:
         channels: int | None,
         *,
         as_stored: bool = False,
+        decoding: Decoding = "reduced",
+        workers: int | None = None,
+        cache: Cache = "auto",
     ) -> None:
-        pillow()  # now, not in the middle of the work
+        image_module, _ = pillow()  # now, not in the middle of the work
         channels = 3 if channels is None else channels
         if channels not in _MODES:
             raise DataError(
@@ -99,18 +107,33 @@ class ImageReader:
                 f"Expected `image_size` (height, width) in pixels for images from files. Received: {image_size}. "
                 "The model does not fix it: name it."
             )
+        check_reading(decoding, workers, cache)
+        if decoding == "opencv":
+            opencv()
+        # All its formats now, the usual ones first: a thread would not find those that another is about to load.
+        image_module.preinit()
+        image_module.init()
         self.skipped: dict[str, str] = {}
         self._files = files
         self._size = image_size
+        self._shape = (*image_size, channels)
         self._mode = _MODES[channels]
         self._as_stored = as_stored
+        self._decoding = decoding
+        self._ahead = ReadAhead(self._read_one, usual_workers() if workers is None else workers)
         # White of files of whole numbers (I) and floating point (F) that do not say it.
         self._whites: dict[str, float] = {}
         if not as_stored:
             self._find_whites(files[:: math.ceil(len(files) / _LOOKED_AT)] if files else [])
+        self._kept: KeptImages | None = None  # nothing, until there is room
+        self._kept = self._room_for(cache)
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def expect(self, indices: np.ndarray) -> None:
+        """Says which images will be asked for after the next `read`: they are read meanwhile."""
+        self._ahead.expect(indices.tolist())
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Reads images; a damaged one goes to `skipped`.
@@ -121,14 +144,12 @@ class ImageReader:
         Returns:
             The images that could be read, shape `(m, height, width, channels)`, and their indices, shape `(m,)`.
         """
-        channels = len(self._mode) if self._mode != "L" else 1
-        images = np.empty((len(indices), *self._size, channels), np.float32)
+        images = np.empty((len(indices), *self._shape), np.float32)
         good: list[int] = []
-        for index in indices:
-            image = self._decode(self._files[index])
+        for index, image in self._decoded(indices.tolist()):
             if image is not None:
                 images[len(good)] = image
-                good.append(int(index))
+                good.append(index)
         return images[: len(good)], np.array(good, dtype=np.int64)
 
     def digest(self, indices: np.ndarray) -> bytes:
@@ -141,7 +162,7 @@ class ImageReader:
         Raises:
             DataError: If one is damaged; it names the first few.
         """
-        bad = [file for file in self._files if self._decode(file) is None]
+        bad = [self._files[index] for index, image in self._all() if image is None]
         if bad:
             listed = "; ".join(f"{file}: {self.skipped[str(file)]}" for file in bad[:3])
             raise DataError(
@@ -149,33 +170,102 @@ class ImageReader:
                 "Repair or remove them, or go without `strict` to leave them out."
             )
 
-    def _decode(self, file: Path) -> np.ndarray | None:
+    def _room_for(self, cache: Cache) -> KeptImages | None:
+        count = len(self._files)
+        if cache == "disk":
+            place = cache_file(self._files, self._shape, [self._decoding, pillow()[0].__version__])
+            marks: list[Mark] = [mark_of(file) or (-1, -1) for file in self._files]
+            kept = open_cache(place, marks, self._shape)
+            if kept is None:
+                images = ((marks[index], _of_8_bits(image)) for index, image in self._all("Images to the cache"))
+                if write_cache(place, count, self._shape, images):
+                    kept = open_cache(place, marks, self._shape)
+            return kept
+        fits = count * record_of(self._shape).itemsize <= MOST_IN_MEMORY
+        if cache == "memory" or (cache == "auto" and fits):
+            return KeptImages.in_memory(count, self._shape, at_once=cache == "memory")
+        return None
+
+    def _all(self, description: str = "") -> Iterator[tuple[int, np.ndarray | None]]:
+        """Every image once, as `_decoded` has them; with progress on terminals, if it is described."""
+        pieces = range(0, len(self), _PIECE)
+        shown: bool | str = "auto" if description else False
+        with track(pieces, total=len(pieces), description=description, verbose=shown) as tracked:
+            for start in tracked:
+                yield from self._decoded(range(start, min(start + _PIECE, len(self))))
+
+    def _decoded(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
+        """The images of these files in this order; `None` for one that is damaged, which is then in `skipped`."""
+        indices = list(indices)
+        for index, found in zip(indices, self._ahead.get(indices), strict=True):
+            if isinstance(found, _WhiteUnknownError):
+                if found.kind not in self._whites:
+                    self._find_whites([self._files[index]])
+                found = self._read_one(index)
+            if isinstance(found, Exception):
+                self.skipped[str(self._files[index])] = f"{type(found).__name__}: {found}"
+            yield index, None if isinstance(found, Exception) else found
+
+    def _read_one(self, index: int) -> np.ndarray | Exception:
+        """An image, or why it cannot be read. Threads do this side by side: it leaves nothing but what is kept."""
+        file = self._files[index]
+        # Before it is read: if it is changed meanwhile, this is noticed the next time.
+        mark = None if self._kept is None else mark_of(file)
+        if self._kept is not None and mark is not None:
+            image = self._kept.get(index, mark)
+            if image is not None:
+                return image
         try:
-            return self._load(file)
+            image = self._load(file)
         except (MemoryError, DataError):
             raise
         except Exception as error:
-            self.skipped[str(file)] = f"{type(error).__name__}: {error}"
-            return None
+            return error
+        if self._kept is not None and mark is not None and image.dtype == np.uint8:
+            self._kept.put(index, mark, image)
+        return image
 
     def _load(self, file: Path) -> np.ndarray:
         image_module, image_ops = pillow()
         with image_module.open(check_regular(file)) as opened:
-            kind, white = _kind(opened), _stated_white(opened)
-            is_inverted = _tags(opened).get(_PHOTOMETRIC) == 0
-            image = _upright(image_ops, opened)
+            kind, white = kind_of_values(opened), stated_white(opened)
+            is_inverted = lowest_is_white(opened)
+            turned = orientation(opened)
+            if self._decoding != "full":
+                pixels = self._reduced(opened, file, turned)
+                if pixels is not None:
+                    return pixels
+            image = upright(image_ops, opened, turned)
             if kind is None:
-                image = image.convert("RGBA") if image.mode == "P" else image
-                image = image.convert(self._mode)
-            else:
-                values = _values(image)
-        if kind is not None:
-            image = image_module.fromarray(self._to_levels(values, kind, white, file, is_inverted))
+                image = self._in_mode(image).resize(self._size[::-1], image_module.Resampling.BILINEAR)
+                return np.asarray(image).reshape(self._shape)
+            values = values_of(image)
+        image = image_module.fromarray(self._to_levels(values, kind, white, file, is_inverted))
         resized = np.asarray(image.resize(self._size[::-1], image_module.Resampling.BILINEAR), dtype=np.float32)
-        if kind is None:
-            return resized[..., np.newaxis] if resized.ndim == 2 else resized
         channels = [resized] * (1 if self._mode == "L" else 3)
         return np.stack([*channels, np.full_like(resized, 255)] if self._mode == "RGBA" else channels, axis=-1)
+
+    def _reduced(self, opened: Any, file: Path, turned: int) -> np.ndarray | None:
+        """A JPEG that is decoded at a part of its size; `None` for what is not."""
+        image_module, image_ops = pillow()
+        own, size = opened.size, self._size if turned >= ON_ITS_SIDE else self._size[::-1]
+        drafted = opened.draft(None, size)
+        if self._decoding == "opencv" and self._mode == opened.mode == "RGB" and opened.format in _JPEG_FORMATS:
+            pixels = decode_jpeg(file, own, round(own[0] / opened.size[0]), turned, self._size)
+            if pixels is not None:
+                return pixels
+        if opened.size == own:
+            return None
+        # Of 3 pixels that 5 were decoded to the image fills 2.5.
+        image = upright(
+            image_ops, self._in_mode(opened).resize(size, image_module.Resampling.BILINEAR, drafted[1]), turned
+        )
+        # Damaged tags may keep it on its side.
+        return np.asarray(image).reshape(self._shape) if image.size == self._size[::-1] else None
+
+    def _in_mode(self, image: Any) -> Any:
+        image = image.convert("RGBA") if image.mode == "P" else image
+        return image if image.mode == self._mode else image.convert(self._mode)
 
     def _to_levels(
         self, values: np.ndarray, kind: str, white: float | None, file: Path, is_inverted: bool
@@ -185,7 +275,7 @@ class ImageReader:
             return values
         if white is None:
             if kind not in self._whites:
-                self._find_whites([file])
+                raise _WhiteUnknownError(kind)
             white = self._whites[kind]
             least, most, slack = float(values.min()), float(values.max()), white * _slack(kind)
             if least < -slack or most > white + slack:
@@ -203,10 +293,10 @@ class ImageReader:
         for file in files:
             try:
                 with image_module.open(check_regular(file)) as opened:
-                    kind = _kind(opened)
-                    if kind is None or _stated_white(opened) is not None:
+                    kind = kind_of_values(opened)
+                    if kind is None or stated_white(opened) is not None:
                         continue
-                    values = _values(opened)
+                    values = values_of(opened)
             except MemoryError:
                 raise
             except Exception:  # `read` says so of it
@@ -218,6 +308,10 @@ class ImageReader:
             self._whites[kind] = find_white(least, most, what, slack=_slack(kind))
 
 
+def _slack(kind: str) -> float:
+    return SLACK if kind == "F" else 0.0
+
+
 def _digest(file: Path) -> bytes:
     try:
         with file.open("rb") as opened:
@@ -226,67 +320,18 @@ def _digest(file: Path) -> bytes:
         return bytes(hashlib.sha256().digest_size)
 
 
-def is_image(file: Path) -> bool:
-    """Whether a file is one of an image, by its name; by what is in it if that has no ending."""
-    if file.suffix:
-        return file.suffix.lower() in IMAGE_SUFFIXES
-    image_module, _ = pillow()
-    try:
-        with image_module.open(check_regular(file)):
-            return True
-    except Exception:  # whatever a file of another kind makes Pillow stumble over
-        return False
-
-
-def _upright(image_ops: Any, opened: Any) -> Any:
-    """An image as its EXIF data say that it is to be turned; as it is stored where they cannot be read."""
-    try:
-        return image_ops.exif_transpose(opened)
-    except Exception:  # whatever damaged tags make Pillow stumble over
-        return opened.copy()
-
-
-def _slack(kind: str) -> float:
-    return SLACK if kind == "F" else 0.0
-
-
-def _tags(image: Any) -> Any:
-    return getattr(image, "tag_v2", {})
-
-
-def _kind(image: Any) -> str | None:
-    """Whether an image holds more than 8 bits a value: whole numbers (I) or floating point (F)."""
-    return image.mode[0] if image.mode[0] in "IF" else None
-
-
-def _stated_white(image: Any) -> float | None:
-    """White, where a file says what it is."""
-    if image.format == "PPM":
-        return 65535.0 if _kind(image) == "I" else None  # Pillow has brought it there
-    bits = _tags(image).get(_BITS, (16,))[0]
-    return float(2**bits - 1) if bits < 16 else None
-
-
-def _values(image: Any) -> np.ndarray:
-    """The values of an image of more than 8 bits, float32.
+def check_reading(decoding: str, workers: int | None, cache: str) -> None:
+    """Makes sure that images can be read so; see `ImageReader`.
 
     Raises:
-        ValueError: If one is NaN or infinite: the file is damaged.
+        DataError: If not.
     """
-    values = np.asarray(image).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError("NaN or infinity among the values")
-    return values
+    for name, value, known in (("decoding", decoding, DECODINGS), ("cache", cache, CACHES)):
+        if value not in known:
+            raise DataError(f"Expected `{name}` to be one of {', '.join(known)}. Received: {value!r}.")
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise DataError(f"Expected `workers` to be a whole number from 1 up. Received: {workers!r}.")
 
 
-def pillow() -> tuple[Any, Any]:
-    """Pillow's `Image` and `ImageOps`.
-
-    Raises:
-        ImportError: If it is not installed; says how to get it.
-    """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError('Reading images needs Pillow: pip install "keras-remos[image]"') from error
-    return Image, ImageOps
+def _of_8_bits(image: np.ndarray | None) -> np.ndarray | None:
+    return image if image is not None and image.dtype == np.uint8 else None

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_remos.data.datasets import Kind, Split
-from keras_remos.data.images import SLACK, find_white
+from keras_remos.data.white import SLACK, find_white
 from keras_remos.errors import DataError, FileError
 from keras_remos.untrusted import complete, raised_as
 from keras_remos.untrusted.containers import array_names, read_arrays

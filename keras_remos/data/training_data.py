@@ -153,6 +153,7 @@ class TrainingData(keras.utils.PyDataset):
             self._source = x, self.labels, sample_weight
         self.num_samples = len(self.labels)
         self._drawn: _Epoch | None = None
+        self._last = 0
         self._twins: Twins | None = None
         self._of_samples: str | None = None
 
@@ -166,6 +167,9 @@ class TrainingData(keras.utils.PyDataset):
             DataError: If no sample at all can be read.
         """
         epoch = self._draw()
+        if index == self._last + 1:
+            self._expect(epoch, index + 1)
+        self._last = index
         for offset in range(len(self)):
             number = (index + offset) % len(self)
             places = slice(number * self.batch_size, (number + 1) * self.batch_size)
@@ -294,6 +298,17 @@ class TrainingData(keras.utils.PyDataset):
             None if twin is None else np.concatenate([other, twin]) for other, twin in zip(others, twins, strict=True)
         ]
         return keras.utils.pack_x_y_sample_weight(*joined)
+
+    def _expect(self, epoch: _Epoch, index: int) -> None:
+        """Has the batches from one on read meanwhile: those of this epoch, as the next may never be asked for."""
+        if isinstance(self._source, Dataset):
+            ahead = range(index, min(index + self._source.max_queue_size, len(self)))
+            rows = [self._to_be_read(epoch, slice(i * self.batch_size, (i + 1) * self.batch_size)) for i in ahead]
+            self._source.expect(np.concatenate([*rows, epoch.order[:0]]))
+
+    def _to_be_read(self, epoch: _Epoch, places: slice) -> np.ndarray:
+        rows = epoch.order[places]
+        return rows if self._twins is None else rows[~self._twins.chosen(rows, epoch.keys[places])]
 
     def _take(self, indices: np.ndarray) -> Any:
         if isinstance(self._source, Dataset):

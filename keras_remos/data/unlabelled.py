@@ -11,8 +11,9 @@ import numpy as np
 
 from keras_remos.data.datasets import ArrayReader, Dataset, Kind, Reader
 from keras_remos.data.from_disk import image_column, image_files, open_text_table
-from keras_remos.data.images import ImageReader, is_image
+from keras_remos.data.images import ImageReader
 from keras_remos.data.npz import check_inputs, load_npz, to_levels
+from keras_remos.data.pillow import is_image
 from keras_remos.data.tables import TABLE_SUFFIXES, read_table
 from keras_remos.errors import DataError
 from keras_remos.untrusted import check_regular, raised_as
@@ -132,7 +133,8 @@ class _How:
 
 
 def _images(files: Sequence[Path], how: _How, left_out: Mapping[str, str], where: str = "") -> Unlabelled:
-    reader = ImageReader(list(files), how.image_size, how.channels, as_stored=how.as_stored)
+    # They are read once.
+    reader = ImageReader(list(files), how.image_size, how.channels, as_stored=how.as_stored, cache="none")
     reader.skipped.update(left_out)
     if how.strict:
         reader.check_all()

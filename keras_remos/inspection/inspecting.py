@@ -11,8 +11,8 @@ from typing import Any
 import keras
 
 from keras_remos.coverage.profile import CoverageProfile
-from keras_remos.data.images import IMAGE_SUFFIXES
 from keras_remos.data.npz import NPZ_KEYS
+from keras_remos.data.pillow import IMAGE_SUFFIXES
 from keras_remos.data.tables import TABLE_SUFFIXES, read_table
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.resuming import describe_partial

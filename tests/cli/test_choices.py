@@ -5,6 +5,8 @@ import pytest
 from keras_remos_cli.main import COMMANDS, main
 
 from keras_remos.coverage import CRITERIA
+from keras_remos.data.images import DECODINGS
+from keras_remos.data.kept import CACHES
 from keras_remos.data.scaling import SCALINGS
 from keras_remos.defects import DEFECTS
 from keras_remos.defects.adversarial.coverage_guided import STRATEGIES
@@ -26,6 +28,8 @@ EXPECTED = {
     ("transfer", "preset"): PRESETS,
     ("slice", "preset"): PRESETS,
     ("slice", "scaling"): SCALINGS,
+    ("slice", "cache"): CACHES,
+    ("slice", "decoding"): DECODINGS,
 }
 
 

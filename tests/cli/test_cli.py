@@ -127,7 +127,8 @@ def test_inspect_shows_a_model(teacher: Path) -> None:
 
 def test_a_corrupt_image_is_named_and_left_out(teacher: Path, images: Path, tmp_path: Path) -> None:
     (images / "cat" / "bad.png").write_bytes(b"no image")
-    result = run("slice", teacher, "--data", images, "-o", tmp_path / "s.keras")
+    reading = ("--workers", 3, "--cache", "memory", "--decoding", "full")
+    result = run("slice", teacher, "--data", images, "-o", tmp_path / "s.keras", *reading)
     assert result.exit_code == 0, result.output
     assert "bad.png" in result.stderr
     assert "15 samples" in result.stdout

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_remos.data.images import pillow
+from keras_remos.data.pillow import pillow
 from keras_remos.errors import DataError
 from keras_remos.untrusted import PathLike, check_regular, complete, raised_as
 
