@@ -15,6 +15,8 @@ from keras_remos.errors import DataError, MismatchError, RemosError
 PREPROCESSOR = "preprocessor"
 # Epsilons are given in levels of a common image file, whatever the range of the pixels at hand.
 LEVELS = 255
+# How far from a level what is meant to be one may be, in levels: float32 rounds, and scaling back and forth does.
+_SLACK = 1e-4
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class PixelSpace:
 
         Args:
             x: Pixels, any shape.
-            near: What they were made from, the same shape: no pixel is rounded away from it.
+            near: What they were made from, the same shape: where that is a level, no pixel is rounded away from it.
             within: How far from it a pixel may be, in levels: rounding takes none further. At least 1, as a level
                 that near may not exist otherwise; then the nearest one is taken.
 
@@ -130,21 +132,51 @@ class PixelSpace:
             uint8, the same shape: 0 is `low`, 255 is `high`.
         """
         levels, start = (self.as_levels(np.asarray(pixels, np.float64)) for pixels in (x, near))
+        nearest = np.rint(start)
+        start = np.where(np.abs(start - nearest) <= _SLACK, nearest, start)
         rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels))
         least, most = np.ceil(start - within), np.floor(start + within)
-        rounded = np.where(least <= most, np.clip(rounded, least, most), np.rint(start))
+        rounded = np.where(least <= most, np.clip(rounded, least, most), nearest)
         return np.clip(rounded, 0, LEVELS).astype(np.uint8)
+
+    def nearest_levels(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rounds pixels to the nearest of the 256 levels of an image file.
+
+        Args:
+            x: Pixels, shape `(n, ...)`.
+
+        Returns:
+            uint8, the same shape; and which images are levels as they are, booleans of shape `(n,)`.
+        """
+        if x.dtype == np.uint8 and self._of_bytes:
+            return x, np.ones(len(x), bool)
+        levels = self.as_levels(np.asarray(x, np.float32))
+        nearest = np.clip(np.nan_to_num(np.rint(levels)), 0, LEVELS)
+        whole = (np.abs(levels - nearest) <= _SLACK).reshape(len(x), -1).all(axis=1)
+        return nearest.astype(np.uint8), whole
 
     def from_levels(self, levels: np.ndarray) -> np.ndarray:
         """Pixels of this range, float32, from the 256 levels of an image file."""
-        return levels.astype(np.float32) * np.float32(self.epsilon(1.0)) + np.float32(self.low)
+        if self._of_bytes:
+            return levels.astype(np.float32)
+        pixels = (self.low + levels * self.epsilon(1.0)).astype(np.float32)
+        # Its ends need not be numbers of float32: then what is next to them inside.
+        ends = (
+            np.float32(end) if (np.float32(end) - end) * side <= 0 else np.nextafter(np.float32(end), np.float32(mid))
+            for end, side, mid in ((self.low, -1, self.high), (self.high, 1, self.low))
+        )
+        return np.clip(pixels, *ends)
+
+    @property
+    def _of_bytes(self) -> bool:
+        return (self.low, self.high) == (0, LEVELS)
 
     def as_levels(self, x: np.ndarray) -> np.ndarray:
         """Pixels of any shape as levels, not rounded: `low` is 0, `high` 255."""
         return (x - self.low) * (LEVELS / (self.high - self.low))
 
     def _to_levels(self, x: np.ndarray) -> np.ndarray:
-        if self.scaling == "none" or (self.low, self.high) == (0, LEVELS):
+        if self.scaling == "none" or self._of_bytes:
             return x
         return self.as_levels(np.asarray(x, np.float32))
 
@@ -176,15 +208,18 @@ class PixelSpace:
         """A distance that is given in levels of 255, in pixels of this range."""
         return levels * (self.high - self.low) / LEVELS
 
-    def check(self, x: np.ndarray) -> None:
-        """Makes sure that an array holds pixels of this range.
+    def check(self, x: Any) -> None:
+        """Makes sure that samples are pixels of this range.
+
+        Args:
+            x: An array, or `Samples`.
 
         Raises:
-            DataError: If it is empty, holds no numbers, or values outside the range.
+            DataError: If they are none, hold no numbers, or values outside the range.
         """
-        if x.size == 0 or x.dtype.kind not in "uif":
+        if not math.prod(x.shape) or x.dtype.kind not in "uif":
             raise DataError(f"Expected at least one image of numbers, received shape {x.shape} of {x.dtype}.")
-        least, most = float(x.min()), float(x.max())
+        least, most = (float(x.min()), float(x.max())) if isinstance(x, np.ndarray) else x.limits
         if not (self.low <= least and most <= self.high):
             raise DataError(
                 f"Expected pixels from {self.low:g} to {self.high:g}, received values from {least:g} to {most:g}. "

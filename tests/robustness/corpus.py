@@ -70,9 +70,8 @@ def make(folder: Path) -> dict[str, Kind]:
     profile.save(folder / "profile.npz")
     kept.save(folder / "slice.npz")
     made.save(folder / "attack.npz")
-    partial = Partial(folder / "partial.npz", {"defect": "x"}, SHAPE)
+    partial = Partial(folder / "partial.npz", {"defect": "x"}, SHAPE, np.float32)
     partial.add(pixels[:2])
-    partial.write()
     checkpoint = Checkpoint(folder, "checkpoint", {"seed": 0}, {})
     checkpoint.save(Progress(1, False, {"loss": [1.0]}), model.weights)
 
@@ -146,7 +145,7 @@ def make(folder: Path) -> dict[str, Kind]:
         "partial attack": (
             "a.npz",
             (folder / "partial.npz").read_bytes(),
-            lambda path: Partial(path, {"defect": "x"}, SHAPE),
+            lambda path: Partial(path, {"defect": "x"}, SHAPE, np.float32),
         ),
         "checkpoint": ("a.npz", (folder / "checkpoint.npz").read_bytes(), checked_checkpoint),
         "poisoned": ("a.keras", (folder / "poisoned.keras").read_bytes(), checked_poisoned),
