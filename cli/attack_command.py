@@ -171,7 +171,7 @@ def command(
             raise click.UsageError(f"{defect} is an attack on {'texts' if kind.of_text else 'images'}.")
         if target is not None:
             attack = replace(attack, target=class_number(target, matched.dataset.class_names))
-        own = None if attacker_data is None else data.open_other(model, attacker_data).pixels.read_all()
+        own = None if attacker_data is None else data.open_other(model, attacker_data).pixels
         prepared = attack.prepare(model, own, space=matched.space, seed=seed)
     x, y = matched.samples(limit)
     report_skipped(matched)

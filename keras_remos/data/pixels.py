@@ -161,11 +161,10 @@ class PixelSpace:
             return levels.astype(np.float32)
         pixels = (self.low + levels * self.epsilon(1.0)).astype(np.float32)
         # Its ends need not be numbers of float32: then what is next to them inside.
-        ends = (
-            np.float32(end) if (np.float32(end) - end) * side <= 0 else np.nextafter(np.float32(end), np.float32(mid))
-            for end, side, mid in ((self.low, -1, self.high), (self.high, 1, self.low))
-        )
-        return np.clip(pixels, *ends)
+        low, high = np.float32(self.low), np.float32(self.high)
+        low = low if float(low) >= self.low else np.nextafter(low, high)
+        high = high if float(high) <= self.high else np.nextafter(high, low)
+        return np.clip(pixels, low, high)
 
     @property
     def _of_bytes(self) -> bool:

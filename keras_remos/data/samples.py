@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_remos.data.datasets import Dataset
-from keras_remos.data.pixels import LEVELS, PixelSpace
+from keras_remos.data.pixels import LEVELS, PREPROCESSOR, PixelSpace
 from keras_remos.data.texts import holds_text
 from keras_remos.errors import DataError
 from keras_remos.progress import track
@@ -302,6 +302,29 @@ def read_samples(dataset: Dataset, space: PixelSpace, *, limit: int | None = Non
         return x[:limit], y[:limit]
     found = OfDataset(dataset, space, limit)
     return found, labels[found.numbers]
+
+
+def scaled(data: Any, space: PixelSpace) -> Any:
+    """Training data in pixels as a model takes them; texts as they are.
+
+    Args:
+        data: `(x, y)` or a `Dataset`, which stays on the disk.
+        space: How the model's inputs come from pixels.
+
+    Raises:
+        DataError: If they are something else, or no pixels of this range.
+    """
+    if space.scaling == PREPROCESSOR:
+        return data
+    if isinstance(data, Dataset):
+        return data.scaled(space)
+    if not (isinstance(data, tuple) and len(data) == 2):
+        raise DataError(
+            f"Expected training data as (x, y) in pixels, or as a Dataset. Received: {type(data).__name__}."
+        )
+    x, y = (np.asarray(part) for part in data)
+    space.check(x)
+    return space.scale(x), y
 
 
 def same_samples(one: AnySamples, other: AnySamples, space: PixelSpace) -> bool:

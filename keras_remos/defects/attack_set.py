@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from keras_remos.defects.words import mean_changed_share
 from keras_remos.errors import DataError
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
 from keras_remos.saving import Archived, write_archive
-from keras_remos.untrusted import Count, Marks, PathLike, Seed, Space, complete, pieces, read_archive_in_parts
+from keras_remos.untrusted import Count, Marks, PathLike, Rows, Seed, Space, complete, pieces, read_archive_in_parts
 
 
 class _Record(TypedDict, total=False):
@@ -87,6 +88,7 @@ class AttackSet(Archived):
     command: str | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     partial: PathLike | None = None
+    _file: tuple[int, ...] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         # A frozen class lets its own constructor write only in this way.
@@ -196,8 +198,25 @@ class AttackSet(Archived):
         # What is compressed could not be read in parts; texts are read whole, and shrink.
         overwrite = overwrite or in_its_place
         write_archive(path, self.kind, header, arrays, overwrite=overwrite, compress=self.holds_text)
-        if self.partial is not None and not in_its_place:
-            Path(self.partial).unlink(missing_ok=True)
+        self._found_at(path)
+        if self.partial is not None:
+            self._read_from(path)
+            if not in_its_place:
+                Path(self.partial).unlink(missing_ok=True)
+
+    def is_kept_at(self, path: PathLike) -> bool:
+        """Whether this very set was written to a file, or read from it, and is still there."""
+        return self._file is not None and self._file == _identity(path)
+
+    def _found_at(self, path: PathLike) -> None:
+        object.__setattr__(self, "_file", _identity(path))
+
+    def _read_from(self, path: PathLike) -> None:
+        """Lets the file of partial results go, which the inputs have been read from."""
+        rows = getattr(self.inputs, "rows", None)
+        if isinstance(rows, Rows):
+            self.inputs.rows = read_archive_in_parts(path, self.kind, self.header, ("inputs",), only=True)[1]["inputs"]
+            rows.close()
 
     def to_archive(self) -> tuple[dict[str, Any], dict[str, Any]]:
         plain = ("class_names", "target", "defect", "options", "teacher", "seed", "versions", "command", "record")
@@ -212,7 +231,9 @@ class AttackSet(Archived):
     def load(cls, path: PathLike) -> AttackSet:
         header, arrays = read_archive_in_parts(path, cls.kind, cls.header, ("clean", "inputs"))
         with complete(path):
-            return cls.from_archive(header, arrays)
+            found = cls.from_archive(header, arrays)
+        found._found_at(path)
+        return found
 
     @classmethod
     def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> AttackSet:
@@ -237,6 +258,14 @@ class AttackSet(Archived):
             teacher=tuple((layer, digest) for layer, digest in header["teacher"]),
             **{name: header[name] for name in ("target", "defect", "options", "seed", "versions", "command", "record")},
         )
+
+
+def _identity(path: PathLike) -> tuple[int, ...] | None:
+    """What tells a file from another, and from what it was before."""
+    with contextlib.suppress(OSError):
+        found = Path(path).stat()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def _check_texts(texts: np.ndarray) -> None:

@@ -133,8 +133,8 @@ class Defect(ABC):
 
         Args:
             teacher: The teacher. It is not modified: a defect that changes weights works on a copy.
-            data: The attacker's own data `(x, y)`, x in pixels or texts, where the defect needs some: to plant a
-                backdoor, or for a copy of the teacher that is fine-tuned on the students' task.
+            data: The attacker's own data `(x, y)`, x in pixels or texts, or a `Dataset` of such, where the defect needs
+                some: to plant a backdoor, or for a copy of the teacher that is fine-tuned on the students' task.
             space: How the teacher's inputs come from pixels; `PixelSpace("preprocessor")` for texts.
             num_classes: How many classes the attacker's data have; counted from the labels if not given.
             seed: For everything that is drawn.

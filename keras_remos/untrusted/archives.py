@@ -107,14 +107,14 @@ def read_archive(
 
 
 def read_archive_in_parts(
-    path: PathLike, kind: str, expected: type[Any], names: Collection[str]
+    path: PathLike, kind: str, expected: type[Any], names: Collection[str], *, only: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same, some arrays being left in the file if they are large: see `read_in_parts`."""
+    """The same, some arrays being left in the file if they are large, and the others left out if these are `only`."""
     source = check_regular(path)
     with complete(source):
         header = read_header(source)
         _check_header(header, source, kind, expected)
-        arrays = read_in_parts(source, names)
+        arrays = read_in_parts(source, names, only=only)
     return header, arrays
 
 

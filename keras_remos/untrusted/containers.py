@@ -214,12 +214,13 @@ def read_arrays(source: Path | IO[bytes], names: Collection[str] | None = None) 
         }
 
 
-def read_in_parts(source: Path, names: Collection[str]) -> dict[str, np.ndarray | Rows]:
+def read_in_parts(source: Path, names: Collection[str], *, only: bool = False) -> dict[str, np.ndarray | Rows]:
     """The plain arrays of an `.npz`, some of which are left in the file if they are large, to be read in parts.
 
     Args:
         source: A regular file.
         names: Which. They have to be written as they are: what is compressed comes whole.
+        only: Whether the others are left out.
 
     Raises:
         Exception: Whatever damage makes of it, of these arrays too: all of the file is read once. To be used within
@@ -229,6 +230,8 @@ def read_in_parts(source: Path, names: Collection[str]) -> dict[str, np.ndarray 
     with opened_zip(source) as archive:
         for member in archive.namelist():
             name = member.removesuffix(".npy")
+            if only and name not in names:
+                continue
             found = _find_rows(archive, source, member) if name in names else None
             made[name] = _read_array(archive, member) if found is None else found
     return made

@@ -210,7 +210,9 @@ def numbered(rows: Any, count: int) -> np.ndarray:
 
 def _runs(numbers: np.ndarray) -> Iterator[tuple[slice, int]]:
     """Numbers that follow each other: where they stand, and the first of them."""
-    begins = np.flatnonzero(np.diff(numbers, prepend=-2) != 1).tolist() if numbers.size else []
+    if not numbers.size:
+        return
+    begins = np.flatnonzero(np.diff(numbers, prepend=-2) != 1).tolist()
     for begin, end in zip(begins, [*begins[1:], len(numbers)], strict=True):
         yield slice(begin, end), int(numbers[begin])
 
