@@ -123,7 +123,7 @@ class PixelSpace:
         """Rounds pixels to the 256 levels of an image file, towards the images that they were made from.
 
         Args:
-            x: Pixels, any shape.
+            x: Pixels, shape `(n, ...)`.
             near: What they were made from, the same shape: where that is a level, no pixel is rounded away from it.
             within: How far from it a pixel may be, in levels: rounding takes none further. At least 1, as a level
                 that near may not exist otherwise; then the nearest one is taken.
@@ -131,13 +131,17 @@ class PixelSpace:
         Returns:
             uint8, the same shape: 0 is `low`, 255 is `high`.
         """
-        levels, start = (self.as_levels(np.asarray(pixels, np.float64)) for pixels in (x, near))
-        nearest = np.rint(start)
-        start = np.where(np.abs(start - nearest) <= _SLACK, nearest, start)
-        rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels))
-        least, most = np.ceil(start - within), np.floor(start + within)
-        rounded = np.where(least <= most, np.clip(rounded, least, most), nearest)
-        return np.clip(rounded, 0, LEVELS).astype(np.uint8)
+        made = np.empty(x.shape, np.uint8)
+        # One by one: in float64 a batch takes a multiple of its room.
+        for number in range(len(x)):
+            levels, start = (self.as_levels(np.asarray(pixels[number], np.float64)) for pixels in (x, near))
+            nearest = np.rint(start)
+            start = np.where(np.abs(start - nearest) <= _SLACK, nearest, start)
+            rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels))
+            least, most = np.ceil(start - within), np.floor(start + within)
+            rounded = np.where(least <= most, np.clip(rounded, least, most), nearest)
+            made[number] = np.clip(rounded, 0, LEVELS)
+        return made
 
     def nearest_levels(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rounds pixels to the nearest of the 256 levels of an image file.

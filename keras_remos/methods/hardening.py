@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -24,6 +25,8 @@ from keras_remos.untrusted import room_for
 
 # What is drawn for twins is not what an attack with the same seed draws.
 SEED = 7_919
+# How many pixel values are attacked at a time.
+MOST_AT_A_TIME = 2**22
 
 
 def default_attacks() -> tuple[ProjectedAttack, ...]:
@@ -174,7 +177,8 @@ class Hardening:
         task.data = task.data.with_twins(made[key])
 
     def _twins(self, task: Task, data: TrainingData, space: PixelSpace, verbose: bool | str) -> Twins:
-        size = task.recipe.batch_size
+        # Of large images fewer at a time than are trained on: a step of an attack keeps a dozen copies of them.
+        size = min(task.recipe.batch_size, max(MOST_AT_A_TIME // math.prod(task.example.shape[1:]), 1))
         levels = room_for((data.num_samples, *task.example.shape[1:]), np.uint8)
         present = np.zeros(data.num_samples, bool)
         example = _pixels(np.repeat(task.example[:1], size, axis=0), space)

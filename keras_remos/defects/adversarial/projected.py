@@ -207,12 +207,15 @@ class ProjectedAttack(Defect):
             The least and the greatest value of each, float32. Rounded inwards: what lies between them is in the
             epsilon ball and in the range exactly, not to within rounding.
         """
-        pixels, epsilon = x.astype(np.float64), space.epsilon(self.epsilon)
-        lower = np.maximum(pixels - epsilon, space.low)
-        upper = np.minimum(pixels + epsilon, space.high)
-        low, high = lower.astype(np.float32), upper.astype(np.float32)
-        low = np.where(low < lower, np.nextafter(low, np.float32(np.inf)), low)
-        return low, np.where(high > upper, np.nextafter(high, np.float32(-np.inf)), high)
+        epsilon, low, high = space.epsilon(self.epsilon), np.empty_like(x), np.empty_like(x)
+        # One by one: in float64 a batch takes a multiple of its room.
+        for number, pixels in enumerate(x):
+            exact = pixels.astype(np.float64)
+            lower, upper = np.maximum(exact - epsilon, space.low), np.minimum(exact + epsilon, space.high)
+            least, most = lower.astype(np.float32), upper.astype(np.float32)
+            low[number] = np.where(least < lower, np.nextafter(least, np.float32(np.inf)), least)
+            high[number] = np.where(most > upper, np.nextafter(most, np.float32(-np.inf)), most)
+        return low, high
 
 
 class Ascent:
@@ -355,8 +358,11 @@ class Ascent:
             return np.clip(clean, lower, upper)
         epsilon = self.space.epsilon(self.attack.epsilon)
         seeds = [(self.seed, row, START, *([number] if number else [])) for row in rows]
-        noise = [np.random.default_rng(seed).uniform(-1, 1, clean.shape[1:]) for seed in seeds]
-        return np.clip(clean + epsilon * np.stack(noise).astype(np.float32), lower, upper)
+        begun = np.empty_like(clean)
+        for row, seed in enumerate(seeds):
+            noise = np.random.default_rng(seed).uniform(-1, 1, clean.shape[1:]).astype(np.float32)
+            begun[row] = clean[row] + epsilon * noise
+        return np.clip(begun, lower, upper, out=begun)
 
 
 def check_attackable(model: keras.Model, space: PixelSpace) -> None:
