@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
+from numbers import Number
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.pixels import LEVELS, PREPROCESSOR, PixelSpace
@@ -18,11 +20,11 @@ from keras_remos.untrusted import Rows, pieces
 from keras_remos.untrusted.rows import numbered
 
 
-class Samples(ABC):
+class Samples(NDArrayOperatorsMixin, ABC):
     """Pixels of many images that are sliced as an array is, and read when they are.
 
-    `samples[3]`, `samples[10:20]` and `samples[numbers]` are arrays of float32, and so is `np.asarray(samples)`, which
-    takes the memory for all of them.
+    `samples[3]`, `samples[10:20]` and `samples[numbers]` are arrays of float32. So is `np.asarray(samples)`, which
+    takes the memory for all of them, as does calculating with them.
 
     Args:
         shape: Of all of them, `(n, ...)`.
@@ -49,6 +51,12 @@ class Samples(ABC):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if not all(isinstance(each, (np.ndarray, Number, Samples)) for each in inputs):
+            return NotImplemented
+        arrays = [each[:] if isinstance(each, Samples) else each for each in inputs]
+        return getattr(ufunc, method)(*arrays, **options)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of shape {self.shape}, {self.space.low:g} to {self.space.high:g}>"

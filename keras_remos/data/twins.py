@@ -17,7 +17,7 @@ class Twins:
     """Other inputs for the samples of a data set, kept as 8-bit images.
 
     Args:
-        levels: uint8, shape `(n, ...)`: one for each sample, in the order in which the source stores them. In memory, or
+        levels: uint8, shape `(n, ...)`: one for each sample, in the order in which the source stores them; in memory or
             in a file.
         present: Booleans, shape `(n,)`: which samples have one.
         space: How a model's inputs come from pixels.

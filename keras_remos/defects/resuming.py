@@ -31,8 +31,8 @@ class Whole(TypedDict):
 class Partial:
     """The rows of an array that are finished: in a file, or in memory if nobody names one and they are few.
 
-    Each batch is written to the file when it is finished, with a checksum after each row: whenever a run is killed, what
-    it has finished is there.
+    Each batch is written to the file when it is finished, with a checksum after each row: whenever a run is killed,
+    what it has finished is there.
 
     Args:
         path: The file; without one, what does not fit the memory goes to a temporary file.

@@ -51,9 +51,7 @@ def as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> Pr
     return Prepared(teacher, space)
 
 
-def samples(
-    test: Any, class_names: Iterable[str], space: PixelSpace
-) -> tuple[AnySamples, np.ndarray, tuple[str, ...]]:
+def samples(test: Any, class_names: Iterable[str], space: PixelSpace) -> tuple[AnySamples, np.ndarray, tuple[str, ...]]:
     """The test set: samples, of a data set such as are read when they are asked for, classes, and the classes' names.
 
     Raises:

@@ -112,19 +112,25 @@ def read_archive_in_parts(
     """The same, some arrays being left in the file if they are large, and the others left out if these are `only`."""
     source = check_regular(path)
     with complete(source):
-        header = read_header(source)
+        header = parse_json(read_arrays(source, [HEADER])[HEADER].tobytes())
         _check_header(header, source, kind, expected)
         arrays = read_in_parts(source, names, only=only)
     return header, arrays
 
 
-def read_header(source: Path) -> dict[str, Any]:
-    """What the header of an archive says; its arrays are not read.
+def read_header(path: PathLike) -> dict[str, Any]:
+    """What the header of an archive, or of a file of rows, says; what else is in it is not read.
 
     Raises:
-        Exception: Whatever damage makes of it; to be used within `complete`.
+        FileError: If it is missing, damaged, no keras-remos file, or of a newer format.
     """
-    header = parse_json(read_arrays(source, [HEADER])[HEADER].tobytes())
+    source = check_regular(path)
+    with complete(source):
+        if holds_rows(source):
+            with source.open("rb") as file:
+                header = _read_head(file)
+        else:
+            header = parse_json(read_arrays(source, [HEADER])[HEADER].tobytes())
     _check_header(header, source, None, None)
     return dict(header)
 
@@ -164,12 +170,9 @@ def open_rows(
     """
     source = check_regular(path)
     with complete(source):
-        file: BinaryIO = source.open("r+b" if writable else "rb", buffering=0)  # type: ignore[assignment]
+        file: BinaryIO = source.open("r+b" if writable else "rb", buffering=0)
         try:
-            size = int.from_bytes(file.read(len(ROWS) + 8)[len(ROWS) :], "little")
-            if size > MOST_JSON:
-                raise ValueError(f"a header of {size:,} bytes, more than {MOST_JSON:,}")
-            header = parse_json(file.read(size))
+            header = _read_head(file)
             _check_header(header, source, kind, expected)
             check(header.get("rows"), _OfRows, f"{HEADER}.rows")
             shape = tuple(header["rows"]["shape"])
@@ -180,6 +183,13 @@ def open_rows(
         except BaseException:
             file.close()
             raise
+
+
+def _read_head(file: BinaryIO) -> Any:
+    size = int.from_bytes(file.read(len(ROWS) + 8)[len(ROWS) :], "little")
+    if size > MOST_JSON:
+        raise ValueError(f"a header of {size:,} bytes, more than {MOST_JSON:,}")
+    return parse_json(file.read(size))
 
 
 def _check_header(header: Any, source: Path, kind: str | None, expected: type[Any] | None) -> None:

@@ -119,7 +119,7 @@ class Rows:
 
     def _raw(self, start: int, count: int) -> np.ndarray:
         made = np.empty(count, self._kept)
-        view, done = memoryview(made.view(np.uint8)), 0
+        view, done = made.view(np.uint8).data, 0
         with self._lock:
             self._file.seek(self._offset + start * self._kept.itemsize)
             while done < len(view):
@@ -134,7 +134,7 @@ class Rows:
         made["row"] = values
         if self._marked:
             made["mark"] = _marks(made["row"])
-        view = memoryview(made.view(np.uint8))
+        view = made.view(np.uint8).data
         with self._lock:
             self._file.seek(self._offset + start * self._kept.itemsize)
             while view:

@@ -1,7 +1,7 @@
 """How much memory do commands take for many images: `python tests/benchmarks/bench_memory.py [--images 2000 20000]`.
 
-Made-up JPEG files of 224 px in a folder, and a tiny model. Each job runs in a process of its own, which says its peak of
-resident memory beyond what is resident once the models are loaded, as Linux counts it. Prints one JSON object a job.
+Made-up JPEG files of 224 px in a folder, and a tiny model. Each job runs in a process of its own, which says its peak
+of resident memory beyond what is resident once the models are loaded, as Linux counts it. Prints a JSON object a job.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def make(folder, images, side):
 
 
 def resident(what):
-    with open("/proc/self/status") as status:
+    with Path("/proc/self/status").open() as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith(what))
 
 
@@ -92,7 +92,12 @@ def run(folder, job):
         main()
     except SystemExit as ended:
         code = int(ended.code or 0)
-    return {"job": job, "exit": code, "mb": round(resident("VmHWM") - loaded[-1], 1), "seconds": round(time.monotonic() - began)}
+    return {
+        "job": job,
+        "exit": code,
+        "mb": round(resident("VmHWM") - loaded[-1], 1),
+        "seconds": round(time.monotonic() - began),
+    }
 
 
 def parse():

@@ -27,7 +27,10 @@ def kept(array: np.ndarray = ARRAY, *, marked: bool = False) -> Rows:
 
 @given(
     index=st.one_of(
-        st.slices(7), st.integers(-7, 6), st.lists(st.integers(-7, 6), max_size=9), st.lists(st.booleans(), min_size=7, max_size=7)
+        st.slices(7),
+        st.integers(-7, 6),
+        st.lists(st.integers(-7, 6), max_size=9),
+        st.lists(st.booleans(), min_size=7, max_size=7),
     ),
     marked=st.booleans(),
 )

@@ -164,7 +164,7 @@ class ProjectedAttack(Defect):
         kept = np.uint8 if request.rounds(x) else np.float32
         if kept is np.uint8 and self.reach < 1:
             raise RemosError(
-                f"These steps change a pixel by up to {self.reach:g} levels, and images of 8 bits know whole ones only. "
+                f"These steps change a pixel by up to {self.reach:g} levels, and images of 8 bits know whole ones. "
                 "Take larger or more `steps`, or leave the images as they are (`bits=32`)."
             )
         whole = {"defect": self.name, "options": self.get_config(), "space": space.get_config(), "seed": seed}

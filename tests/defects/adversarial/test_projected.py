@@ -29,7 +29,9 @@ SPACE = PixelSpace("imagenet")
 
 def run(attack: ProjectedAttack, model: keras.Model, x: np.ndarray = IMAGES, **options: Any) -> np.ndarray:
     space = options.pop("space", SPACE)
-    made = attack.inputs(attack.prepare(model, space=space), x, LABELS[: len(x)], **{"verbose": False, "bits": 32, **options})
+    made = attack.inputs(
+        attack.prepare(model, space=space), x, LABELS[: len(x)], **{"verbose": False, "bits": 32, **options}
+    )
     return made.inputs[:]
 
 
@@ -254,7 +256,10 @@ def test_each_finished_batch_is_on_the_disk(tmp_path: Path, dtype: str) -> None:
     for number in (1, 2):
         part.add(np.full((2, 2), number))
         again = resuming.Partial(file, {"seed": 1}, (5, 2), dtype)
-        assert again.done == 2 * number and again.rows[: again.done].tolist() == [[1, 1], [1, 1], [2, 2], [2, 2]][: again.done]
+        assert (
+            again.done == 2 * number
+            and again.rows[: again.done].tolist() == [[1, 1], [1, 1], [2, 2], [2, 2]][: again.done]
+        )
     with pytest.raises(MismatchError, match="seed differ"):
         resuming.Partial(file, {"seed": 2}, (5, 2), dtype)
     for shape, other in (((3, 2), dtype), ((5, 3), dtype), ((5, 2), "uint8" if dtype == "float32" else "float32")):
