@@ -11,12 +11,15 @@ from keras import ops
 
 from keras_remos.data.scaling import SCALINGS, scale_inputs
 from keras_remos.errors import DataError, MismatchError, RemosError
+from keras_remos.untrusted import pieces
 
 PREPROCESSOR = "preprocessor"
 # Epsilons are given in levels of a common image file, whatever the range of the pixels at hand.
 LEVELS = 255
 # How far from a level what is meant to be one may be, in levels: float32 rounds, and scaling back and forth does.
 _SLACK = 1e-4
+# Bytes of pixels that are rounded at a time.
+_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -132,15 +135,15 @@ class PixelSpace:
             uint8, the same shape: 0 is `low`, 255 is `high`.
         """
         made = np.empty(x.shape, np.uint8)
-        # One by one: in float64 a batch takes a multiple of its room.
-        for number in range(len(x)):
-            levels, start = (self.as_levels(np.asarray(pixels[number], np.float64)) for pixels in (x, near))
+        # In float64 a whole batch would take a multiple of its room.
+        for piece in pieces(x, size=_AT_ONCE):
+            levels, start = (self.as_levels(np.asarray(pixels[piece], np.float64)) for pixels in (x, near))
             nearest = np.rint(start)
             start = np.where(np.abs(start - nearest) <= _SLACK, nearest, start)
             rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels))
             least, most = np.ceil(start - within), np.floor(start + within)
             rounded = np.where(least <= most, np.clip(rounded, least, most), nearest)
-            made[number] = np.clip(rounded, 0, LEVELS)
+            made[piece] = np.clip(rounded, 0, LEVELS)
         return made
 
     def nearest_levels(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

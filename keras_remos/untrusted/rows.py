@@ -175,17 +175,18 @@ def room_for(shape: tuple[int, ...], dtype: Any) -> np.ndarray | Rows:
     return made
 
 
-def pieces(samples: Any, count: int | None = None) -> Iterator[slice]:
-    """Slices that go through samples, of some megabytes each.
+def pieces(samples: Any, count: int | None = None, *, size: int | None = None) -> Iterator[slice]:
+    """Slices that go through samples.
 
     Args:
         samples: What has a shape and a type: an array, or rows of one.
         count: Of how many of them; all by default.
+        size: Bytes of a slice, if a sample has no more; `PIECE` by default.
     """
-    size = max(math.prod(samples.shape[1:]) * np.dtype(samples.dtype).itemsize, 1)
-    step = max(PIECE // size, 1)
-    for start in range(0, samples.shape[0] if count is None else count, step):
-        yield slice(start, min(start + step, samples.shape[0] if count is None else count))
+    step = max((size or PIECE) // max(math.prod(samples.shape[1:]) * np.dtype(samples.dtype).itemsize, 1), 1)
+    end = samples.shape[0] if count is None else count
+    for start in range(0, end, step):
+        yield slice(start, min(start + step, end))
 
 
 def numbered(rows: Any, count: int) -> np.ndarray:

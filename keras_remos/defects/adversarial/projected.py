@@ -26,6 +26,7 @@ from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.layers import is_built, symbolic_inputs
 from keras_remos.progress import track
+from keras_remos.untrusted import pieces
 
 # The paper's step is 0.01 where epsilon is 0.1.
 STEPS_PER_EPSILON = 10
@@ -36,6 +37,8 @@ START, STEPS = 0, 1
 LARGEST_SCALE, SMALLEST_SCALE, SCALE_STEP = 2.0**15, 2.0**-9, 2.0**-4
 # Of the samples, where none has a gradient: more are no accident.
 FEW = 0.03
+# Bytes of pixels whose bounds are found at a time.
+AT_ONCE = 2**20
 
 
 class Objective(ABC):
@@ -208,13 +211,13 @@ class ProjectedAttack(Defect):
             epsilon ball and in the range exactly, not to within rounding.
         """
         epsilon, low, high = space.epsilon(self.epsilon), np.empty_like(x), np.empty_like(x)
-        # One by one: in float64 a batch takes a multiple of its room.
-        for number, pixels in enumerate(x):
-            exact = pixels.astype(np.float64)
+        # In float64 a whole batch would take a multiple of its room.
+        for piece in pieces(x, size=AT_ONCE):
+            exact = x[piece].astype(np.float64)
             lower, upper = np.maximum(exact - epsilon, space.low), np.minimum(exact + epsilon, space.high)
             least, most = lower.astype(np.float32), upper.astype(np.float32)
-            low[number] = np.where(least < lower, np.nextafter(least, np.float32(np.inf)), least)
-            high[number] = np.where(most > upper, np.nextafter(most, np.float32(-np.inf)), most)
+            low[piece] = np.where(least < lower, np.nextafter(least, np.float32(np.inf)), least)
+            high[piece] = np.where(most > upper, np.nextafter(most, np.float32(-np.inf)), most)
         return low, high
 
 
