@@ -50,7 +50,9 @@ def resident(what: str) -> float:
 
 def peak(count: int, file: Path, model: keras.Model) -> float:
     """How much memory it takes, in MB."""
-    dataset = Dataset(MadeUp(count), np.arange(count, dtype=np.int32) % 3, kind="image", class_names="abc", batch_size=64)
+    dataset = Dataset(
+        MadeUp(count), np.arange(count, dtype=np.int32) % 3, kind="image", class_names="abc", batch_size=64
+    )
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     x, y = read_samples(dataset, SPACE)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import keras
 import made_up
@@ -84,8 +85,11 @@ def make(folder: Path) -> dict[str, Kind]:
         found.describe(), found.summary(), repr(found), slicer.slice(found), found + profile
 
     def checked_attack(path: Path) -> None:
-        found = kr.AttackSet.load(path)
-        found.describe(), repr(found), found.numbered(("c", "b", "a")), found.check_teacher(model)
+        # Small ones are read whole, large ones where they lie.
+        for in_memory in (2**24, 0):
+            with mock.patch("keras_remos.untrusted.rows.IN_MEMORY", in_memory):
+                found = kr.AttackSet.load(path)
+                found.describe(), repr(found), found.numbered(("c", "b", "a")), found.check_teacher(model)
 
     def checked_checkpoint(path: Path) -> None:
         found = Checkpoint(path.parent, path.stem, {"seed": 0}, {}).load()
