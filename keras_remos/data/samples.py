@@ -13,7 +13,6 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.pixels import LEVELS, PREPROCESSOR, PixelSpace
-from keras_remos.data.texts import holds_text
 from keras_remos.errors import DataError
 from keras_remos.progress import track
 from keras_remos.untrusted import Rows, pieces
@@ -276,7 +275,7 @@ AnySamples = np.ndarray | Samples
 
 
 def as_samples(x: Any, space: PixelSpace) -> AnySamples:
-    """Samples to be sliced: pixels as float32, in whatever form they are given; texts as they are.
+    """Samples to be sliced: pixels as float32, in whatever form they are given; texts, and what is none, as they are.
 
     Args:
         x: An array or a list of pixels or texts, rows of pixels in a file, or `Samples`.
@@ -287,7 +286,7 @@ def as_samples(x: Any, space: PixelSpace) -> AnySamples:
     if isinstance(x, Rows):
         return Pixels(x, space)
     array = np.asarray(x)
-    return array if holds_text(array) or not array.shape else Pixels(array, space)
+    return Pixels(array, space) if array.shape and array.dtype.kind in "uif" else array
 
 
 def read_samples(dataset: Dataset, space: PixelSpace, *, limit: int | None = None) -> tuple[AnySamples, np.ndarray]:

@@ -141,6 +141,7 @@ class Attempts:
             "defect": defect.name,
             "options": defect.get_config(),
             "seed": request.seed,
+            "bits": request.bits,
             "class_names": list(request.class_names),
             "teacher": self._prepared.describe(),
             "sequence_length": getattr(getattr(self._prepared.teacher, "preprocessor", None), "sequence_length", None),

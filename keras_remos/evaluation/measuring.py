@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.data.samples import AnySamples, same_samples
+from keras_remos.data.samples import AnySamples, as_samples, same_samples
 from keras_remos.data.texts import holds_text
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.prepared import Prepared
@@ -99,6 +99,8 @@ def measure(
                 space.check_same_pixels(attack.space)
             except MismatchError as error:
                 raise MismatchError(f"Attack {name!r} and student {student!r}: {error}") from None
+    # Its range and its digest are found once.
+    x = as_samples(x, next(iter(students.values()))[1])
     panel = Panel(students)
     warnings = []
     said = panel.predict(x, batch_size=batch_size, verbose=verbose, description="Clean")
