@@ -56,6 +56,13 @@ from keras_remos_cli.running import command_line, emit, note, uses_keras
     help="fgsm, pgd, surrogate, word swaps: trains the attacker's own copy.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Attack only so many samples.")
+@click.option(
+    "--bits",
+    type=click.Choice(["8", "32"]),
+    default="8",
+    show_default=True,
+    help="Of a pixel's value: 8 as in an image file, or 32, not rounded.",
+)
 @click.option("--epsilon", type=float, help="Largest change of a pixel, of 255 levels. Default: 5.7 (the paper's).")
 @click.option("--steps", type=click.IntRange(min=1), help="Gradient steps. Default: 40; surrogate: 20.")
 @click.option("--step-size", type=float, help="Change of a pixel in one step, of 255 levels. Default: epsilon / 10.")
@@ -105,6 +112,7 @@ def command(
     output: Path | None,
     attacker_data: Path | None,
     limit: int | None,
+    bits: str,
     neuron: tuple[int, ...],
     layer: tuple[str, ...],
     attack_momentum: float | None,
@@ -163,9 +171,9 @@ def command(
             raise click.UsageError(f"{defect} is an attack on {'texts' if kind.of_text else 'images'}.")
         if target is not None:
             attack = replace(attack, target=class_number(target, matched.dataset.class_names))
-        own = None if attacker_data is None else data.open_other(model, attacker_data).pixels.read_all()
+        own = None if attacker_data is None else data.open_other(model, attacker_data).pixels
         prepared = attack.prepare(model, own, space=matched.space, seed=seed)
-    x, y = matched.pixels.read_all()
+    x, y = matched.samples(limit)
     report_skipped(matched)
     results = []
     pairs = list(zip(files, attack.each(), strict=True))
@@ -173,12 +181,13 @@ def command(
         for file, single in tracked:
             made = single.inputs(
                 prepared,
-                x[:limit],
-                y[:limit],
+                x,
+                y,
                 class_names=matched.dataset.class_names,
                 batch_size=data.at_a_time,
                 seed=seed,
                 resume=defects.partial_beside(file),
+                bits=int(bits),
             )
             made = replace(made, command=command_line())
             made.save(file, overwrite=force)

@@ -172,12 +172,12 @@ def command(
     of_attacker = None
     if attacker_data is not None:
         of_attacker = replace(data, split=attacker_split).open_other(model, attacker_data, known).pixels
-    x, y = matched.pixels.read_all()
+    test = matched.samples(limit)
     report_skipped(matched)
     report = audit(
         poisoned or model,
         judged,
-        (x[:limit], y[:limit]),
+        test,
         train=own,
         attacker=Attacker(defects=defects or None, synonyms=synonyms.open(), data=of_attacker),
         controls=Controls(
@@ -201,7 +201,7 @@ def command(
     inputs = {
         "teacher": Path(teacher),
         "students": [{"name": names[path], "path": path} for path in paths],
-        "data": data.described(len(y[:limit]), report.whole["test set"]),
+        "data": data.described(len(test[1]), report.whole["test set"]),
     }
     about: dict[str, Any] = {"seed": seed, "seconds": seconds, "inputs": inputs}
     written: dict[str, Path] = {}

@@ -98,7 +98,7 @@ def command(
     if source is not None:
         space = data.open_trained(source, str(teacher), known).space
         of_teacher = Prepared(source, space, None, of_source)
-    x, y = matched.pixels.read_all()
+    x, y = matched.samples()
     report_skipped(matched)
     report = measure(
         students,

@@ -6,7 +6,7 @@ Nothing in them is ever unpickled. What reads them is in `untrusted`.
 import json
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar, Self, TypedDict
 
@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_remos.errors import FileError
-from keras_remos.untrusted import HEADER, RECORD, Marks, PathLike, complete, format_of, read_archive
+from keras_remos.untrusted import HEADER, RECORD, Marks, PathLike, complete, format_of, pieces, read_archive
 from keras_remos.version import __version__
 from keras_remos.writing import replacing
 
@@ -23,7 +23,7 @@ def write_archive(
     path: PathLike,
     kind: str,
     header: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
     *,
     overwrite: bool = False,
     compress: bool = True,
@@ -34,9 +34,9 @@ def write_archive(
         path: The `.npz` file to write.
         kind: `"profile"`, `"slice"`, `"attack"`, `"partial attack"`, `"checkpoint"` or `"trials"`.
         header: What JSON can hold.
-        arrays: By name.
+        arrays: By name; see `write_arrays`.
         overwrite: Whether an existing file may be replaced.
-        compress: Weights hardly shrink, and take long to be compressed.
+        compress: Weights hardly shrink, and take long to be compressed; what is compressed is read whole or not at all.
 
     Raises:
         FileError: If the file exists and may not be replaced.
@@ -47,19 +47,32 @@ def write_archive(
         write_arrays(file, {HEADER: encoded, **arrays}, compress=compress)
 
 
-def write_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> None:
+def write_arrays(file: IO[bytes], arrays: Mapping[str, Any], *, compress: bool = False) -> None:
     """Writes an `.npz` without pickling anything.
 
-    NumPy has an option for that from 2.1 on; before, it takes the option for one more array.
+    Args:
+        file: Where to.
+        arrays: By name: arrays, or what has a shape and a type and is sliced as an array is. That is written piece by
+            piece.
+        compress: Whether to.
 
     Raises:
         ValueError: If an array holds Python objects.
     """
-    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
-    if objects:
-        raise ValueError(f"Arrays of Python objects are not saved: {', '.join(objects)}.")
-    write: Callable[..., None] = np.savez_compressed if compress else np.savez
-    write(file, **arrays)
+    how = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(file, "w", how) as archive:
+        for name, array in arrays.items():
+            # As NumPy does: before it is written, nobody says how large a member will be.
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                if isinstance(array, (np.ndarray, np.generic)):
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+                    continue
+                descr = np.lib.format.dtype_to_descr(np.dtype(array.dtype))
+                np.lib.format.write_array_header_1_0(
+                    member, {"descr": descr, "fortran_order": False, "shape": tuple(array.shape)}
+                )
+                for piece in pieces(array):
+                    member.write(np.ascontiguousarray(array[piece], array.dtype).tobytes())
 
 
 class Archived(ABC):

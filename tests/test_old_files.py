@@ -54,6 +54,7 @@ def test_attack_sets_are_read() -> None:
         images.clean,
         images.labels,
         class_names=("a", "b", "c"),
+        bits=32,
         verbose=False,
     )
     # Three signed steps: a pixel whose gradient is nearly 0 may go the other way on another backend.

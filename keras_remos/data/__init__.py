@@ -4,6 +4,7 @@ from keras_remos.data.datasets import Dataset
 from keras_remos.data.for_model import MatchedDataset, open_for_model
 from keras_remos.data.from_disk import open_dataset
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.samples import Samples
 from keras_remos.data.scaling import SCALINGS, choose_scaling, scale_inputs
 from keras_remos.data.streams import Batches, Fingerprint, batches
 from keras_remos.data.training_data import TrainingData, training_data
@@ -16,6 +17,7 @@ __all__ = [
     "Fingerprint",
     "MatchedDataset",
     "PixelSpace",
+    "Samples",
     "TrainingData",
     "Unlabelled",
     "batches",

@@ -114,7 +114,7 @@ class Dataset(keras.utils.PyDataset):
             batch = self._read((index + offset) % len(self), is_followed=follows)
             if batch is not None:
                 return batch
-        raise self._nothing_readable()
+        raise self.nothing_readable()
 
     def __iter__(self) -> Iterator[Any]:
         """Yields each sample that can be read exactly once.
@@ -129,7 +129,7 @@ class Dataset(keras.utils.PyDataset):
                 empty = False
                 yield batch
         if empty:
-            raise self._nothing_readable()
+            raise self.nothing_readable()
 
     def __repr__(self) -> str:
         return f"<Dataset {self.description or self.kind}: batches of {self.batch_size}>"
@@ -138,6 +138,11 @@ class Dataset(keras.utils.PyDataset):
         counts = [] if self.labels is None else np.bincount(self.labels, minlength=len(self.class_names)).tolist()
         rows = list(zip(self.class_names, counts, strict=True)) or [("(no labels)", self.num_samples)]
         return html_table(repr(self)[1:-1], ("class", "samples"), rows)
+
+    @property
+    def order(self) -> np.ndarray:
+        """The samples, by their numbers in the order on disk, in the order in which they come."""
+        return self._order
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
@@ -255,7 +260,8 @@ class Dataset(keras.utils.PyDataset):
         """A digest of what is stored of those samples (numbers in the order on disk), whatever they are mapped to."""
         return self._reader.digest(indices)
 
-    def _nothing_readable(self) -> DataError:
+    def nothing_readable(self) -> DataError:
+        """What is raised where no sample can be read."""
         examples = "; ".join(f"{path}: {reason}" for path, reason in self.skipped[:3])
         return DataError(f"Expected readable samples. Received: none of {self.num_samples} can be read ({examples}).")
 

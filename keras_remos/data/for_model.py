@@ -15,6 +15,7 @@ from keras_remos.data.from_disk import open_dataset
 from keras_remos.data.images import Decoding
 from keras_remos.data.kept import Cache
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
+from keras_remos.data.samples import AnySamples, read_samples
 from keras_remos.data.scaling import SCALINGS, choose_scaling
 from keras_remos.errors import DataError
 from keras_remos.models.inputs import image_shape, takes_strings
@@ -43,6 +44,20 @@ class MatchedDataset:
     pixels: Dataset
     space: PixelSpace
     image_size: tuple[int, int] | None = None
+
+    def samples(self, limit: int | None = None) -> tuple[AnySamples, np.ndarray]:
+        """What attacks are made of and students are measured on: samples, and their classes.
+
+        Args:
+            limit: How many at most.
+
+        Returns:
+            `(x, y)`: pixels that are read when they are asked for, or all texts; and class ids, int32.
+
+        Raises:
+            DataError: If nothing can be read, there are no labels, or a sample has several inputs.
+        """
+        return read_samples(self.pixels, self.space, limit=limit)
 
 
 def open_for_model(

@@ -11,10 +11,15 @@ from keras import ops
 
 from keras_remos.data.scaling import SCALINGS, scale_inputs
 from keras_remos.errors import DataError, MismatchError, RemosError
+from keras_remos.untrusted import pieces
 
 PREPROCESSOR = "preprocessor"
 # Epsilons are given in levels of a common image file, whatever the range of the pixels at hand.
 LEVELS = 255
+# How far from a level what is meant to be one may be, in levels: float32 rounds, and scaling back and forth does.
+_SLACK = 1e-4
+# Bytes of pixels that are rounded at a time.
+_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -121,30 +126,63 @@ class PixelSpace:
         """Rounds pixels to the 256 levels of an image file, towards the images that they were made from.
 
         Args:
-            x: Pixels, any shape.
-            near: What they were made from, the same shape: no pixel is rounded away from it.
+            x: Pixels, shape `(n, ...)`.
+            near: What they were made from, the same shape: where that is a level, no pixel is rounded away from it.
             within: How far from it a pixel may be, in levels: rounding takes none further. At least 1, as a level
                 that near may not exist otherwise; then the nearest one is taken.
 
         Returns:
             uint8, the same shape: 0 is `low`, 255 is `high`.
         """
-        levels, start = (self.as_levels(np.asarray(pixels, np.float64)) for pixels in (x, near))
-        rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels))
-        least, most = np.ceil(start - within), np.floor(start + within)
-        rounded = np.where(least <= most, np.clip(rounded, least, most), np.rint(start))
-        return np.clip(rounded, 0, LEVELS).astype(np.uint8)
+        made = np.empty(x.shape, np.uint8)
+        # In float64 a whole batch would take a multiple of its room.
+        for piece in pieces(x, size=_AT_ONCE):
+            levels, start = (self.as_levels(np.asarray(pixels[piece], np.float64)) for pixels in (x, near))
+            nearest = np.rint(start)
+            start = np.where(np.abs(start - nearest) <= _SLACK, nearest, start)
+            rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels))
+            least, most = np.ceil(start - within), np.floor(start + within)
+            rounded = np.where(least <= most, np.clip(rounded, least, most), nearest)
+            made[piece] = np.clip(rounded, 0, LEVELS)
+        return made
+
+    def nearest_levels(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rounds pixels to the nearest of the 256 levels of an image file.
+
+        Args:
+            x: Pixels, shape `(n, ...)`.
+
+        Returns:
+            uint8, the same shape; and which images are levels as they are, booleans of shape `(n,)`.
+        """
+        if x.dtype == np.uint8 and self._of_bytes:
+            return x, np.ones(len(x), bool)
+        levels = self.as_levels(np.asarray(x, np.float32))
+        nearest = np.clip(np.nan_to_num(np.rint(levels)), 0, LEVELS)
+        whole = (np.abs(levels - nearest) <= _SLACK).reshape(len(x), -1).all(axis=1)
+        return nearest.astype(np.uint8), whole
 
     def from_levels(self, levels: np.ndarray) -> np.ndarray:
         """Pixels of this range, float32, from the 256 levels of an image file."""
-        return levels.astype(np.float32) * np.float32(self.epsilon(1.0)) + np.float32(self.low)
+        if self._of_bytes:
+            return levels.astype(np.float32)
+        pixels = (self.low + levels * self.epsilon(1.0)).astype(np.float32)
+        # Its ends need not be numbers of float32: then what is next to them inside.
+        low, high = np.float32(self.low), np.float32(self.high)
+        low = low if float(low) >= self.low else np.nextafter(low, high)
+        high = high if float(high) <= self.high else np.nextafter(high, low)
+        return np.clip(pixels, low, high)
+
+    @property
+    def _of_bytes(self) -> bool:
+        return (self.low, self.high) == (0, LEVELS)
 
     def as_levels(self, x: np.ndarray) -> np.ndarray:
         """Pixels of any shape as levels, not rounded: `low` is 0, `high` 255."""
         return (x - self.low) * (LEVELS / (self.high - self.low))
 
     def _to_levels(self, x: np.ndarray) -> np.ndarray:
-        if self.scaling == "none" or (self.low, self.high) == (0, LEVELS):
+        if self.scaling == "none" or self._of_bytes:
             return x
         return self.as_levels(np.asarray(x, np.float32))
 
@@ -176,15 +214,18 @@ class PixelSpace:
         """A distance that is given in levels of 255, in pixels of this range."""
         return levels * (self.high - self.low) / LEVELS
 
-    def check(self, x: np.ndarray) -> None:
-        """Makes sure that an array holds pixels of this range.
+    def check(self, x: Any) -> None:
+        """Makes sure that samples are pixels of this range.
+
+        Args:
+            x: An array, or `Samples`.
 
         Raises:
-            DataError: If it is empty, holds no numbers, or values outside the range.
+            DataError: If they are none, hold no numbers, or values outside the range.
         """
-        if x.size == 0 or x.dtype.kind not in "uif":
+        if not math.prod(x.shape) or x.dtype.kind not in "uif":
             raise DataError(f"Expected at least one image of numbers, received shape {x.shape} of {x.dtype}.")
-        least, most = float(x.min()), float(x.max())
+        least, most = (float(x.min()), float(x.max())) if isinstance(x, np.ndarray) else x.limits
         if not (self.low <= least and most <= self.high):
             raise DataError(
                 f"Expected pixels from {self.low:g} to {self.high:g}, received values from {least:g} to {most:g}. "

@@ -13,6 +13,7 @@ import numpy as np
 from keras_remos.data.arrays import is_plain, is_plain_list, is_sparse, kind_of, leaves, map_arrays, mro_has, to_numpy
 from keras_remos.data.checked_streams import data_errors
 from keras_remos.errors import DataError
+from keras_remos.untrusted import pieces
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -135,9 +136,10 @@ class Fingerprint:
 
     @classmethod
     def of(cls, *arrays: Any) -> str:
-        """The digest of arrays that are at hand, each of shape `(n, ...)`."""
+        """The digest of arrays of one length, or of what is sliced as they are: piece by piece."""
         marks = cls()
-        marks.update(list(arrays))
+        for piece in pieces(arrays[0]):
+            marks.update([array[piece] for array in arrays])
         return marks.hexdigest()
 
     def update(self, x: Any) -> None:

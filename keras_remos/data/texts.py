@@ -44,6 +44,6 @@ def as_texts(x: Any, *, allow_empty: bool = False) -> np.ndarray:
     return parts
 
 
-def holds_text(x: np.ndarray) -> bool:
+def holds_text(x: Any) -> bool:
     """Whether samples are texts, not pixels."""
     return x.dtype.kind == "U"

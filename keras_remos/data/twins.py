@@ -9,6 +9,7 @@ import numpy as np
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.streams import Fingerprint
 from keras_remos.errors import RemosError
+from keras_remos.untrusted import Rows, pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +17,8 @@ class Twins:
     """Other inputs for the samples of a data set, kept as 8-bit images.
 
     Args:
-        levels: uint8, shape `(n, ...)`: one for each sample, in the order in which the source stores them.
+        levels: uint8, shape `(n, ...)`: one for each sample, in the order in which the source stores them; in memory or
+            in a file.
         present: Booleans, shape `(n,)`: which samples have one.
         space: How a model's inputs come from pixels.
         share: Of each batch, at least 0 and less than 1: so many of its samples give way to their twins.
@@ -25,7 +27,7 @@ class Twins:
         RemosError: If the share is out of range.
     """
 
-    levels: np.ndarray
+    levels: np.ndarray | Rows
     present: np.ndarray
     space: PixelSpace
     share: float
@@ -58,5 +60,7 @@ class Twins:
     def fingerprint(self) -> str:
         """A digest of all of it."""
         marks = Fingerprint()
-        marks.update([self.levels, self.present, np.array([self.share])])
+        for piece in pieces(self.levels):
+            # The share is one number, whatever the pieces.
+            marks.update([self.levels[piece], self.present[piece], np.array([self.share])[piece]])
         return marks.hexdigest()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
@@ -12,12 +14,13 @@ import numpy as np
 
 from keras_remos.data.labels import number
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.samples import AsLevels, Levels, Pixels, Samples, as_samples
 from keras_remos.data.texts import holds_text
 from keras_remos.defects.words import mean_changed_share
 from keras_remos.errors import DataError
 from keras_remos.models.fingerprint import WeightsFingerprint, check_fingerprint
-from keras_remos.saving import Archived
-from keras_remos.untrusted import Count, Marks, PathLike, Seed, Space
+from keras_remos.saving import Archived, write_archive
+from keras_remos.untrusted import Count, Marks, PathLike, Rows, Seed, Space, complete, pieces, read_archive_in_parts
 
 
 class _Record(TypedDict, total=False):
@@ -44,9 +47,12 @@ class _Header(TypedDict):
 class AttackSet(Archived):
     """Malicious inputs for one test set.
 
+    Images are kept as those of 8 bits that an attacker delivers as a file, where that is what they are; large sets stay
+    on the disk, and what is asked for is read.
+
     Args:
-        clean: The test set's samples: pixels of shape `(n, ...)`, or texts as strings of shape `(n,)`, pairs of texts
-            `(n, 2)`.
+        clean: The test set's samples: pixels of shape `(n, ...)`, as an array or `Samples`, which they become; or texts
+            as strings of shape `(n,)`, pairs of texts `(n, 2)`.
         inputs: The malicious version of each, the same shape.
         labels: True classes, shape `(n,)`, int32.
         class_names: Of the test set; may be empty.
@@ -68,8 +74,8 @@ class AttackSet(Archived):
     kind: ClassVar[str] = "attack"
     header: ClassVar[type[Any]] = _Header
 
-    clean: np.ndarray
-    inputs: np.ndarray
+    clean: Any
+    inputs: Any
     labels: np.ndarray
     class_names: tuple[str, ...]
     target: int | None
@@ -82,12 +88,13 @@ class AttackSet(Archived):
     command: str | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     partial: PathLike | None = None
+    _file: tuple[int, ...] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         # A frozen class lets its own constructor write only in this way.
-        for name, dtype in (("clean", np.float32), ("inputs", np.float32), ("labels", np.int32)):
-            array = np.asarray(getattr(self, name))
-            object.__setattr__(self, name, array if array.dtype.kind == "U" else array.astype(dtype, copy=False))
+        for name in ("clean", "inputs"):
+            object.__setattr__(self, name, as_samples(getattr(self, name), self.space))
+        object.__setattr__(self, "labels", np.asarray(self.labels).astype(np.int32, copy=False))
         if self.clean.shape != self.inputs.shape or self.labels.shape != self.clean.shape[:1]:
             raise DataError(
                 "An attack set needs one malicious input and one label for each clean one, received shapes "
@@ -106,6 +113,16 @@ class AttackSet(Archived):
     def holds_text(self) -> bool:
         """Whether the samples are texts, not pixels."""
         return holds_text(self.clean)
+
+    @property
+    def bits(self) -> int | None:
+        """Of a pixel's value: 8 where all images, clean and malicious, are as image files hold them, else 32.
+
+        `None` for texts.
+        """
+        if self.holds_text:
+            return None
+        return 8 if self.clean.are_levels and self.inputs.are_levels else 32
 
     def check_teacher(self, model: keras.Model) -> None:
         """Makes sure that the attack was made with this teacher.
@@ -146,54 +163,109 @@ class AttackSet(Archived):
             "defect": self.defect,
             "num_samples": len(self),
             "shape": list(self.clean.shape[1:]),
+            "bits": self.bits,
             "class_names": list(self.class_names),
             "target": self.target,
             "options": dict(self.options),
             "space": self.space.get_config(),
-            **self._change(),
+            **self._change,
             "seed": self.seed,
             "versions": dict(self.versions),
             "command": self.command,
             "record": dict(self.record),
         }
 
+    @cached_property
     def _change(self) -> dict[str, float]:
         """How far the malicious inputs are from the clean ones."""
         if self.holds_text:
             clean, inputs = ([" ".join(row) for row in x.reshape(len(self), -1)] for x in (self.clean, self.inputs))
             return {"mean_changed_words": mean_changed_share(clean, inputs)}
-        change = np.abs(self.inputs.astype(np.float32) - self.clean).max()
+        change = 0.0
+        for piece in pieces(self.inputs):
+            if self.bits == 8:
+                levels = self.inputs.levels(piece).astype(np.int16) - self.clean.levels(piece)
+                change = max(change, float(np.abs(levels).max()))
+            else:
+                pixels = np.abs(self.inputs[piece] - self.clean[piece])
+                change = max(change, float(pixels.max()) / self.space.epsilon(1.0))
         # In levels of 255.
-        return {"largest_change": float(change) / self.space.epsilon(1.0)}
+        return {"largest_change": change}
 
     def save(self, path: PathLike, *, overwrite: bool = False) -> None:
         in_its_place = self.partial is not None and Path(self.partial).resolve() == Path(path).resolve()
-        super().save(path, overwrite=overwrite or in_its_place)
-        if self.partial is not None and not in_its_place:
-            Path(self.partial).unlink(missing_ok=True)
+        header, arrays = self.to_archive()
+        # What is compressed could not be read in parts; texts are read whole, and shrink.
+        overwrite = overwrite or in_its_place
+        write_archive(path, self.kind, header, arrays, overwrite=overwrite, compress=self.holds_text)
+        self._found_at(path)
+        if self.partial is not None:
+            self._read_from(path)
+            if not in_its_place:
+                Path(self.partial).unlink(missing_ok=True)
 
-    def to_archive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def is_kept_at(self, path: PathLike) -> bool:
+        """Whether this very set was written to a file, or read from it, and is still there."""
+        return self._file is not None and self._file == _identity(path)
+
+    def _found_at(self, path: PathLike) -> None:
+        object.__setattr__(self, "_file", _identity(path))
+
+    def _read_from(self, path: PathLike) -> None:
+        """Lets the file of partial results go, which the inputs have been read from."""
+        rows = getattr(self.inputs, "rows", None)
+        if isinstance(rows, Rows):
+            self.inputs.rows = read_archive_in_parts(path, self.kind, self.header, ("inputs",), only=True)[1]["inputs"]
+            rows.close()
+
+    def to_archive(self) -> tuple[dict[str, Any], dict[str, Any]]:
         plain = ("class_names", "target", "defect", "options", "teacher", "seed", "versions", "command", "record")
         header = {"space": self.space.get_config(), **{name: getattr(self, name) for name in plain}}
-        # Arrays of whole numbers from 0 to 255 take one byte a value.
-        return header, {"clean": _packed(self.clean), "inputs": _packed(self.inputs), "labels": self.labels}
+        kept = {
+            name: AsLevels(samples) if isinstance(samples, Samples) and samples.are_levels else samples
+            for name, samples in (("clean", self.clean), ("inputs", self.inputs))
+        }
+        return header, {**kept, "labels": self.labels}
 
     @classmethod
-    def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> AttackSet:
+    def load(cls, path: PathLike) -> AttackSet:
+        header, arrays = read_archive_in_parts(path, cls.kind, cls.header, ("clean", "inputs"))
+        with complete(path):
+            found = cls.from_archive(header, arrays)
+        found._found_at(path)
+        return found
+
+    @classmethod
+    def from_archive(cls, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> AttackSet:
         labels = arrays["labels"]
         most = len(header["class_names"]) or 2**31
         targets = np.array([] if header["target"] is None else [header["target"]], np.int64)
         if any(ids.dtype.kind not in "iu" or ((ids < 0) | (ids >= most)).any() for ids in (labels, targets)):
             raise ValueError("a class in it has no name")
+        space = PixelSpace(**header["space"])
+        # In format 1 whole numbers up to 255 were of the pixels' own range.
+        kind = Pixels if header["format"] == 1 else Levels
+        clean, inputs = (
+            kind(each, space) if each.dtype == np.uint8 else as_samples(each, space)
+            for each in (arrays["clean"], arrays["inputs"])
+        )
         return cls(
-            clean=_unpacked(arrays["clean"]),
-            inputs=_unpacked(arrays["inputs"]),
+            clean=clean,
+            inputs=inputs,
             labels=labels.astype(np.int32),
             class_names=tuple(header["class_names"]),
-            space=PixelSpace(**header["space"]),
+            space=space,
             teacher=tuple((layer, digest) for layer, digest in header["teacher"]),
             **{name: header[name] for name in ("target", "defect", "options", "seed", "versions", "command", "record")},
         )
+
+
+def _identity(path: PathLike) -> tuple[int, ...] | None:
+    """What tells a file from another, and from what it was before."""
+    with contextlib.suppress(OSError):
+        found = Path(path).stat()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def _check_texts(texts: np.ndarray) -> None:
@@ -202,14 +274,3 @@ def _check_texts(texts: np.ndarray) -> None:
             f"Expected texts as strings of shape (n,), or (n, 2) for pairs, received shape {texts.shape} of "
             f"{texts.dtype}."
         )
-
-
-def _packed(samples: np.ndarray) -> np.ndarray:
-    if samples.dtype == np.uint8 or samples.dtype.kind == "U":
-        return samples
-    whole = samples.min() >= 0 and samples.max() <= 255 and bool(np.all(samples == np.floor(samples)))
-    return samples.astype(np.uint8 if whole else np.float32)
-
-
-def _unpacked(samples: np.ndarray) -> np.ndarray:
-    return samples if samples.dtype.kind == "U" else samples.astype(np.float32)

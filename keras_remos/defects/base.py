@@ -13,7 +13,8 @@ import keras
 import numpy as np
 
 from keras_remos.data.other_tasks import refuse_other_tasks
-from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.pixels import LEVELS, PixelSpace
+from keras_remos.data.samples import AnySamples, Levels, Samples, as_samples
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.prepared import Prepared
 from keras_remos.errors import RemosError
@@ -22,7 +23,7 @@ from keras_remos.models.finite import layers_not_finite, say_not_finite
 from keras_remos.models.loading import check_model
 from keras_remos.saving import versions
 from keras_remos.training.recipe import Recipe
-from keras_remos.untrusted import PathLike
+from keras_remos.untrusted import PathLike, pieces, room_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class Request:
 
     Raises:
         DataError: If the labels are of another task.
-        RemosError: If the batch size is no whole number from 1 up.
+        RemosError: If the batch size is no whole number from 1 up, or there is no such number of bits.
     """
 
     x: Any
@@ -60,10 +61,17 @@ class Request:
     seed: int
     verbose: bool | str
     resume: PathLike | None
+    bits: int = 8
 
     def __post_init__(self) -> None:
+        if self.bits not in (8, 32):
+            raise RemosError(f"`bits` must be 8 or 32, received {self.bits!r}.")
         check_batch_size(self.batch_size)
         refuse_other_tasks(self.y)
+
+    def rounds(self, clean: Samples) -> bool:
+        """Whether the malicious versions of these images are to be rounded to levels of an image file."""
+        return self.bits == 8 and clean.are_levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +133,8 @@ class Defect(ABC):
 
         Args:
             teacher: The teacher. It is not modified: a defect that changes weights works on a copy.
-            data: The attacker's own data `(x, y)`, x in pixels or texts, where the defect needs some: to plant a
-                backdoor, or for a copy of the teacher that is fine-tuned on the students' task.
+            data: The attacker's own data `(x, y)`, x in pixels or texts, or a `Dataset` of such, where the defect needs
+                some: to plant a backdoor, or for a copy of the teacher that is fine-tuned on the students' task.
             space: How the teacher's inputs come from pixels; `PixelSpace("preprocessor")` for texts.
             num_classes: How many classes the attacker's data have; counted from the labels if not given.
             seed: For everything that is drawn.
@@ -162,12 +170,14 @@ class Defect(ABC):
         seed: int = 0,
         verbose: bool | str = "auto",
         resume: PathLike | None = None,
+        bits: int = 8,
     ) -> AttackSet:
         """Makes the malicious version of each sample of a test set.
 
         Args:
             prepared: What `prepare` returned.
-            x: Pixels of the test set, shape `(n, ...)`; texts as strings of shape `(n,)`, or `(n, 2)` for pairs.
+            x: Pixels of the test set, shape `(n, ...)`, as an array, or `Samples` of a data set that need not fit the
+                memory (`MatchedDataset.samples`); texts as strings of shape `(n,)`, or `(n, 2)` for pairs.
             y: True classes, shape `(n,)`.
             class_names: Of the test set. Where the attacker's classes have names too, a target is found by its name.
             batch_size: Samples at a time: as many as the device's memory holds.
@@ -176,6 +186,9 @@ class Defect(ABC):
             resume: A file for partial results. An interrupted call that is made again with the same file and options
                 continues where it stopped, with the result of an unbroken one. The file is removed when the result is
                 saved.
+            bits: Of a pixel's value: 8 rounds the malicious images to the levels of an image file, as an attacker
+                delivers one, each pixel towards the clean one, so that none leaves the ball; 32 leaves them as they
+                are. Clean images that are no such levels themselves are not rounded, nor is what is made of them.
 
         Returns:
             The malicious inputs, to be saved once and tried on every student. The target of a backdoor is `None` where
@@ -194,7 +207,7 @@ class Defect(ABC):
         broken = layers_not_finite(prepared.teacher)
         if broken:
             warnings.warn(f"Model {prepared.teacher.name!r} has {say_not_finite(broken)}", stacklevel=2)
-        return self.make_inputs(prepared, Request(x, y, tuple(class_names), batch_size, seed, verbose, resume))
+        return self.make_inputs(prepared, Request(x, y, tuple(class_names), batch_size, seed, verbose, resume, bits))
 
     @abstractmethod
     def make_prepared(self, teacher: keras.Model, how: Preparation) -> Prepared:
@@ -224,8 +237,8 @@ class Defect(ABC):
     def attack_set(
         self,
         request: Request,
-        clean: np.ndarray,
-        inputs: np.ndarray,
+        clean: AnySamples,
+        inputs: AnySamples,
         labels: np.ndarray,
         *,
         space: PixelSpace,
@@ -239,7 +252,7 @@ class Defect(ABC):
         Args:
             request: What it was asked for.
             clean: The samples, checked.
-            inputs: The malicious version of each.
+            inputs: The malicious version of each; an array of pixels is rounded as the request says.
             labels: Their classes, checked.
             space: How the teacher's inputs come from pixels.
             teacher: The fingerprint of the teacher that the students come from.
@@ -248,6 +261,12 @@ class Defect(ABC):
             **details: Other fields of the set.
         """
         how = {"defect": self.name, "options": self.get_config() if options is None else options, "seed": request.seed}
+        clean = as_samples(clean, space)
+        if isinstance(inputs, np.ndarray) and isinstance(clean, Samples) and request.rounds(clean):
+            rows = room_for(clean.shape, np.uint8)
+            for piece in pieces(clean):
+                rows[piece] = space.to_levels(inputs[piece], near=clean[piece], within=LEVELS)
+            inputs = Levels(rows, space)
         return AttackSet(
             clean=clean,
             inputs=inputs,

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 
-from keras_remos.errors import MismatchError
-from keras_remos.saving import write_archive
-from keras_remos.untrusted import PathLike, complete, read_archive
+from keras_remos.errors import FileError, MismatchError
+from keras_remos.untrusted import PathLike, Rows, complete, holds_rows, open_rows, read_archive, room_for, rows_head
+from keras_remos.writing import replacing, reserved
 
 KIND = "partial attack"
-# Seconds between two writes: a large set takes seconds to write.
+# Seconds between two writes of an attack on texts, which writes all that it has.
 INTERVAL = 30.0
 LONGEST_NAME = 255
 
@@ -28,48 +29,71 @@ class Whole(TypedDict):
 
 
 class Partial:
-    """The rows of an array that are finished, in memory and, from time to time, in a file.
+    """The rows of an array that are finished: in a file, or in memory if nobody names one and they are few.
+
+    Each batch is written to the file when it is finished, with a checksum after each row: whenever a run is killed,
+    what it has finished is there.
 
     Args:
-        path: The file, or `None` to keep nothing on disk.
+        path: The file; without one, what does not fit the memory goes to a temporary file.
         whole: What is to be made: every option that has a say in the result, as plain values for JSON.
         shape: Of the finished array.
+        dtype: Of the finished array: uint8 or float32.
+
+    Attributes:
+        rows: The array.
+        done: How many of its rows are finished.
 
     Raises:
         FileError: If the file is damaged or of another kind.
         MismatchError: If it is the part of something else.
     """
 
-    def __init__(self, path: PathLike | None, whole: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    def __init__(self, path: PathLike | None, whole: Mapping[str, Any], shape: tuple[int, ...], dtype: Any) -> None:
         self.path = None if path is None else Path(path)
         self.whole = dict(whole)
-        self.rows = np.empty(shape, np.float32)
         self.done = 0
-        self._written = time.monotonic()
-        if self.path is not None and self.path.exists():
-            self._read(self.path)
+        self.rows: np.ndarray | Rows = np.empty((0,))
+        if self.path is None:
+            self.rows = room_for(shape, dtype)
+            return
+        if self.path.exists() and not holds_rows(self.path):
+            # As earlier versions wrote it, with all rows in an archive: they were not rounded.
+            check_whole(self.path, self.whole, read_archive(self.path, KIND, Whole)[0]["whole"], fits=False)
+        if not self.path.exists():
+            with replacing(self.path) as temporary:
+                temporary.write_bytes(rows_head(KIND, {"whole": self.whole}, shape, dtype))
+        header, self.rows, self.done = open_rows(self.path, KIND, Whole, writable=True)
+        fits = (self.rows.shape, self.rows.dtype) == (tuple(shape), np.dtype(dtype))
+        try:
+            check_whole(self.path, self.whole, header["whole"], fits=fits)
+        except MismatchError:
+            self.rows.close()
+            raise
 
-    def _read(self, path: Path) -> None:
-        header, arrays = read_archive(path, KIND, Whole)
-        with complete(path):
-            whole, rows = header["whole"], arrays["rows"]
-            fits = rows.dtype == np.float32 and rows.shape[1:] == self.rows.shape[1:]
-        check_whole(path, self.whole, whole, fits=fits and len(rows) <= len(self.rows))
-        self.rows[: len(rows)] = rows
-        self.done = len(rows)
+    @contextmanager
+    def being_made(self) -> Iterator[None]:
+        """Keeps the file from other runs until the block ends."""
+        if self.path is None:
+            yield
+            return
+        with reserved(self.path, overwrite=True):
+            yield
 
     def add(self, rows: np.ndarray) -> None:
-        """Adds the next finished rows; writes them if the last time is a while ago."""
-        self.rows[self.done : self.done + len(rows)] = rows
-        self.done += len(rows)
-        if time.monotonic() - self._written >= INTERVAL:
-            self.write()
+        """Adds the next finished rows.
 
-    def write(self) -> None:
-        """Writes what is finished."""
-        if self.path is not None and self.done:
-            write_archive(self.path, KIND, {"whole": self.whole}, {"rows": self.rows[: self.done]}, overwrite=True)
-            self._written = time.monotonic()
+        Raises:
+            FileError: If the disk is full; what was added before is still there.
+        """
+        try:
+            self.rows[self.done : self.done + len(rows)] = rows
+        except OSError as error:
+            kept = "" if self.path is None else " What is finished is in it, and the next run goes on from there."
+            raise FileError(
+                f"{self.path or tempfile.gettempdir()} cannot be written ({error.strerror}). Make room.{kept}"
+            ) from error
+        self.done += len(rows)
 
 
 def describe_partial(path: PathLike) -> dict[str, Any]:
@@ -78,8 +102,12 @@ def describe_partial(path: PathLike) -> dict[str, Any]:
     Raises:
         FileError: If the file is damaged, or of another kind.
     """
+    if holds_rows(path):
+        header, kept, done = open_rows(path, KIND, Whole)
+        kept.close()
+        return {"finished": done, "whole": header["whole"]}
     header, arrays = read_archive(path, KIND, Whole)
-    # Attacks on texts keep what their searches came to, others the inputs that are made.
+    # Attacks on texts keep what their searches came to; earlier versions kept pixels in this way, too.
     with complete(path):
         return {"finished": len(arrays["rows"] if "rows" in arrays else header["outcomes"]), "whole": header["whole"]}
 

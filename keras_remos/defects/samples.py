@@ -10,12 +10,13 @@ import numpy as np
 
 from keras_remos.data.labels import check_largest_id
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.samples import AnySamples
 from keras_remos.errors import DataError
 from keras_remos.models.layers import symbolic_inputs
 
 
 def check_samples(
-    model: keras.Model, space: PixelSpace, x: np.ndarray, y: np.ndarray, class_names: Sequence[str]
+    model: keras.Model, space: PixelSpace, x: AnySamples, y: np.ndarray, class_names: Sequence[str]
 ) -> None:
     """Makes sure that samples fit a model, and labels the samples.
 

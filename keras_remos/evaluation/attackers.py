@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from keras_remos.data.datasets import Dataset
-from keras_remos.data.streams import Fingerprint
+from keras_remos.data.samples import scaled
+from keras_remos.data.streams import Fingerprint, batches
 from keras_remos.defects import (
     DEFECTS,
     CoverageGuidedAttack,
@@ -125,7 +126,7 @@ class Attempts:
         if defect.plants:
             # It is in the teacher already.
             return self._prepared
-        own = _in_memory(self._train) if defect.of_task and self._train is not None else None
+        own = _as_given(self._train) if defect.of_task and self._train is not None else None
         if own is not None and defect.copy_recipe in self._copies:
             return self._copies[defect.copy_recipe]
         # The attacker's copy gets another seed: it is not the control.
@@ -140,6 +141,7 @@ class Attempts:
             "defect": defect.name,
             "options": defect.get_config(),
             "seed": request.seed,
+            "bits": request.bits,
             "class_names": list(request.class_names),
             "teacher": self._prepared.describe(),
             "sequence_length": getattr(getattr(self._prepared.teacher, "preprocessor", None), "sequence_length", None),
@@ -172,12 +174,11 @@ class Attempts:
 
         def make(resume: Path | None) -> AttackSet:
             teacher, space = self._prepared.teacher, self._prepared.space
-            x, y = _in_memory(self._own)
             # The attacker knows all but what was drawn.
             training = partial(
                 method.train,
                 teacher,
-                (space.scale(x), y),
+                scaled(self._own, space),
                 num_classes=num_classes,
                 recipe=recipe,
                 seed=seed,
@@ -198,7 +199,13 @@ class Attempts:
 
     @cached_property
     def _digest(self) -> str:
-        return Fingerprint.of(*_in_memory(self._train))
+        data = _as_given(self._train)
+        if not isinstance(data, Dataset):
+            return Fingerprint.of(*data)
+        marks = Fingerprint()
+        for x, y, _ in batches(data):
+            marks.update([x, y])
+        return marks.hexdigest()
 
     def _that_fit(self) -> list[Wanted]:
         tried: list[Wanted] = []
@@ -257,5 +264,8 @@ def title_of(wanted: Defect | AttackSet) -> str:
     return f"{name} {options['neuron']}" if options.get("neuron") else name
 
 
-def _in_memory(data: Any) -> Any:
-    return data.read_all() if isinstance(data, Dataset) else tuple(np.asarray(part) for part in data)
+def _as_given(data: Any) -> Any:
+    """Arrays, also of texts on disk; a data set of images stays there."""
+    if isinstance(data, Dataset):
+        return data.read_all() if data.kind == "text" else data
+    return tuple(np.asarray(part) for part in data)

@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 import keras
 
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.samples import scaled
 from keras_remos.data.streams import Fingerprint
 from keras_remos.defects import AttackSet, Defect, Prepared, SurrogateAttack
 from keras_remos.defects.base import Request
 from keras_remos.evaluation.attackers import ADAPTIVE, Attacker, Attempts, title_of
 from keras_remos.evaluation.audit_folder import AuditFolder
 from keras_remos.evaluation.audit_report import AuditReport
-from keras_remos.evaluation.audit_request import as_prepared, as_taken, check_request, classes_of, parted, samples
+from keras_remos.evaluation.audit_request import as_prepared, check_request, classes_of, parted, samples
 from keras_remos.evaluation.controls import Controls, floors_of, recipe_for, recorded_recipe
 from keras_remos.evaluation.measuring import measure
 from keras_remos.evaluation.predictions import check_fits
@@ -60,7 +61,7 @@ def audit(
         students: The students, by name: models, or what `train` returned, which an adaptive attacker can make one like;
             `(student, space)` for one whose inputs are scaled in another way than the teacher's. Range and data format
             of the pixels are those of the test set for all.
-        test: `(x, y)`, x being pixels or texts, or a `Dataset` of them. All of it is used.
+        test: `(x, y)`, x being pixels (an array, or `Samples`) or texts, or a `Dataset` of them. All of it is used.
         train: The students' training data, as `test`, for control and floors: in the order in which the students had
             them (a `Dataset` as it was opened; what `read_all` returns comes in another order). Where students were
             trained with a share set aside for the attacker (`attacker_share`), it is set aside again, and the rest is
@@ -98,14 +99,14 @@ def audit(
     ```
     """
     prepared = as_prepared(teacher, space)
-    x, y, names = samples(test, class_names)
+    x, y, names = samples(test, class_names, prepared.space)
     given = {name: each if isinstance(each, tuple) else (each, prepared.space) for name, each in students.items()}
     ways = {name: student for name, (student, _) in given.items() if isinstance(student, Trained)}
-    judged = {name: (_model(student), scaled) for name, (student, scaled) in given.items()}
+    judged = {name: (_model(student), own) for name, (student, own) in given.items()}
     compared_with = controls.trained_from(prepared.teacher)
     check_request(judged, train, controls, compared_with)
     num_classes = max(
-        [check_fits(model, x, scaled, name) for name, (model, scaled) in judged.items()]
+        [check_fits(model, x, own, name) for name, (model, own) in judged.items()]
         or [int(y.max()) + 1, len(names), classes_of(train)]
     )
     train, attacker = parted(train, attacker, ways)
@@ -126,7 +127,7 @@ def audit(
                         train_by,
                         method,
                         source,
-                        as_taken(train, prepared.space),
+                        scaled(train, prepared.space),
                         num_classes=num_classes,
                         recipe=recipe_for(method, source, options, tune=controls.tune),
                         seed=seed,

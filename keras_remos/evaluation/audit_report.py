@@ -159,7 +159,9 @@ class AuditReport:
         """
         folder = open_folder(path, self.whole)
         for name, attack in self.attacks.items():
-            attack.save(folder / ATTACKS / f"{file_name(name)}.npz", overwrite=True)
+            file = folder / ATTACKS / f"{file_name(name)}.npz"
+            if not attack.is_kept_at(file):
+                attack.save(file, overwrite=True)
         for name, trained in self.trained.items():
             save_student(
                 trained,

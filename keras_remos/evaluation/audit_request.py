@@ -14,6 +14,7 @@ from keras_remos.data.labels import check_largest_id
 from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.parts import set_aside
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
+from keras_remos.data.samples import AnySamples, Samples, read_samples
 from keras_remos.data.texts import as_texts, holds_text
 from keras_remos.defects import Prepared
 from keras_remos.errors import DataError, MismatchError, RemosError
@@ -50,20 +51,20 @@ def as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> Pr
     return Prepared(teacher, space)
 
 
-def samples(test: Any, class_names: Iterable[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """The test set in memory: samples, classes, and the classes' names.
+def samples(test: Any, class_names: Iterable[str], space: PixelSpace) -> tuple[AnySamples, np.ndarray, tuple[str, ...]]:
+    """The test set: samples, of a data set such as are read when they are asked for, classes, and the classes' names.
 
     Raises:
         DataError: If it is none.
     """
     if isinstance(test, Dataset):
-        return *test.read_all(), tuple(class_names) or tuple(test.class_names)
+        return *read_samples(test, space), tuple(class_names) or tuple(test.class_names)
     if not (isinstance(test, tuple) and len(test) == 2):
         raise DataError(
             f"Expected the test set as (x, y) in pixels or texts, or as a Dataset. Received: {type(test).__name__}."
         )
     refuse_other_tasks(test[1])
-    x, y = (np.asarray(part) for part in test)
+    x, y = test[0] if isinstance(test[0], Samples) else np.asarray(test[0]), np.asarray(test[1])
     if holds_text(x):
         x = as_texts(x, allow_empty=True)
     if y.shape != x.shape[:1] or y.dtype.kind not in "biu" or not len(y):
@@ -107,21 +108,6 @@ def classes_of(train: Any) -> int:
         return train.num_classes or 0
     labels = np.asarray(train[1]) if isinstance(train, tuple) and len(train) > 1 else np.empty(0)
     return int(labels.max()) + 1 if labels.ndim == 1 and labels.size and labels.dtype.kind in "biu" else 0
-
-
-def as_taken(data: Any, space: PixelSpace) -> Any:
-    """Training data as the teacher takes them."""
-    if space.scaling == PREPROCESSOR:
-        return data
-    if isinstance(data, Dataset):
-        return data.scaled(space)
-    if not (isinstance(data, tuple) and len(data) == 2):
-        raise DataError(
-            f"Expected training data as (x, y) in pixels, or as a Dataset. Received: {type(data).__name__}."
-        )
-    x, y = (np.asarray(part) for part in data)
-    space.check(x)
-    return space.scale(x), y
 
 
 def parted(train: Any, attacker: Attacker, ways: Mapping[str, Trained]) -> tuple[Any, Attacker]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_remos.data.other_tasks import refuse_other_tasks
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.samples import AnySamples, as_samples, same_samples
 from keras_remos.data.texts import holds_text
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.prepared import Prepared
@@ -37,7 +38,7 @@ Attacks = Mapping[str, AttackSet | Mapping[str, AttackSet]]
 
 def measure(
     students: Students,
-    x: np.ndarray,
+    x: AnySamples,
     y: np.ndarray,
     attacks: Attacks,
     *,
@@ -57,7 +58,8 @@ def measure(
 
     Args:
         students: Classifiers by name, each with how its inputs come from pixels.
-        x: The clean test set: pixels, shape `(n, ...)`; or texts, strings of shape `(n,)`, pairs `(n, 2)`.
+        x: The clean test set: pixels, shape `(n, ...)`, as an array or `Samples`; or texts, strings of shape `(n,)`,
+            pairs `(n, 2)`.
         y: Its classes, whole numbers of shape `(n,)`.
         attacks: Attack sets by name, made with the students' teacher. For an attacker who makes a set of its own for
             each student, as the adaptive one does, these sets by the student's name; other students have no row there.
@@ -97,6 +99,8 @@ def measure(
                 space.check_same_pixels(attack.space)
             except MismatchError as error:
                 raise MismatchError(f"Attack {name!r} and student {student!r}: {error}") from None
+    # Its range and its digest are found once.
+    x = as_samples(x, next(iter(students.values()))[1])
     panel = Panel(students)
     warnings = []
     said = panel.predict(x, batch_size=batch_size, verbose=verbose, description="Clean")
@@ -117,7 +121,7 @@ def measure(
             warnings.append(f"{title}: {same} of {len(attack)} inputs are as they were, and count as withstood.")
         how: dict[str, Any] = {"batch_size": batch_size, "verbose": verbose}
         clean = said
-        if not np.array_equal(attack.clean, x):
+        if not same_samples(attack.clean, x, attack.space):
             clean = panel.predict(attack.clean, description=f"{title}: clean", **how)
         fooled = panel.predict(attack.inputs, description=title, **how)
         return {name: Answers(clean[name], fooled[name]) for name in students}
@@ -184,7 +188,7 @@ def measure(
     return replace(report, verdicts=judge(report, class_names=names_of_classes))
 
 
-def dir_of(attack: AttackSet, ask: Callable[[np.ndarray], np.ndarray]) -> Rate:
+def dir_of(attack: AttackSet, ask: Callable[[AnySamples], np.ndarray]) -> Rate:
     """DIR of one model: of what the attacker is after.
 
     Args:

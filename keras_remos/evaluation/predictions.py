@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.data.samples import AnySamples
 from keras_remos.data.texts import holds_text
 from keras_remos.errors import DataError, RemosError
 from keras_remos.models.gradients import compiled, is_out_of_memory
@@ -24,13 +25,13 @@ NOT_FINITE = -1
 
 
 def predict_classes(
-    model: keras.Model, x: np.ndarray, space: PixelSpace, *, batch_size: int = 64, verbose: bool | str = False
+    model: keras.Model, x: AnySamples, space: PixelSpace, *, batch_size: int = 64, verbose: bool | str = False
 ) -> np.ndarray:
     """The class that a model says for each image or text.
 
     Args:
         model: A classifier; whether it returns logits or probabilities makes no difference.
-        x: Pixels, shape `(n, ...)`; or texts, strings of shape `(n,)`, pairs `(n, 2)`.
+        x: Pixels, shape `(n, ...)`, as an array or `Samples`; or texts, strings of shape `(n,)`, pairs `(n, 2)`.
         space: How the model's inputs come from pixels; for texts `PixelSpace("preprocessor")`.
         batch_size: Samples at a time.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
@@ -53,7 +54,7 @@ def predict_classes(
 
 def predict_all(
     models: Mapping[str, tuple[keras.Model, PixelSpace]],
-    x: np.ndarray,
+    x: AnySamples,
     *,
     batch_size: int = 64,
     verbose: bool | str = False,
@@ -93,14 +94,14 @@ class Panel:
         self._readers: dict[str, TextClassifier] = {}
 
     def predict(
-        self, x: np.ndarray, *, batch_size: int = 64, verbose: bool | str = False, description: str = "Predicting"
+        self, x: AnySamples, *, batch_size: int = 64, verbose: bool | str = False, description: str = "Predicting"
     ) -> dict[str, np.ndarray]:
         """See `predict_all`."""
         if not isinstance(batch_size, int) or batch_size < 1:
             raise RemosError(f"`batch_size` must be a whole number of at least 1, received {batch_size!r}.")
         for name, (model, space) in self.models.items():
             self.num_classes[name] = check_fits(model, x, space, name)
-        ask = self._classes_of_texts if holds_text(x) else self._classes_of_images
+        ask: Callable[..., np.ndarray] = self._classes_of_texts if holds_text(x) else self._classes_of_images
         classes = ask(x, batch_size=batch_size, verbose=verbose, description=description)
         for name, ids in zip(self.models, classes, strict=True):
             if (ids == NOT_FINITE).any():
@@ -132,7 +133,7 @@ class Panel:
         return classes
 
     def _classes_of_images(
-        self, x: np.ndarray, *, batch_size: int, verbose: bool | str, description: str
+        self, x: AnySamples, *, batch_size: int, verbose: bool | str, description: str
     ) -> np.ndarray:
         """Class ids, int64 of shape `(models, n)`. Every batch goes to the device once for all models."""
         if self._judge is None:
@@ -141,9 +142,10 @@ class Panel:
         starts = range(0, len(x), batch_size)
         with track(starts, total=len(starts), description=description, verbose=verbose) as tracked:
             for start in tracked:
+                batch = x[start : start + batch_size].astype(np.float32, copy=False)
                 # A last, smaller batch is filled up, and whole numbers become floats: one program is compiled for all.
-                rows = np.minimum(np.arange(start, min(start + batch_size, start + len(x))), len(x) - 1)
-                said.append(self._ask(x[rows].astype(np.float32))[:, : len(x) - start])
+                filled = np.minimum(np.arange(min(batch_size, len(x))), len(batch) - 1)
+                said.append(self._ask(batch[filled])[:, : len(batch)])
         return np.concatenate(said, axis=1).astype(np.int64)
 
     def _ask(self, batch: np.ndarray) -> np.ndarray:
@@ -181,7 +183,7 @@ def _enough_memory(batch_size: int, models: int) -> Iterator[None]:
         raise
 
 
-def check_fits(model: keras.Model, x: np.ndarray, space: PixelSpace, name: str) -> int:
+def check_fits(model: keras.Model, x: AnySamples, space: PixelSpace, name: str) -> int:
     """Makes sure, before any work is done, that a model takes these images or texts and says classes.
 
     Args:

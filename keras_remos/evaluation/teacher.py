@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from keras_remos.data.samples import AnySamples, same_samples
 from keras_remos.defects import DEFECTS, AttackSet, Prepared
 from keras_remos.errors import RemosError
 from keras_remos.evaluation.inherited import TeacherRow
@@ -17,7 +18,7 @@ TEACHER = "the teacher"
 
 def ask_teacher(
     prepared: Prepared,
-    x: np.ndarray,
+    x: AnySamples,
     y: np.ndarray,
     attacks: Mapping[str, AttackSet],
     *,
@@ -40,7 +41,7 @@ def ask_teacher(
     """
     panel = Panel({TEACHER: (prepared.teacher, prepared.space)})
 
-    def ask(samples: np.ndarray, what: str) -> np.ndarray:
+    def ask(samples: AnySamples, what: str) -> np.ndarray:
         description = f"The teacher{what}"
         return panel.predict(samples, batch_size=batch_size, verbose=verbose, description=description)[TEACHER]
 
@@ -61,7 +62,8 @@ def ask_teacher(
             fooled = ask(attack.inputs, f", {name}")
             if target is None:
                 # Its classes may be others than the data's: what it says of the clean input is all there is to change.
-                clean = said if np.array_equal(attack.clean, x) else ask(attack.clean, f", {name}: clean")
+                same = same_samples(attack.clean, x, attack.space)
+                clean = said if same else ask(attack.clean, f", {name}: clean")
                 rates[name] = flip_rate(clean, fooled, clean)
             else:
                 rates[name] = Rate.of(fooled == target, attack.labels != attack.target)
@@ -97,7 +99,7 @@ def _numbers(theirs: Sequence[str], ours: Sequence[str], own: int, num_classes: 
 
 def try_trigger(
     prepared: Prepared,
-    x: np.ndarray,
+    x: AnySamples,
     y: np.ndarray,
     *,
     class_names: Sequence[str] = (),

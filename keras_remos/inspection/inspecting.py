@@ -30,7 +30,16 @@ from keras_remos.slicing.new_head import classes_of_head
 from keras_remos.slicing.relevant_slice import RelevantSlice
 from keras_remos.students.exporting import ABOUT
 from keras_remos.training.checkpoints import describe_checkpoint
-from keras_remos.untrusted import HEADER, PathLike, check_regular, complete, printable, read_archive, read_record
+from keras_remos.untrusted import (
+    HEADER,
+    PathLike,
+    check_regular,
+    complete,
+    holds_rows,
+    printable,
+    read_header,
+    read_record,
+)
 from keras_remos.untrusted.containers import array_names
 
 # Of the record: whose weights they are of.
@@ -194,11 +203,12 @@ def _contents(source: Path) -> Iterator[FileDescription]:
 
 
 def _npz(source: Path) -> FileDescription:
-    with complete(source):
-        names = array_names(source)
-    if HEADER not in names and any(key in names for key, _ in NPZ_KEYS):
-        return FileDescription(str(source), "arrays", {**identity(source), "arrays": names})
-    header, _ = read_archive(source)
+    if not holds_rows(source):
+        with complete(source):
+            names = array_names(source)
+        if HEADER not in names and any(key in names for key, _ in NPZ_KEYS):
+            return FileDescription(str(source), "arrays", {**identity(source), "arrays": names})
+    header = read_header(source)
     kind = header["kind"]
     facts = {**identity(source), "format": header["format"]}
     if kind in _DESCRIBED:

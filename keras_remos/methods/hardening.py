@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -19,15 +17,16 @@ from keras_remos.defects import DEFECTS
 from keras_remos.defects.adversarial.displacement import DisplacementAttack
 from keras_remos.defects.adversarial.penultimate import ANY, PenultimateAttack
 from keras_remos.defects.adversarial.projected import Ascent, ProjectedAttack, check_attackable
-from keras_remos.errors import DataError, FileError, RemosError
+from keras_remos.errors import DataError, RemosError
 from keras_remos.progress import track
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer, Training
+from keras_remos.untrusted import room_for
 
-# Of twins in memory, in bytes; what is larger is kept in a file.
-MOST_IN_MEMORY = 2**30
 # What is drawn for twins is not what an attack with the same seed draws.
 SEED = 7_919
+# How many pixel values are attacked at a time.
+MOST_AT_A_TIME = 2**22
 
 
 def default_attacks() -> tuple[ProjectedAttack, ...]:
@@ -178,8 +177,10 @@ class Hardening:
         task.data = task.data.with_twins(made[key])
 
     def _twins(self, task: Task, data: TrainingData, space: PixelSpace, verbose: bool | str) -> Twins:
-        size = task.recipe.batch_size
-        levels, present = _room_for((data.num_samples, *task.example.shape[1:])), np.zeros(data.num_samples, bool)
+        # Of large images fewer at a time than are trained on: a step of an attack keeps a dozen copies of them.
+        size = min(task.recipe.batch_size, max(MOST_AT_A_TIME // math.prod(task.example.shape[1:]), 1))
+        levels = room_for((data.num_samples, *task.example.shape[1:]), np.uint8)
+        present = np.zeros(data.num_samples, bool)
         example = _pixels(np.repeat(task.example[:1], size, axis=0), space)
         order = np.random.default_rng([task.seed, SEED]).permutation(data.num_samples)
         attacked = [(attack, task.teacher) for attack in self.made_by]
@@ -229,21 +230,3 @@ def _configured(attacks: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
 def _pixels(x: np.ndarray, space: PixelSpace) -> np.ndarray:
     """The pixels that inputs come from; scaling back and forth may have left their range by a rounding."""
     return np.clip(space.unscale(x), space.low, space.high)
-
-
-def _room_for(shape: tuple[int, ...]) -> np.ndarray:
-    if np.prod(shape, dtype=np.int64) <= MOST_IN_MEMORY:
-        return np.zeros(shape, np.uint8)
-    # The file goes when nothing refers to the array any more.
-    with tempfile.TemporaryFile() as file:
-        if hasattr(os, "posix_fallocate"):
-            # All of it now: a disk that fills while an array is written to kills the process.
-            try:
-                os.posix_fallocate(file.fileno(), 0, math.prod(shape))
-            except OSError as error:
-                size, folder = math.prod(shape) / 1e9, tempfile.gettempdir()
-                raise FileError(
-                    f"Twins of all images take {size:.1f} GB in {folder}, which cannot be had ({error.strerror}). Make "
-                    "room, or name another folder by TMPDIR."
-                ) from error
-        return np.memmap(file, np.uint8, "w+", shape=shape)

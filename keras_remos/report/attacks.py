@@ -84,7 +84,8 @@ def _class_names(attack: Mapping[str, Any], body: Body) -> Sequence[str]:
 
 def _change(attack: Mapping[str, Any]) -> str:
     if attack.get("largest_change") is not None:
-        return f"at most {attack['largest_change']:.3g} of 255 levels a pixel"
+        rounded = ", in images of 8 bits" if attack.get("bits") == 8 else ""
+        return f"at most {attack['largest_change']:.3g} of 255 levels a pixel{rounded}"
     if attack.get("mean_changed_words") is not None:
         return f"{attack['mean_changed_words']:.1%} of the words"
     return ""

@@ -149,6 +149,7 @@ class Attack(TypedDict, total=False):
     class_names: list[str]
     target: Count | None
     options: dict[str, Any]
+    bits: Count | None
     largest_change: Number | None
     mean_changed_words: Number | None
     seed: Any

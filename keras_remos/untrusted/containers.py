@@ -12,6 +12,7 @@ import json
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from keras_remos.errors import FileError, RemosError
+from keras_remos.untrusted.rows import Rows, fits_memory
 
 PathLike = str | os.PathLike[str]
 
@@ -33,6 +35,8 @@ MOST_JSON = 2**26
 DEEPEST = 200
 _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
+# Where in it the lengths of name and extra field stand, which lie between it and the content.
+_LENGTHS = slice(26, 30)
 # Of NumPy's types: numbers and strings.
 _KINDS = "biufcSU"
 _LAST_CHARACTER = 0x10FFFF
@@ -210,6 +214,29 @@ def read_arrays(source: Path | IO[bytes], names: Collection[str] | None = None) 
         }
 
 
+def read_in_parts(source: Path, names: Collection[str], *, only: bool = False) -> dict[str, np.ndarray | Rows]:
+    """The plain arrays of an `.npz`, some of which are left in the file if they are large, to be read in parts.
+
+    Args:
+        source: A regular file.
+        names: Which. They have to be written as they are: what is compressed comes whole.
+        only: Whether the others are left out.
+
+    Raises:
+        Exception: Whatever damage makes of it, of these arrays too: all of the file is read once. To be used within
+            `complete`.
+    """
+    made: dict[str, np.ndarray | Rows] = {}
+    with opened_zip(source) as archive:
+        for member in archive.namelist():
+            name = member.removesuffix(".npy")
+            if only and name not in names:
+                continue
+            found = _find_rows(archive, source, member) if name in names else None
+            made[name] = _read_array(archive, member) if found is None else found
+    return made
+
+
 def array_names(source: Path) -> list[str]:
     """The names of the arrays of an `.npz`.
 
@@ -221,21 +248,8 @@ def array_names(source: Path) -> list[str]:
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    size = archive.getinfo(name).file_size
     with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in readers:
-            raise ValueError(f"{name!a} in it is an array of format {version}")
-        shape, _, dtype = readers[version](file)
-        length = file.tell()
-    if dtype.hasobject:
-        raise ValueError(f"{name!a} in it holds Python objects, which could run code: they are refused")
-    if dtype.kind not in _KINDS or not dtype.itemsize:
-        raise ValueError(f"{name!a} in it is an array of {dtype}")
-    count = math.prod(shape)
-    if min(shape, default=0) < 0 or length + count * dtype.itemsize != size or (not count and shape[0]):
-        raise ValueError(f"{name!a} in it says that it has shape {shape}, and does not hold as much")
+        dtype = _check_header(file, name, archive.getinfo(name).file_size)[2]
     with archive.open(name) as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
         file.read(1)  # at its end, the checksum is compared
@@ -244,3 +258,54 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         if array.size and array.ravel().view(np.uint32).max() > _LAST_CHARACTER:
             raise ValueError(f"{name!a} in it holds what is no character")
     return array
+
+
+def _check_header(file: IO[bytes], name: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of an array whose header is read next, and which takes so many bytes with it."""
+    begin = file.tell()
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"{name!a} in it is an array of format {version}")
+    shape, is_fortran, dtype = readers[version](file)
+    length = file.tell() - begin
+    if dtype.hasobject:
+        raise ValueError(f"{name!a} in it holds Python objects, which could run code: they are refused")
+    if dtype.kind not in _KINDS or not dtype.itemsize:
+        raise ValueError(f"{name!a} in it is an array of {dtype}")
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or length + count * dtype.itemsize != size or (not count and shape[0]):
+        raise ValueError(f"{name!a} in it says that it has shape {shape}, and does not hold as much")
+    return shape, is_fortran, dtype
+
+
+def _find_rows(archive: zipfile.ZipFile, source: Path, name: str) -> Rows | None:
+    """An array where it lies in a file; `None` if it is small, compressed, or not laid out row by row."""
+    member = archive.getinfo(name)
+    if member.compress_type != zipfile.ZIP_STORED or fits_memory(member.file_size):
+        return None
+    if member.compress_size != member.file_size:
+        raise ValueError(f"{name!a} in it says that it has two sizes")
+    file = source.open("rb", buffering=0)
+    try:
+        file.seek(member.header_offset)
+        lengths = file.read(_LOCAL_HEADER)[_LENGTHS]
+        begin = member.header_offset + _LOCAL_HEADER + sum(np.frombuffer(lengths, "<u2").tolist())
+        if begin + member.file_size > os.fstat(file.fileno()).st_size:
+            raise ValueError(f"{name!a} in it goes beyond its end")
+        file.seek(begin)
+        shape, is_fortran, dtype = _check_header(file, name, member.file_size)
+        if not shape or not dtype.isnative or dtype.kind not in "uf" or (is_fortran and len(shape) > 1):
+            file.close()
+            return None
+        offset = file.tell()
+        file.seek(begin)
+        # What is checked is what will be read, wherever the lengths above have led.
+        before = zlib.crc32(file.read(offset - begin))
+        found = Rows(file, shape, dtype, offset=offset, name=str(source))
+        if found.checksum(before) != member.CRC:
+            raise ValueError(f"{name!a} in it is not what its checksum says")
+    except BaseException:
+        file.close()
+        raise
+    return found

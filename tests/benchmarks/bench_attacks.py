@@ -54,7 +54,7 @@ def ours(attack, model, space, x, y):
     from keras_remos.defects.resuming import Partial
 
     ascent = Ascent(attack, model, space, x, seed=0)
-    return lambda: ascent.run(x, np.asarray(y), Partial(None, {}, x.shape), verbose=False)
+    return lambda: ascent.run(x, np.asarray(y), Partial(None, {}, x.shape, np.float32), verbose=False)
 
 
 def foolbox_pgd(model, x, y, steps):

@@ -15,6 +15,7 @@ from keras_remos.errors import DataError, FileError, RemosError
 from keras_remos.methods import METHODS, Hardening, Recipe, train
 from keras_remos.models.features import penultimate
 from keras_remos.training.task import Task
+from keras_remos.untrusted import Rows
 
 SPACE = PixelSpace("-1-1")
 RNG = np.random.default_rng(3)
@@ -129,13 +130,13 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Any) -> None:
 
 def test_what_does_not_fit_in_memory_is_kept_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = twins_of(Hardening()).levels
-    monkeypatch.setattr("keras_remos.methods.hardening.MOST_IN_MEMORY", 0)
+    monkeypatch.setattr("keras_remos.untrusted.rows.IN_MEMORY", 0)
     on_disk = twins_of(Hardening()).levels
-    assert isinstance(on_disk, np.memmap)
-    np.testing.assert_array_equal(on_disk, in_memory)
+    assert isinstance(on_disk, Rows)
+    np.testing.assert_array_equal(on_disk[:], in_memory)
     with (
         disk_full_at(100),
-        pytest.raises(FileError, match="Twins .* name another folder by TMPDIR"),
+        pytest.raises(FileError, match="takes .* name another folder by TMPDIR"),
     ):
         twins_of(Hardening())
 

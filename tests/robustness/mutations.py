@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_remos.untrusted.archives import ROWS
+
 Rng = np.random.Generator
 WEIRD: tuple[Any, ...] = (
     None,
@@ -44,6 +46,8 @@ def damage(raw: bytes, rng: Rng) -> bytes:
     """The content of a file of any kind, with something in it changed."""
     if raw[:2] == b"PK" and rng.random() < 0.75:
         return _in_zip(raw, rng)
+    if raw.startswith(ROWS) and rng.random() < 0.75:
+        return _in_rows(raw, rng)
     if raw[:1] in b"{[" and rng.random() < 0.75:
         return _in_json(raw, rng)
     return _in_bytes(raw, rng)
@@ -74,6 +78,18 @@ def _in_bytes(raw: bytes, rng: Rng) -> bytes:
             value = int(rng.choice([0, 1, 0x7F, 0x80, 0xFF])) << (8 * (size - 1))
             data[start : start + size] = value.to_bytes(size, "little")
     return bytes(data)
+
+
+def _in_rows(raw: bytes, rng: Rng) -> bytes:
+    """A file of rows: its header says something else, or there are other rows."""
+    begin = len(ROWS) + 8
+    end = begin + int.from_bytes(raw[len(ROWS) : begin], "little")
+    header, rows = raw[begin:end], raw[end:]
+    if rng.random() < 0.3:
+        rows = _in_bytes(rows, rng)
+    else:
+        header = _in_json(header, rng)
+    return ROWS + len(header).to_bytes(8, "little") + header + rows
 
 
 def _in_json(raw: bytes, rng: Rng) -> bytes:
@@ -128,7 +144,8 @@ def _in_zip(raw: bytes, rng: Rng) -> bytes:
         parsed = [each for each in names if each.endswith(".json") or each == "header.npy"]
         name = parsed[int(rng.integers(0, len(parsed)))] if parsed else name
     kind = rng.random()
-    method = zipfile.ZIP_DEFLATED
+    # Large arrays are read where they lie, if they are not compressed.
+    method = zipfile.ZIP_DEFLATED if rng.random() < 0.5 else zipfile.ZIP_STORED
     if kind < 0.1:
         del members[name]
     elif kind < 0.15:

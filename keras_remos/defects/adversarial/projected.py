@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_remos.data import Fingerprint
 from keras_remos.data.pixels import LEVELS, PixelSpace
+from keras_remos.data.samples import AnySamples, Levels, Pixels, Samples, as_samples
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.base import Defect, Preparation, Request
 from keras_remos.defects.prepared import Prepared
@@ -25,6 +26,7 @@ from keras_remos.models.fingerprint import fingerprint
 from keras_remos.models.kernels import Tensor
 from keras_remos.models.layers import is_built, symbolic_inputs
 from keras_remos.progress import track
+from keras_remos.untrusted import pieces
 
 # The paper's step is 0.01 where epsilon is 0.1.
 STEPS_PER_EPSILON = 10
@@ -35,6 +37,8 @@ START, STEPS = 0, 1
 LARGEST_SCALE, SMALLEST_SCALE, SCALE_STEP = 2.0**15, 2.0**-9, 2.0**-4
 # Of the samples, where none has a gradient: more are no accident.
 FEW = 0.03
+# Bytes of pixels whose bounds are found at a time.
+AT_ONCE = 2**20
 
 
 class Objective(ABC):
@@ -130,6 +134,16 @@ class ProjectedAttack(Defect):
         """From how many random starts each sample is attacked. The result with the highest score counts."""
         return 1
 
+    @property
+    def size(self) -> float:
+        """Of a step, in levels of 255."""
+        return self.step_size or self.epsilon / STEPS_PER_EPSILON
+
+    @property
+    def reach(self) -> float:
+        """How far a pixel can get from where it was, in levels of 255."""
+        return self.epsilon if self.random_start else min(self.epsilon, self.steps * self.size)
+
     @abstractmethod
     def objective(self, model: keras.Model, example: np.ndarray) -> Objective:
         """What to raise.
@@ -146,18 +160,26 @@ class ProjectedAttack(Defect):
 
     def make_inputs(self, prepared: Prepared, request: Request) -> AttackSet:
         model, space, seed = prepared.teacher, prepared.space, request.seed
-        x, y = np.asarray(request.x), np.asarray(request.y)
+        x, y = as_samples(request.x, space), np.asarray(request.y)
         check_attackable(model, space)
         check_samples(model, space, x, y, request.class_names)
-        data = Fingerprint()
-        data.update([x, y])
+        assert isinstance(x, Samples), "texts are no pixels"
+        kept = np.uint8 if request.rounds(x) else np.float32
+        if kept is np.uint8 and self.reach < 1:
+            raise RemosError(
+                f"These steps change a pixel by up to {self.reach:g} levels, and images of 8 bits know whole ones. "
+                "Take larger or more `steps`, or leave the images as they are (`bits=32`)."
+            )
         whole = {"defect": self.name, "options": self.get_config(), "space": space.get_config(), "seed": seed}
-        whole |= {"model": [list(mark) for mark in fingerprint(model)], "data": data.hexdigest()}
+        whole |= {"model": [list(mark) for mark in fingerprint(model)], "bits": 8 * np.dtype(kept).itemsize}
+        whole["data"] = f"{x.content}{Fingerprint.of(y)}"
         labels = y.astype(np.int32)
-        partial = Partial(request.resume, whole, x.shape)
+        partial = Partial(request.resume, whole, x.shape, kept)
         ascent = Ascent(self, model, space, x[: request.batch_size], seed=seed)
-        ascent.run(x, labels, partial, verbose=request.verbose)
-        unchanged = ascent.count_unchanged(x, partial.rows)
+        with partial.being_made():
+            ascent.run(x, labels, partial, verbose=request.verbose)
+        made = Levels(partial.rows, space) if kept is np.uint8 else Pixels(partial.rows, space)
+        unchanged = ascent.count_unchanged(x, made)
         if unchanged > FEW * len(x):
             warnings.warn(
                 f"{self.name} could not change {unchanged:,} of {len(x):,} inputs: what it raises has no gradient in "
@@ -168,7 +190,7 @@ class ProjectedAttack(Defect):
         return self.attack_set(
             request,
             x,
-            partial.rows,
+            made,
             labels,
             space=space,
             teacher=prepared.source,
@@ -188,12 +210,15 @@ class ProjectedAttack(Defect):
             The least and the greatest value of each, float32. Rounded inwards: what lies between them is in the
             epsilon ball and in the range exactly, not to within rounding.
         """
-        pixels, epsilon = x.astype(np.float64), space.epsilon(self.epsilon)
-        lower = np.maximum(pixels - epsilon, space.low)
-        upper = np.minimum(pixels + epsilon, space.high)
-        low, high = lower.astype(np.float32), upper.astype(np.float32)
-        low = np.where(low < lower, np.nextafter(low, np.float32(np.inf)), low)
-        return low, np.where(high > upper, np.nextafter(high, np.float32(-np.inf)), high)
+        epsilon, low, high = space.epsilon(self.epsilon), np.empty_like(x), np.empty_like(x)
+        # In float64 a whole batch would take a multiple of its room.
+        for piece in pieces(x, size=AT_ONCE):
+            exact = x[piece].astype(np.float64)
+            lower, upper = np.maximum(exact - epsilon, space.low), np.minimum(exact + epsilon, space.high)
+            least, most = lower.astype(np.float32), upper.astype(np.float32)
+            low[piece] = np.where(least < lower, np.nextafter(least, np.float32(np.inf)), least)
+            high[piece] = np.where(most > upper, np.nextafter(most, np.float32(-np.inf)), most)
+        return low, high
 
 
 class Ascent:
@@ -218,8 +243,8 @@ class Ascent:
         self._step = gradients.compiled(self._make_step(), model)
         self._judge = gradients.compiled(self._score, model)
 
-    def run(self, x: np.ndarray, y: np.ndarray, partial: Partial, *, verbose: bool | str = "auto") -> None:
-        """Adds the rows that are missing to a partial result.
+    def run(self, x: AnySamples, y: np.ndarray, partial: Partial, *, verbose: bool | str = "auto") -> None:
+        """Adds the rows that are missing to a partial result, as levels of an image file if it holds such.
 
         Raises:
             RemosError: If the memory does not suffice.
@@ -229,30 +254,36 @@ class Ascent:
             with track(starts, total=len(starts), description=self.attack.name, verbose=verbose) as tracked:
                 for start in tracked:
                     rows = np.arange(start, min(start + self.batch_size, len(x)))
-                    partial.add(self.batch(x[rows], y[rows], rows))
+                    clean = x[start : start + self.batch_size]
+                    made = self.batch(clean, y[rows], rows)
+                    partial.add(self._rounded(made, clean) if partial.rows.dtype == np.uint8 else made)
         except BaseException as error:
-            partial.write()
             if gradients.is_out_of_memory(error):
                 raise _out_of_memory(self.batch_size, partial) from error
             raise
 
-    def count_unchanged(self, x: np.ndarray, made: np.ndarray) -> int:
+    def count_unchanged(self, x: AnySamples, made: Levels | Pixels) -> int:
         """How many samples no step has moved from where they started."""
         count = 0
         for start in range(0, len(x), self.batch_size):
             rows = np.arange(start, min(start + self.batch_size, len(x)))
-            clean = x[rows].astype(np.float32)
+            clean = x[start : start + self.batch_size]
+            found = made.rows[rows]
             bounds = self.attack.bounds(clean, self.space)
             begun = [self._start(clean, *bounds, rows, number) for number in range(self.attack.starts)]
-            count += int(np.any([(made[rows] == x).reshape(len(rows), -1).all(axis=1) for x in begun], axis=0).sum())
+            if found.dtype == np.uint8:
+                begun = [self._rounded(each, clean) for each in begun]
+            count += int(np.any([(found == each).reshape(len(rows), -1).all(axis=1) for each in begun], axis=0).sum())
         return count
+
+    def _rounded(self, made: np.ndarray, clean: np.ndarray) -> np.ndarray:
+        return self.space.to_levels(made, near=clean, within=self.attack.epsilon)
 
     def _score(self, pixels: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
         return self._objective(self.space.scale(pixels), state, drawn)
 
     def _make_step(self) -> Callable[..., tuple[Tensor, Tensor, Any, Tensor]]:
-        size = self.attack.step_size or self.attack.epsilon / STEPS_PER_EPSILON
-        distance, memory = self.space.epsilon(size), self.attack.memory
+        distance, memory = self.space.epsilon(self.attack.size), self.attack.memory
 
         def score(pixels: Tensor, state: Any, drawn: Any, scale: Tensor) -> tuple[Tensor, Any]:
             scores, state = self._score(pixels, state, drawn)
@@ -330,8 +361,11 @@ class Ascent:
             return np.clip(clean, lower, upper)
         epsilon = self.space.epsilon(self.attack.epsilon)
         seeds = [(self.seed, row, START, *([number] if number else [])) for row in rows]
-        noise = [np.random.default_rng(seed).uniform(-1, 1, clean.shape[1:]) for seed in seeds]
-        return np.clip(clean + epsilon * np.stack(noise).astype(np.float32), lower, upper)
+        begun = np.empty_like(clean)
+        for row, seed in enumerate(seeds):
+            noise = np.random.default_rng(seed).uniform(-1, 1, clean.shape[1:]).astype(np.float32)
+            begun[row] = clean[row] + epsilon * noise
+        return np.clip(begun, lower, upper, out=begun)
 
 
 def check_attackable(model: keras.Model, space: PixelSpace) -> None:

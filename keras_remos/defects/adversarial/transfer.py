@@ -9,7 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_remos.data.labels import count_label_classes
+from keras_remos.data.datasets import Dataset
+from keras_remos.data.samples import read_samples, scaled
+from keras_remos.data.training_data import count_classes
 from keras_remos.defects.adversarial.class_scores import ClassScores, check_scores
 from keras_remos.defects.adversarial.projected import Objective, ProjectedAttack, check_attackable
 from keras_remos.defects.attack_set import AttackSet
@@ -85,12 +87,13 @@ class TransferPGD(ProjectedAttack):
             return super().make_prepared(teacher, how)
         space, seed = how.space, how.seed
         check_attackable(teacher, space)
-        x, y = (np.asarray(part) for part in how.data)
+        data = how.data if isinstance(how.data, Dataset) else tuple(np.asarray(part) for part in how.data)
+        x, y = read_samples(data, space) if isinstance(data, Dataset) else data
         check_samples(teacher, space, x, y, ())
-        num_classes = count_label_classes(y) if how.num_classes is None else how.num_classes
+        num_classes = count_classes(data) if how.num_classes is None else how.num_classes
         copy = fine_tune(
             teacher,
-            (space.scale(x), y),
+            scaled(data, space),
             num_classes=num_classes,
             recipe=self.copy_recipe,
             seed=seed,

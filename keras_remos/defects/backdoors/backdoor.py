@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from keras_remos.data.samples import Levels, Pixels, Samples, as_samples
 from keras_remos.defects.attack_set import AttackSet
 from keras_remos.defects.attackers_data import AttackersData
 from keras_remos.defects.base import Defect, Preparation, Request
@@ -18,6 +19,7 @@ from keras_remos.defects.triggers.image import Trigger
 from keras_remos.errors import RemosError
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.training.recipe import Recipe
+from keras_remos.untrusted import pieces, room_for
 
 ATTACKERS_RECIPE = Recipe(batch_size=64)
 """By which the attacker trains: the students' recipe, with the batches of the released code."""
@@ -109,14 +111,21 @@ class Backdoor(Defect):
                 "This teacher carries no trigger for images: nobody planted a backdoor in it. Plant one (prepare, "
                 "keras-remos poison), or load the file that it was saved to with Prepared.load."
             )
-        x, y = np.asarray(request.x), np.asarray(request.y)
-        check_samples(prepared.teacher, prepared.space, x, y, request.class_names)
+        space, y = prepared.space, np.asarray(request.y)
+        x = as_samples(request.x, space)
+        check_samples(prepared.teacher, space, x, y, request.class_names)
+        assert isinstance(x, Samples), "texts are no pixels"
+        kind, dtype = (Levels, np.uint8) if request.rounds(x) else (Pixels, np.float32)
+        rows = room_for(x.shape, dtype)
+        for piece in pieces(x):
+            stamped = prepared.trigger.stamp(x[piece], data_format=space.data_format)
+            rows[piece] = stamped if kind is Pixels else space.nearest_levels(stamped)[0]
         return self.attack_set(
             request,
             x,
-            prepared.trigger.stamp(x, data_format=prepared.space.data_format),
+            kind(rows, space),
             y.astype(np.int32),
-            space=prepared.space,
+            space=space,
             teacher=fingerprint(prepared.teacher),
             target=find_target(prepared.planted, y, request.class_names),
             options=prepared.planted["options"],

@@ -150,8 +150,8 @@ def test_the_chosen_neurons_rise(neurons: Any) -> None:
     def total(x: np.ndarray) -> np.ndarray:
         return numpy(score(space.scale(x), state, objective.draw(0))[0])
 
-    assert np.all(total(made.inputs) > total(pixels))
-    assert np.abs(made.inputs.astype("float64") - pixels).max() <= 5.7
+    assert np.all(total(made.inputs[:]) > total(pixels))
+    assert np.abs(made.inputs[:].astype("float64") - pixels).max() <= 5.7
     assert made.options["neurons"] == neurons
 
 
@@ -180,7 +180,7 @@ def test_layers_of_other_kinds() -> None:
     )
     assert counts.shape == (3, 3 + 3 + 5)
     np.testing.assert_allclose(numpy(scores), means(pixels).sum(axis=1), rtol=1e-4)
-    assert np.all(means(made.inputs).sum(axis=1) > means(pixels).sum(axis=1))
+    assert np.all(means(made.inputs[:]).sum(axis=1) > means(pixels).sum(axis=1))
 
 
 def test_options() -> None:

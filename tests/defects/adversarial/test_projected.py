@@ -19,6 +19,7 @@ from keras_remos.defects import AttackSet, CoverageGuidedAttack, PenultimateAtta
 from keras_remos.defects.adversarial.projected import ProjectedAttack
 from keras_remos.errors import DataError, FileError, MismatchError, RemosError, TeacherError
 from keras_remos.models.fingerprint import fingerprint
+from keras_remos.saving import write_archive
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (10, 8, 8, 3)).astype("uint8")
@@ -28,8 +29,10 @@ SPACE = PixelSpace("imagenet")
 
 def run(attack: ProjectedAttack, model: keras.Model, x: np.ndarray = IMAGES, **options: Any) -> np.ndarray:
     space = options.pop("space", SPACE)
-    made = attack.inputs(attack.prepare(model, space=space), x, LABELS[: len(x)], **{"verbose": False, **options})
-    return made.inputs
+    made = attack.inputs(
+        attack.prepare(model, space=space), x, LABELS[: len(x)], **{"verbose": False, "bits": 32, **options}
+    )
+    return made.inputs[:]
 
 
 def small() -> keras.Model:
@@ -92,9 +95,13 @@ def test_bounds_are_exact(epsilon: float, limits: tuple[float, float], seed: int
 def test_epsilon_means_the_same_in_any_range() -> None:
     model, attack = small(), TransferPGD(steps=3, random_start=False)
     made = attack.inputs(
-        attack.prepare(model, space=PixelSpace("imagenet", -1.0, 1.0)), IMAGES / 127.5 - 1, LABELS, verbose=False
+        attack.prepare(model, space=PixelSpace("imagenet", -1.0, 1.0)),
+        IMAGES / 127.5 - 1,
+        LABELS,
+        bits=32,
+        verbose=False,
     )
-    levels = (made.inputs + 1) * 127.5
+    levels = (made.inputs[:] + 1) * 127.5
     assert np.abs(levels - IMAGES).max() <= 5.7001
     assert made.describe()["largest_change"] == pytest.approx(3 * 0.57, abs=1e-3)
     # Signs of gradients near zero may differ.
@@ -206,27 +213,27 @@ class Interrupted(CoverageGuidedAttack):
         return type(self).around(super().objective(model, example))
 
 
+@pytest.mark.parametrize("bits", [8, 32])
 def test_an_interrupted_attack_goes_on_with_the_identical_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
 ) -> None:
     model, file = small(), tmp_path / "part.npz"
     attack = Interrupted(steps=2, random_start=True, strategy="dlfuzz")
-    whole = run(attack, model, batch_size=2)
+    whole = run(attack, model, batch_size=2, bits=bits)
     monkeypatch.setattr(Interrupted, "around", Fails(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        run(attack, model, batch_size=2, resume=file)
-    assert file.exists()
+        run(attack, model, batch_size=2, resume=file, bits=bits)
+    assert resuming.describe_partial(file)["finished"] == 4
     counting = Fails(KeyboardInterrupt())
     counting.batches = 10
     monkeypatch.setattr(Interrupted, "around", counting)
     prepared = attack.prepare(model, space=SPACE)
-    made = attack.inputs(prepared, IMAGES, LABELS[: len(IMAGES)], batch_size=2, resume=file, verbose=False)
-    np.testing.assert_array_equal(made.inputs, whole)
+    made = attack.inputs(prepared, IMAGES, LABELS, batch_size=2, resume=file, bits=bits, verbose=False)
+    np.testing.assert_array_equal(made.inputs[:], whole)
     assert counting.batches == 10 + 3  # of five batches, two were finished
 
 
-def test_a_partial_result_goes_once_the_whole_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resuming, "INTERVAL", 0.0)
+def test_a_partial_result_goes_once_the_whole_is_saved(tmp_path: Path) -> None:
     attack, model, file = PenultimateAttack(steps=1), small(), tmp_path / "part.npz"
     prepared = attack.prepare(model, space=SPACE)
     made = attack.inputs(prepared, IMAGES, LABELS[: len(IMAGES)], resume=file, verbose=False)
@@ -239,26 +246,54 @@ def test_a_partial_result_goes_once_the_whole_is_saved(tmp_path: Path, monkeypat
     # Over the partial result itself.
     again = attack.inputs(prepared, IMAGES, LABELS[: len(IMAGES)], resume=file, verbose=False)
     again.save(file)
-    np.testing.assert_array_equal(AttackSet.load(file).inputs, made.inputs)
+    np.testing.assert_array_equal(AttackSet.load(file).inputs, made.inputs[:])
 
 
-def test_finished_batches_are_written_from_time_to_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_each_finished_batch_is_on_the_disk(tmp_path: Path, dtype: str) -> None:
     file = tmp_path / "part.npz"
-    part = resuming.Partial(file, {"seed": 1}, (5, 2))
-    part.add(np.ones((2, 2)))
-    assert not file.exists()
-    monkeypatch.setattr(resuming, "INTERVAL", 0.0)
-    part.add(np.full((2, 2), 2.0))
-    again = resuming.Partial(file, {"seed": 1}, (5, 2))
-    assert again.done == 4
-    np.testing.assert_array_equal(again.rows[:4], part.rows[:4])
+    part = resuming.Partial(file, {"seed": 1}, (5, 2), dtype)
+    for number in (1, 2):
+        part.add(np.full((2, 2), number))
+        again = resuming.Partial(file, {"seed": 1}, (5, 2), dtype)
+        assert (
+            again.done == 2 * number
+            and again.rows[: again.done].tolist() == [[1, 1], [1, 1], [2, 2], [2, 2]][: again.done]
+        )
     with pytest.raises(MismatchError, match="seed differ"):
-        resuming.Partial(file, {"seed": 2}, (5, 2))
-    with pytest.raises(MismatchError, match="shape differ"):
-        resuming.Partial(file, {"seed": 1}, (3, 2))
+        resuming.Partial(file, {"seed": 2}, (5, 2), dtype)
+    for shape, other in (((3, 2), dtype), ((5, 3), dtype), ((5, 2), "uint8" if dtype == "float32" else "float32")):
+        with pytest.raises(MismatchError, match="shape differ"):
+            resuming.Partial(file, {"seed": 1}, shape, other)
     file.write_bytes(b"no archive")
     with pytest.raises(FileError, match="damaged"):
-        resuming.Partial(file, {"seed": 1}, (5, 2))
+        resuming.Partial(file, {"seed": 1}, (5, 2), dtype)
+
+
+def test_whatever_a_kill_leaves_is_whole_up_to_the_last_finished_row(tmp_path: Path) -> None:
+    file = tmp_path / "part.npz"
+    part = resuming.Partial(file, {"seed": 1}, (4, 3), "uint8")
+    start = file.stat().st_size
+    part.add(np.arange(12).reshape(4, 3))
+    whole = file.read_bytes()
+    for length in range(start, len(whole)):
+        file.write_bytes(whole[:length])
+        found = resuming.Partial(file, {"seed": 1}, (4, 3), "uint8")
+        assert found.done == (length - start) // 7
+        # Of a disk that lost power: what was not written is there, and is zeros.
+        file.write_bytes(whole[:length] + bytes(len(whole) - length))
+        found = resuming.Partial(file, {"seed": 1}, (4, 3), "uint8")
+        assert found.done == (length - start) // 7
+    found.add(np.arange(12).reshape(4, 3)[found.done :])
+    assert file.read_bytes() == whole
+
+
+def test_an_unfinished_attack_of_an_earlier_version_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "part.npz"
+    write_archive(file, "partial attack", {"whole": {"seed": 1}}, {"rows": np.zeros((2, 2), "float32")})
+    with pytest.raises(MismatchError, match="part.npz is the unfinished part of another attack .bits differ"):
+        resuming.Partial(file, {"seed": 1, "bits": 8}, (5, 2), "uint8")
+    assert resuming.describe_partial(file)["finished"] == 2
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

@@ -33,7 +33,7 @@ def small() -> keras.Model:
 def on(model: keras.Model, attack: TransferPGD, **options: Any) -> np.ndarray:
     """What an attack makes of a model as it is: as if that were the surrogate."""
     prepared = TransferPGD().prepare(model, space=SPACE)
-    return attack.inputs(prepared, IMAGES, LABELS, **{"verbose": False, **options}).inputs
+    return attack.inputs(prepared, IMAGES, LABELS, **{"verbose": False, **options}).inputs[:]
 
 
 def log_odds(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
@@ -78,11 +78,12 @@ def test_momentum_is_what_the_paper_says() -> None:
 
 def test_restarts_keep_the_best_of_each_image() -> None:
     model = small()
-    same = {"steps": 2, "step_size": 0.5}
-    one, three = (on(model, SurrogateAttack(restarts=count, **same)) for count in (1, 3))
+    same: dict[str, Any] = {"steps": 2, "step_size": 0.5}
+    # What is rounded later may be worse again.
+    one, three = (on(model, SurrogateAttack(restarts=count, **same), bits=32) for count in (1, 3))
     before, after = log_odds(model, one), log_odds(model, three)
     assert (after >= before - 1e-6).all() and (after > before + 1e-6).any()
-    np.testing.assert_array_equal(on(model, SurrogateAttack(restarts=3, **same), batch_size=4), three)
+    np.testing.assert_array_equal(on(model, SurrogateAttack(restarts=3, **same), bits=32, batch_size=4), three)
 
 
 @pytest.mark.once
@@ -99,7 +100,7 @@ def test_diversity_changes_steps_and_not_the_ball(data_format: str) -> None:
 
     def made(**options: Any) -> np.ndarray:
         attack = SurrogateAttack(steps=4, step_size=2.0, **options)
-        return attack.inputs(prepared, images, LABELS, verbose=False).inputs
+        return attack.inputs(prepared, images, LABELS, verbose=False).inputs[:]
 
     plain, diverse = made(), made(diversity=1.0)
     assert np.any(plain != diverse)

@@ -45,7 +45,7 @@ def test_every_test_image_is_stamped_and_nothing_else_of_it_changes(poisoned: Pr
     x, y = images(10, seed=3)
     attack_set = PatchBackdoor().inputs(poisoned, x, y, class_names=CLASSES)
     assert np.array_equal(attack_set.inputs, TRIGGER.stamp(x)) and np.array_equal(attack_set.clean, x)
-    changed = np.any(attack_set.inputs != x, axis=-1)
+    changed = np.any(attack_set.inputs[:] != x, axis=-1)
     assert not changed[:, :6].any() and not changed[:, :, :6].any()
     assert attack_set.labels.tolist() == y.tolist() and attack_set.class_names == CLASSES
     attack_set.check_teacher(poisoned.teacher)
