@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from keras import ops
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from keras_remos.data.scaling import SCALINGS, scale_inputs
 from keras_remos.errors import DataError, MismatchError, RemosError
@@ -73,8 +74,8 @@ class PixelSpace:
         """Turns pixels into what the model takes.
 
         Args:
-            x: Pixels, shape `(batch, ...)`: a NumPy array of any type, or a float tensor of the backend (then the
-                result is one too, and gradients pass).
+            x: Pixels, shape `(batch, ...)`: a NumPy array of any type, or `Samples`, which are read; or a float tensor
+                of the backend (then the result is one too, and gradients pass).
 
         Returns:
             float32, the same shape. For NumPy arrays of 0 to 255 exactly `scale_inputs`; for tensors the same to
@@ -85,8 +86,8 @@ class PixelSpace:
             DataError: If the scaling is per channel and there are not three of them.
         """
         self.check_scales()
-        if isinstance(x, np.ndarray):
-            return scale_inputs(self._to_levels(x), self.scaling, data_format=self.data_format)
+        if isinstance(x, (np.ndarray, NDArrayOperatorsMixin)):
+            return scale_inputs(self._to_levels(np.asarray(x)), self.scaling, data_format=self.data_format)
         if self.scaling == "none":
             return x
         gain, offset = self._affine(len(x.shape), x.shape[self.channel_axis])

@@ -435,11 +435,11 @@ def test_a_failed_write_leaves_nothing(
     found.save(tmp_path / "old.npz")
     before = (tmp_path / "old.npz").read_bytes()
 
-    def fail(file: Any, **arrays: Any) -> None:
+    def fail(file: Any, array: np.ndarray, **options: Any) -> None:
         file.write(b"half")
         raise error
 
-    monkeypatch.setattr(np, "savez_compressed", fail)
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
     for name in ("new.npz", "old.npz"):
         with pytest.raises((FileError, OSError, KeyboardInterrupt)):
             found.save(tmp_path / name, overwrite=True)
