@@ -20,6 +20,8 @@ from keras_remos.errors import DataError
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow")
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(0)
 SIZE = (16, 12)
 
@@ -208,7 +210,6 @@ def test_how_images_were_decoded_is_part_of_what_data_hold(tmp_path: Path) -> No
     assert marks["reduced"] != marks["full"]
 
 
-@pytest.mark.once
 def test_opencv_reads_almost_what_pillow_reads_and_leaves_out_the_same(tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="needs OpenCV")
     exif = Image.Exif()
@@ -263,7 +264,6 @@ model.fit(TrainingData(dataset, num_classes=2, batch_size=8), epochs=1000, verbo
 """
 
 
-@pytest.mark.once
 def test_an_interrupt_of_a_training_ends_the_program_within_two_seconds(folder: Path) -> None:
     command = [sys.executable, "-c", SLOW_TRAINING, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -20,7 +20,9 @@ def trained(*callbacks: keras.callbacks.Callback, method: str = "finetune", **op
     return tiny.make(method, **options)
 
 
-@pytest.mark.parametrize("method", ["finetune", "delta", "remos"])
+@pytest.mark.parametrize(
+    "method", [*(pytest.param(name, marks=pytest.mark.once) for name in ("finetune", "delta")), "remos"]
+)
 def test_a_checkpoint_is_the_student(method: str, tmp_path: Path) -> None:
     made = trained(keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras"), method=method)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["1.keras", "2.keras", "3.keras"]
@@ -51,6 +53,7 @@ def test_training_may_be_stopped_and_written_down(tmp_path: Path) -> None:
     assert (tmp_path / "log.csv").read_text().startswith("epoch,accuracy,loss,val_accuracy,val_loss")
 
 
+@pytest.mark.once
 def test_a_finished_run_comes_back_with_the_weights_that_a_callback_chose(tmp_path: Path) -> None:
     def stopped() -> Any:
         # No epoch is an improvement on the first.
@@ -86,6 +89,7 @@ def test_a_sliced_student_is_fitted_with_all_of_them(tmp_path: Path) -> None:
     assert tiny.same(keras.saving.load_model(tmp_path / "student.keras"), student)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("sliced", [False, True])
 def test_tensorboard_gets_its_events(sliced: bool, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="Keras' callback needs the package tensorboard")
