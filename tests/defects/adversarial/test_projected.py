@@ -108,6 +108,32 @@ def test_epsilon_means_the_same_in_any_range() -> None:
     assert np.mean(np.abs(levels - run(attack, model)) > 1e-3) < 0.05
 
 
+@pytest.mark.parametrize("space", [SPACE, PixelSpace("imagenet", -1.0, 1.0), PixelSpace("0-1", high=1.0)], ids=str)
+@pytest.mark.parametrize("epsilon", [1.0, 5.7, 8.0])
+def test_images_of_8_bits_stay_in_the_ball_next_to_what_the_attack_made(space: PixelSpace, epsilon: float) -> None:
+    model, x = small(), space.from_levels(IMAGES)
+    attack = TransferPGD(epsilon=epsilon, steps=6, step_size=epsilon / 3)
+    prepared = attack.prepare(model, space=space)
+    rounded, floats = (attack.inputs(prepared, x, LABELS, bits=bits, verbose=False) for bits in (8, 32))
+    assert (rounded.bits, floats.bits) == (8, 32)
+    change = rounded.inputs.levels(slice(None)).astype(int) - IMAGES
+    # Whole levels: exactly, not to within rounding.
+    assert np.abs(change).max() <= epsilon and rounded.describe()["largest_change"] == np.abs(change).max()
+    apart = np.abs(rounded.inputs[:] - floats.inputs[:]) / space.epsilon(1.0)
+    assert apart.max() < 1 and np.all((apart <= 0.5 + 1e-3) | (np.abs(change) == int(epsilon)))
+    assert np.array_equal(rounded.clean.levels(slice(None)), IMAGES)
+
+
+def test_images_that_are_no_levels_are_left_as_they_are() -> None:
+    attack, model = TransferPGD(steps=2), small()
+    made = attack.inputs(attack.prepare(model, space=SPACE), IMAGES / 2 + 0.25, LABELS, verbose=False)
+    assert made.bits == 32 and made.describe()["bits"] == 32
+    with pytest.raises(RemosError, match="up to 0.4 levels, .*`bits=32`"):
+        run(TransferPGD(steps=1, step_size=0.4, random_start=False), model, bits=8)
+    with pytest.raises(RemosError, match="`bits` must be 8 or 32, received 16"):
+        run(attack, model, bits=16)
+
+
 def test_the_released_codes_clip_cuts_bright_pixels() -> None:
     images = np.full_like(IMAGES, 255)
     made = run(PenultimateAttack(steps=3, clip=2.2), small(), images)
