@@ -390,5 +390,7 @@ def check_attackable(model: keras.Model, space: PixelSpace) -> None:
 
 def _out_of_memory(batch_size: int, partial: Partial) -> RemosError:
     way_out = f"try `batch_size={batch_size // 2}`" if batch_size > 1 else "use smaller images or a larger device"
-    kept = "" if partial.path is None else f" What is finished is in {partial.path}, and the next run goes on from it."
+    kept = ""
+    if partial.path is not None and partial.done:
+        kept = f" What is finished is in {partial.path}, and the next run goes on from it."
     return RemosError(f"The memory does not suffice for `batch_size={batch_size}`: {way_out}.{kept}")

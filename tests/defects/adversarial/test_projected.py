@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import toys
+from faults import disk_full_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as kl
@@ -257,6 +258,25 @@ def test_an_interrupted_attack_goes_on_with_the_identical_result(
     made = attack.inputs(prepared, IMAGES, LABELS, batch_size=2, resume=file, bits=bits, verbose=False)
     np.testing.assert_array_equal(made.inputs[:], whole)
     assert counting.batches == 10 + 3  # of five batches, two were finished
+
+
+def test_nothing_is_left_of_an_attack_that_finished_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Fails(KeyboardInterrupt())
+    failing.batches = 2
+    monkeypatch.setattr(Interrupted, "around", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(steps=2), small(), batch_size=2, resume=tmp_path / "part.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_keeps_what_is_finished(tmp_path: Path) -> None:
+    attack, model, file = TransferPGD(steps=2), small(), tmp_path / "part.npz"
+    whole = run(attack, model, batch_size=2)
+    # All ten images take 7,720 bytes behind the header.
+    with disk_full_at(5000), pytest.raises(FileError, match="part.npz cannot be written .* the next run goes on"):
+        run(attack, model, batch_size=2, resume=file)
+    assert 0 < resuming.describe_partial(file)["finished"] < 10
+    np.testing.assert_array_equal(run(attack, model, batch_size=2, resume=file), whole)
 
 
 def test_a_partial_result_goes_once_the_whole_is_saved(tmp_path: Path) -> None:
