@@ -123,14 +123,15 @@ class PixelSpace:
         pixels = (np.asarray(x, np.float32) - offset) / gain
         return np.flip(pixels, self.channel_axis) if self.scaling == "caffe" else pixels
 
-    def to_levels(self, x: np.ndarray, *, near: np.ndarray, within: float) -> np.ndarray:
-        """Rounds pixels to the 256 levels of an image file, towards the images that they were made from.
+    def to_levels(self, x: np.ndarray, *, near: np.ndarray, within: float, towards: bool = True) -> np.ndarray:
+        """Rounds pixels to the 256 levels of an image file, and takes none further from where it was than it may be.
 
         Args:
             x: Pixels, shape `(n, ...)`.
-            near: What they were made from, the same shape: where that is a level, no pixel is rounded away from it.
-            within: How far from it a pixel may be, in levels: rounding takes none further. At least 1, as a level
-                that near may not exist otherwise; then the nearest one is taken.
+            near: What they were made from, the same shape.
+            within: How far from it a pixel may be, in levels. At least 1, as a level that near may not exist otherwise;
+                then the nearest one is taken.
+            towards: Whether all are rounded towards what they were made from; else to the nearest level that is within.
 
         Returns:
             uint8, the same shape: 0 is `low`, 255 is `high`.
@@ -141,7 +142,7 @@ class PixelSpace:
             levels, start = (self.as_levels(np.asarray(pixels[piece], np.float64)) for pixels in (x, near))
             nearest = np.rint(start)
             start = np.where(np.abs(start - nearest) <= _SLACK, nearest, start)
-            rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels))
+            rounded = np.where(levels >= start, np.floor(levels), np.ceil(levels)) if towards else np.rint(levels)
             least, most = np.ceil(start - within), np.floor(start + within)
             rounded = np.where(least <= most, np.clip(rounded, least, most), nearest)
             made[piece] = np.clip(rounded, 0, LEVELS)

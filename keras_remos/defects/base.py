@@ -187,8 +187,8 @@ class Defect(ABC):
                 continues where it stopped, with the result of an unbroken one. The file is removed when the result is
                 saved.
             bits: Of a pixel's value: 8 rounds the malicious images to the levels of an image file, as an attacker
-                delivers one, each pixel towards the clean one, so that none leaves the ball; 32 leaves them as they
-                are. Clean images that are no such levels themselves are not rounded, nor is what is made of them.
+                delivers one, each pixel to the nearest that is in the ball; 32 leaves them as they are. Clean images
+                that are no such levels themselves are not rounded, nor is what is made of them.
 
         Returns:
             The malicious inputs, to be saved once and tried on every student. The target of a backdoor is `None` where
@@ -252,7 +252,8 @@ class Defect(ABC):
         Args:
             request: What it was asked for.
             clean: The samples, checked.
-            inputs: The malicious version of each; an array of pixels is rounded as the request says.
+            inputs: The malicious version of each; an array of pixels is rounded, if the request says so, towards the
+                clean ones: how far it may be from them is not known here.
             labels: Their classes, checked.
             space: How the teacher's inputs come from pixels.
             teacher: The fingerprint of the teacher that the students come from.

@@ -73,12 +73,17 @@ class Partial:
 
     @contextmanager
     def being_made(self) -> Iterator[None]:
-        """Keeps the file from other runs until the block ends."""
+        """Keeps the file from other runs until the block ends. It goes if nothing was finished by then."""
         if self.path is None:
             yield
             return
         with reserved(self.path, overwrite=True):
-            yield
+            try:
+                yield
+            finally:
+                if not self.done and isinstance(self.rows, Rows):
+                    self.rows.close()
+                    self.path.unlink(missing_ok=True)
 
     def add(self, rows: np.ndarray) -> None:
         """Adds the next finished rows.
@@ -89,7 +94,7 @@ class Partial:
         try:
             self.rows[self.done : self.done + len(rows)] = rows
         except OSError as error:
-            kept = "" if self.path is None else " What is finished is in it, and the next run goes on from there."
+            kept = " What is finished is in it, and the next run goes on from there." if self.path and self.done else ""
             raise FileError(
                 f"{self.path or tempfile.gettempdir()} cannot be written ({error.strerror}). Make room.{kept}"
             ) from error

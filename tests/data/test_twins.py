@@ -126,19 +126,20 @@ def test_a_share_out_of_range(share: float) -> None:
     epsilon=st.floats(1, 40),
     seed=st.integers(0, 1000),
     whole=st.booleans(),
+    towards=st.booleans(),
 )
 def test_rounding_leaves_nobody_outside_the_ball(
-    limits: tuple[float, float], epsilon: float, seed: int, whole: bool
+    limits: tuple[float, float], epsilon: float, seed: int, whole: bool, towards: bool
 ) -> None:
     space = PixelSpace("none", *limits)
     rng = np.random.default_rng(seed)
     levels = rng.uniform(0, 255, 50)
     clean = space.from_levels(np.rint(levels)) if whole else (levels * space.epsilon(1) + limits[0]).astype("float32")
     moved = np.clip(clean + space.epsilon(epsilon) * rng.uniform(-1, 1, 50).astype("float32"), *limits)
-    rounded = space.from_levels(space.to_levels(moved, near=clean, within=epsilon))
+    rounded = space.from_levels(space.to_levels(moved, near=clean, within=epsilon, towards=towards))
     slack = 1e-4 * space.epsilon(1)
     assert np.abs(rounded - clean).max() <= space.epsilon(epsilon) + slack
     assert rounded.min() >= limits[0] - slack and rounded.max() <= limits[1] + slack
     assert np.abs(rounded - moved).max() <= space.epsilon(1) + slack
-    if whole:
+    if whole and towards:
         assert np.all(np.abs(rounded - clean) <= np.abs(moved - clean) + slack)

@@ -165,7 +165,7 @@ class ProjectedAttack(Defect):
         check_samples(model, space, x, y, request.class_names)
         assert isinstance(x, Samples), "texts are no pixels"
         kept = np.uint8 if request.rounds(x) else np.float32
-        if kept is np.uint8 and self.reach < 1:
+        if kept is np.uint8 and min(self.epsilon, 2 * self.reach) < 1:
             raise RemosError(
                 f"These steps change a pixel by up to {self.reach:g} levels, and images of 8 bits know whole ones. "
                 "Take larger or more `steps`, or leave the images as they are (`bits=32`)."
@@ -277,7 +277,8 @@ class Ascent:
         return count
 
     def _rounded(self, made: np.ndarray, clean: np.ndarray) -> np.ndarray:
-        return self.space.to_levels(made, near=clean, within=self.attack.epsilon)
+        # Towards the clean image all would lose half a level, which is a tenth of the usual epsilon.
+        return self.space.to_levels(made, near=clean, within=self.attack.epsilon, towards=False)
 
     def _score(self, pixels: Tensor, state: Any, drawn: Any) -> tuple[Tensor, Any]:
         return self._objective(self.space.scale(pixels), state, drawn)
@@ -389,5 +390,7 @@ def check_attackable(model: keras.Model, space: PixelSpace) -> None:
 
 def _out_of_memory(batch_size: int, partial: Partial) -> RemosError:
     way_out = f"try `batch_size={batch_size // 2}`" if batch_size > 1 else "use smaller images or a larger device"
-    kept = "" if partial.path is None else f" What is finished is in {partial.path}, and the next run goes on from it."
+    kept = ""
+    if partial.path is not None and partial.done:
+        kept = f" What is finished is in {partial.path}, and the next run goes on from it."
     return RemosError(f"The memory does not suffice for `batch_size={batch_size}`: {way_out}.{kept}")

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import toys
+from faults import disk_full_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as kl
@@ -106,6 +107,32 @@ def test_epsilon_means_the_same_in_any_range() -> None:
     assert made.describe()["largest_change"] == pytest.approx(3 * 0.57, abs=1e-3)
     # Signs of gradients near zero may differ.
     assert np.mean(np.abs(levels - run(attack, model)) > 1e-3) < 0.05
+
+
+@pytest.mark.parametrize("space", [SPACE, PixelSpace("imagenet", -1.0, 1.0), PixelSpace("0-1", high=1.0)], ids=str)
+@pytest.mark.parametrize("epsilon", [1.0, 5.7, 8.0])
+def test_images_of_8_bits_stay_in_the_ball_next_to_what_the_attack_made(space: PixelSpace, epsilon: float) -> None:
+    model, x = small(), space.from_levels(IMAGES)
+    attack = TransferPGD(epsilon=epsilon, steps=6, step_size=epsilon / 3)
+    prepared = attack.prepare(model, space=space)
+    rounded, floats = (attack.inputs(prepared, x, LABELS, bits=bits, verbose=False) for bits in (8, 32))
+    assert (rounded.bits, floats.bits) == (8, 32)
+    change = rounded.inputs.levels(slice(None)).astype(int) - IMAGES
+    # Whole levels: exactly, not to within rounding.
+    assert np.abs(change).max() <= epsilon and rounded.describe()["largest_change"] == np.abs(change).max()
+    apart = np.abs(rounded.inputs[:] - floats.inputs[:]) / space.epsilon(1.0)
+    assert apart.max() < 1 and np.all((apart <= 0.5 + 1e-3) | (np.abs(change) == int(epsilon)))
+    assert np.array_equal(rounded.clean.levels(slice(None)), IMAGES)
+
+
+def test_images_that_are_no_levels_are_left_as_they_are() -> None:
+    attack, model = TransferPGD(steps=2), small()
+    made = attack.inputs(attack.prepare(model, space=SPACE), IMAGES / 2 + 0.25, LABELS, verbose=False)
+    assert made.bits == 32 and made.describe()["bits"] == 32
+    with pytest.raises(RemosError, match="up to 0.4 levels, .*`bits=32`"):
+        run(TransferPGD(steps=1, step_size=0.4, random_start=False), model, bits=8)
+    with pytest.raises(RemosError, match="`bits` must be 8 or 32, received 16"):
+        run(attack, model, bits=16)
 
 
 def test_the_released_codes_clip_cuts_bright_pixels() -> None:
@@ -231,6 +258,25 @@ def test_an_interrupted_attack_goes_on_with_the_identical_result(
     made = attack.inputs(prepared, IMAGES, LABELS, batch_size=2, resume=file, bits=bits, verbose=False)
     np.testing.assert_array_equal(made.inputs[:], whole)
     assert counting.batches == 10 + 3  # of five batches, two were finished
+
+
+def test_nothing_is_left_of_an_attack_that_finished_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Fails(KeyboardInterrupt())
+    failing.batches = 2
+    monkeypatch.setattr(Interrupted, "around", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(steps=2), small(), batch_size=2, resume=tmp_path / "part.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_keeps_what_is_finished(tmp_path: Path) -> None:
+    attack, model, file = TransferPGD(steps=2), small(), tmp_path / "part.npz"
+    whole = run(attack, model, batch_size=2)
+    # All ten images take 7,720 bytes behind the header.
+    with disk_full_at(5000), pytest.raises(FileError, match="part.npz cannot be written .* the next run goes on"):
+        run(attack, model, batch_size=2, resume=file)
+    assert 0 < resuming.describe_partial(file)["finished"] < 10
+    np.testing.assert_array_equal(run(attack, model, batch_size=2, resume=file), whole)
 
 
 def test_a_partial_result_goes_once_the_whole_is_saved(tmp_path: Path) -> None:
