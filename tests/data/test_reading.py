@@ -110,11 +110,8 @@ def test_in_fit_each_image_is_read_once_an_epoch(folder: Path, monkeypatch: pyte
     data = TrainingData(opened(folder, workers=3, cache="none"), num_classes=2, batch_size=4)
     model.fit(data, epochs=1, verbose=0, shuffle=False)
     # Keras looks at the first batches once before, earlier versions at four of them: not at what would follow.
-    looks_once = keras.backend.backend() != "tensorflow" and tuple(map(int, keras.__version__.split(".")[:2])) >= (
-        3,
-        15,
-    )
-    most = 4 if looks_once else 16
+    version = tuple(map(int, keras.__version__.split(".")[:2]))
+    most = 4 if keras.backend.backend() != "tensorflow" and version >= (3, 15) else 16
     assert 24 <= len(calls) <= 24 + most
     for file in set(calls):
         assert calls.count(file) <= 1 + most // 8 + 1
