@@ -46,6 +46,8 @@ def capture(layers: Iterable[keras.Layer], listener: Listener, *, model: keras.M
         def tapped(*args: Any, **kwargs: Any) -> Any:
             outputs = call(*args, **kwargs)
             first, *others = keras.tree.flatten(outputs)
+            if isinstance(first, keras.Variable):  # a table of positions that returns itself
+                first = first.value
             replacement = listener(layer, _first(args, kwargs), first, kwargs)
             if replacement is None:
                 return outputs

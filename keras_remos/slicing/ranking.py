@@ -183,13 +183,15 @@ def _rank_bucket(
         key = packed[block] >> np.uint64(layout.bits)
         if layout.dropped:
             key = _untangle(key, keys, index)
-        # How many elements of this block stand before each key, and before its end.
-        places = np.arange(index.size + 1) if repeats is None else np.append(0, np.cumsum(repeats[index]))
+        # Where keys that are equal begin, and the end; and how many elements of this block stand before those.
+        edges = np.arange(index.size + 1)
         if average:
             edges = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1], [True])))
+        places = edges if repeats is None else np.append(0, np.cumsum(repeats[index]))[edges]
+        if average:
             # Ties at positions p .. q - 1 have the average (p + q - 1) / 2.
-            doubled = (places[edges[:-1]] + places[edges[1:]] + (2 * before - 1)).astype(ranks.dtype)
-            ranks[index] = np.repeat(doubled, edges[1:] - edges[:-1])
+            doubled = (places[:-1] + places[1:] + (2 * before - 1)).astype(ranks.dtype)
+            ranks[index] = np.repeat(doubled, np.diff(edges))
         else:
             ranks[index] = (places[:-1] + before).astype(ranks.dtype)
         before += int(places[-1])

@@ -115,7 +115,8 @@ class OrdinalScores:
         wanted = removed * sum(part.stop - part.start for part in ranking.parts)
 
         def below(score: int) -> Fraction:
-            counts = (int(np.searchsorted(low, score)) for low in lows)
+            # In their own type: with a wider one NumPy would widen all of them, each time.
+            counts = (int(low.searchsorted(low.dtype.type(score))) for low in lows)
             return sum((min(allowed, Fraction(n)) for allowed, n in zip(most, counts, strict=True)), Fraction(0))
 
         # Above every kernel's own threshold the common one makes no difference.

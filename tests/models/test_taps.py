@@ -29,6 +29,31 @@ def test_a_tap_sees_inputs_and_outputs() -> None:
     np.testing.assert_allclose(toys.numpy(after), toys.run(layer, toys.numpy(before)), atol=1e-6)
 
 
+class Positions(keras.Layer):
+    """Returns its own weight, not what it made of it, as KerasHub's tables of angles do."""
+
+    def build(self, shape: Any) -> None:
+        self.table = self.add_weight(shape=shape[1:], initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        return self.table
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape[1:]
+
+
+def test_a_layer_that_returns_its_own_weight_is_seen() -> None:
+    x = keras.Input((6,))
+    positions = Positions()
+    model = keras.Model(x, kl.Dense(3)(kl.Dense(6, "relu")(x) * positions(x)))
+    seen: list[Any] = []
+    with capture([positions], lambda *call: seen.append(call[2])):
+        model(np.ones((2, 6), "float32"), training=False)
+    assert not isinstance(seen[0], keras.Variable)
+    counted = profile(model, np.ones((4, 6), "float32"), verbose=False)
+    assert len(counted.layers) == 1  # the other makes the scores
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn", "nested", "subclassed", "shared", "multi_head", "text"])
 def test_taps_change_nothing_and_leave_no_trace(name: str) -> None:
     model, x, _ = toys.make(name)

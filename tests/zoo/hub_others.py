@@ -280,6 +280,8 @@ VALUES = {
     "vision_mask": lambda rng, shape: np.arange(shape[1])[None] < np.full((shape[0], 1), IMAGE_TOKENS),
     "vision_indices": lambda rng, shape: np.tile(np.arange(shape[1]), (shape[0], 1)),
     "position_ids": lambda rng, shape: np.tile(np.arange(shape[1]), (shape[0], 1)),
+    # Which sample, and a box in the middle of it.
+    "boxes": lambda rng, shape: np.insert(rng.uniform(0.3, 0.5, (*shape[:2], 4)), 0, np.arange(shape[0])[:, None], -1),
     "pixel_position_ids": lambda rng, shape: np.tile(np.indices((4, 4)).reshape(2, -1).T, (shape[0], 1, 1, 1)),
 }
 

@@ -259,10 +259,21 @@ def build_task(name: str) -> Callable[[], keras.Model]:
 REFUSED = {"LlamaBackbone (tied)": "leaves out tie_word_embeddings=True"}
 
 
+# On PyTorch it does (KerasHub 0.32).
+CHANGED = {"Gemma3nCausalLM": "KerasHub's own model, opened again, predicts something else on this backend"}
+
 SPECIMENS = [
     *(
         Specimen(name, lambda name=name: backbone(name), SHAPES.get(name, {}), refused=REFUSED.get(name))
         for name in BACKBONES
     ),
-    *(Specimen(name, build_task(name), SHAPES.get(name, {})) for name in TASKS),
+    *(
+        Specimen(
+            name,
+            build_task(name),
+            SHAPES.get(name, {}),
+            changed=CHANGED.get(name) if keras.backend.backend() == "tensorflow" else None,
+        )
+        for name in TASKS
+    ),
 ]

@@ -200,6 +200,9 @@ def _study(collection: Collection, specimen: Specimen, row: dict[str, Any], teac
         check_mask(student, chosen)
         fit(student, x, new_head=False)
         student.save(folder / "student.keras")
+    for layer in student.layers:
+        if getattr(layer, "stateful", False):
+            layer.reset_state()  # a file of Keras does not keep what was remembered
     save(folder, x, student(x, training=False))
     row["folder"] = folder.name
     row["changed"] = specimen.changed
