@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,9 +198,21 @@ def _images() -> dict[str, bytes]:
     return found
 
 
-def of_preset(folder: Path) -> dict[str, Kind]:
-    """Each file of a preset folder, read with the others as they are. Needs KerasHub."""
-    source = presets(folder)["preset"]
+def of_folders(folder: Path) -> dict[str, Kind]:
+    """Each file of a preset folder, and of a folder of Hugging Face, read with the others as they are.
+
+    Needs KerasHub.
+    """
+    import text_toys
+
+    from robustness import hugging_face
+
+    text_toys.bert().save_to_preset(str(folder / "preset"))
+    hugging_face.write(folder / "hugging face")
+    return {**_of_folder(folder / "preset"), **_of_folder(folder / "hugging face")}
+
+
+def _of_folder(source: Path) -> dict[str, Kind]:
     files = {str(path.relative_to(source)): path for path in sorted(source.rglob("*")) if path.is_file()}
 
     def kind(name: str) -> Kind:
@@ -212,17 +224,9 @@ def of_preset(folder: Path) -> dict[str, Kind]:
                     shutil.copy(whole, place / other)
             kr.describe_model(kr.load_teacher(place)).summary()
 
-        return Kind(f"preset/{name}", files[name].read_bytes(), read, is_slow=True)
+        return Kind(f"{source.name}/{name}", files[name].read_bytes(), read, is_slow=True)
 
-    return {f"preset {name}": kind(name) for name in files}
-
-
-def presets(folder: Path) -> Mapping[str, Path]:
-    """A preset of KerasHub and a folder as Hugging Face has it, of a tiny language model. Needs KerasHub."""
-    import text_toys
-
-    text_toys.bert().save_to_preset(str(folder / "preset"))
-    return {"preset": folder / "preset"}
+    return {f"{source.name} {name}": kind(name) for name in files}
 
 
 def rewritten(source: Path, target: Path, **members: Callable[[Any], Any] | bytes) -> Path:

@@ -148,7 +148,7 @@ def main() -> int:
         folder = Path(name)
         kinds = corpus.make(folder)
         if find_spec("keras_hub") is not None:
-            kinds |= corpus.of_preset(folder)
+            kinds |= corpus.of_folders(folder)
         if chosen.only:
             kinds = {chosen.only: kinds[chosen.only]}
         each = math.ceil(chosen.files / sum(1 / SLOW if kind.is_slow else 1 for kind in kinds.values()))

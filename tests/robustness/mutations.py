@@ -48,6 +48,8 @@ def damage(raw: bytes, rng: Rng) -> bytes:
         return _in_zip(raw, rng)
     if raw.startswith(ROWS) and rng.random() < 0.75:
         return _in_rows(raw, rng)
+    if raw[8:9] == b"{" and rng.random() < 0.75:
+        return _in_safetensors(raw, rng)
     if raw[:1] in b"{[" and rng.random() < 0.75:
         return _in_json(raw, rng)
     return _in_bytes(raw, rng)
@@ -82,14 +84,24 @@ def _in_bytes(raw: bytes, rng: Rng) -> bytes:
 
 def _in_rows(raw: bytes, rng: Rng) -> bytes:
     """A file of rows: its header says something else, or there are other rows."""
-    begin = len(ROWS) + 8
-    end = begin + int.from_bytes(raw[len(ROWS) : begin], "little")
-    header, rows = raw[begin:end], raw[end:]
+    return ROWS + _behind_a_header(raw[len(ROWS) :], rng)
+
+
+def _in_safetensors(raw: bytes, rng: Rng) -> bytes:
+    """The same of tensors; or the header is as long as it likes."""
+    if rng.random() < 0.1:
+        return int(rng.choice([0, 7, 2**31, 2**63])).to_bytes(8, "little") + raw[8:]
+    return _behind_a_header(raw, rng)
+
+
+def _behind_a_header(raw: bytes, rng: Rng) -> bytes:
+    end = 8 + int.from_bytes(raw[:8], "little")
+    header, content = raw[8:end], raw[end:]
     if rng.random() < 0.3:
-        rows = _in_bytes(rows, rng)
+        content = _in_bytes(content, rng)
     else:
         header = _in_json(header, rng)
-    return ROWS + len(header).to_bytes(8, "little") + header + rows
+    return len(header).to_bytes(8, "little") + header + content
 
 
 def _in_json(raw: bytes, rng: Rng) -> bytes:

@@ -9,6 +9,7 @@ import text_toys
 
 from keras_remos import load_teacher
 from keras_remos.errors import TeacherError
+from robustness import hugging_face
 
 
 @pytest.fixture
@@ -54,23 +55,11 @@ def test_a_folder_of_hugging_face_with_layers_that_there_are_no_weights_for(
     values: dict[str, int], tmp_path: Path
 ) -> None:
     pytest.importorskip("sentencepiece", reason="old releases of KerasHub convert nothing without it")
-    config = {
-        "model_type": "bert",
-        "architectures": ["BertModel"],
-        "vocab_size": 40,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "hidden_size": 8,
-        "intermediate_size": 12,
-        "hidden_dropout_prob": 0.0,
-        "max_position_embeddings": 16,
-        "type_vocab_size": 2,
-        **values,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "vocab.txt").write_text("\n".join(text_toys.word_pieces()))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
-    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+    hugging_face.write(tmp_path, **values)
     with pytest.raises(TeacherError, match="is refused: its layers want"):
         load_teacher(tmp_path)
+
+
+def test_a_whole_folder_of_hugging_face_opens(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece", reason="old releases of KerasHub convert nothing without it")
+    assert load_teacher(hugging_face.write(tmp_path)).count_params()
