@@ -272,7 +272,7 @@ SPECIMENS = [
             name,
             build_task(name),
             SHAPES.get(name, {}),
-            changed=CHANGED.get(name) if keras.backend.backend() == "tensorflow" else None,
+            changed=CHANGED.get(name) if keras.backend.backend() != "torch" else None,
         )
         for name in TASKS
     ),
