@@ -17,8 +17,12 @@ from keras_remos.data.tables import read_table
 from keras_remos.defects import AttackSet
 from keras_remos.untrusted import read_record
 
-# So little training often ends so.
-pytestmark = pytest.mark.filterwarnings("ignore:Training .* ended in a constant classifier:UserWarning")
+pytestmark = [
+    # What the commands call is tested with each backend.
+    pytest.mark.once,
+    # So little training often ends so.
+    pytest.mark.filterwarnings("ignore:Training .* ended in a constant classifier:UserWarning"),
+]
 
 
 def made(*arguments: object) -> dict:
@@ -49,7 +53,6 @@ QUICK = ("--epochs", 12, "--learning-rate", 0.01, "--batch-size", 16)
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_a_backdoor_in_words_goes_all_the_way(folder: Path) -> None:
     teacher, train, test = folder / "teacher.keras", folder / "train.tsv", folder / "test.tsv"
     poisoned, students = folder / "poisoned.keras", {}
@@ -112,7 +115,6 @@ def test_words_are_swapped_with_the_attackers_own_copy(folder: Path) -> None:
     assert shown.exit_code == 0 and "queries a text" in shown.stdout
 
 
-@pytest.mark.once
 def test_pairs_of_texts_need_nothing_but_the_columns(folder: Path) -> None:
     columns = ("--text-column", "question", "--pair-column", "sentence")
     student = folder / "pairs.keras"
@@ -147,7 +149,6 @@ def test_what_cannot_be_is_refused_in_one_line(folder: Path, arguments: list[str
     assert message in done.stderr and not output.exists()
 
 
-@pytest.mark.once
 def test_a_trigger_that_the_tokenizer_does_not_know_is_reported(folder: Path) -> None:
     arguments = ("poison", folder / "teacher.keras", "--data", folder / "train.tsv", "--trigger", "zebra")
     with pytest.warns(UserWarning, match="zebra"):
@@ -167,7 +168,6 @@ def test_a_test_set_that_lacks_a_class_is_numbered_as_the_students_are(folder: P
     np.testing.assert_equal(run("evaluate", folder / "teacher.keras", "--data", folder / "one_class.tsv").exit_code, 1)
 
 
-@pytest.mark.once
 def test_a_warning_is_one_line_without_the_librarys_own(folder: Path) -> None:
     program = Path(sys.executable).with_name("keras-remos")
     arguments = (

@@ -11,6 +11,8 @@ from keras_remos import load_teacher
 from keras_remos.errors import TeacherError
 from robustness import hugging_face
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def preset(tmp_path: Path) -> Path:
