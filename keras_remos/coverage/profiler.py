@@ -77,7 +77,8 @@ class Profiler:
     """Profiles one model data set after data set. See `profile`, which explains the options.
 
     What was traced and compiled for one data set is there for the next, as long as that has the same shapes and the
-    model the same layers, activations and variables. Values of weights may change: nothing of them is kept.
+    model the same layers, activations, types and variables, of which the same are trainable. Values of weights may
+    change: nothing of them is kept.
 
     Args:
         model: See `profile`, here as in what follows.
@@ -105,7 +106,7 @@ class Profiler:
         self._count_padding = count_padding
         self._filter = as_filter(filters, model)
         self._head = head
-        # What was compiled last, and for what: shapes, and parts of the model.
+        # What was compiled last, and for what: shapes and the like, and parts of the model.
         self._compiled: tuple[Any, list[Any], CoverageModel] | None = None
 
     def profile(
@@ -143,15 +144,18 @@ class Profiler:
     def _watched(self, example: Any) -> CoverageModel:
         """The model that counts in batches like this one."""
         shapes = keras.tree.map_structure(lambda x: f"{x.dtype}{x.shape}", example)
-        parts = [part for _, layer in walk(self.model) for part in (layer, getattr(layer, "activation", None))]
-        parts += self.model.variables
+        layers = [layer for _, layer in walk(self.model)]
+        variables = self.model.variables
+        parts = [part for layer in layers for part in (layer, getattr(layer, "activation", None))] + variables
+        # Keras tells JAX variables by their places in two lists, of the trainable ones and of the others.
+        made_for = shapes, [layer.compute_dtype for layer in layers], [variable.trainable for variable in variables]
         if self._compiled is not None:
-            known_shapes, known, watched = self._compiled
-            if shapes == known_shapes and len(parts) == len(known) and all(map(operator.is_, parts, known)):
+            known_made_for, known, watched = self._compiled
+            if made_for == known_made_for and len(parts) == len(known) and all(map(operator.is_, parts, known)):
                 return watched
         plan = plan_readings(self.model, example, on=self._on, selected=self._filter, head=self._head)
         watched = CoverageModel(self.model, plan, self._rule, self._count_padding)
-        self._compiled = shapes, parts, watched
+        self._compiled = made_for, parts, watched
         return watched
 
 

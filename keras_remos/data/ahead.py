@@ -128,8 +128,13 @@ class ReadAhead:
         self._asked = time.monotonic()
         with contextlib.suppress(RuntimeError):  # the system gives no more, or the program ends
             while self._threads < min(self._workers - 1, len(self._waiting)):
-                threading.Thread(target=self._work, name="keras-remos reads ahead").start()
+                # Counted before it is there, as it counts itself out: an interrupt may come between.
                 self._threads += 1
+                try:
+                    threading.Thread(target=self._work, name="keras-remos reads ahead").start()
+                except RuntimeError:
+                    self._threads -= 1
+                    raise
 
     def _work(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -173,7 +174,11 @@ class ImageReader:
     def _room_for(self, cache: Cache) -> KeptImages | None:
         count = len(self._files)
         if cache == "disk":
-            place = cache_file(self._files, self._shape, [self._decoding, pillow()[0].__version__])
+            try:
+                place = cache_file(self._files, self._shape, [self._decoding, pillow()[0].__version__])
+            except RuntimeError as error:  # nobody knows where this user's folders are
+                warnings.warn(f"Images are read without a cache: {error}", stacklevel=2)
+                return None
             marks: list[Mark] = [mark_of(file) or (-1, -1) for file in self._files]
             kept = open_cache(place, marks, self._shape)
             if kept is None:
@@ -197,33 +202,38 @@ class ImageReader:
     def _decoded(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
         """The images of these files in this order; `None` for one that is damaged, which is then in `skipped`."""
         indices = list(indices)
-        for index, found in zip(indices, self._ahead.get(indices), strict=True):
+        for index, (mark, found) in zip(indices, self._ahead.get(indices), strict=True):
+            if mark != mark_of(self._files[index]):  # changed since it was read ahead
+                _, found = self._read_one(index)
             if isinstance(found, _WhiteUnknownError):
                 if found.kind not in self._whites:
                     self._find_whites([self._files[index]])
-                found = self._read_one(index)
+                _, found = self._read_one(index)
             if isinstance(found, Exception):
                 self.skipped[str(self._files[index])] = f"{type(found).__name__}: {found}"
             yield index, None if isinstance(found, Exception) else found
 
-    def _read_one(self, index: int) -> np.ndarray | Exception:
-        """An image, or why it cannot be read. Threads do this side by side: it leaves nothing but what is kept."""
+    def _read_one(self, index: int) -> tuple[Mark | None, np.ndarray | Exception]:
+        """What a file looked like, and its image or why it cannot be read.
+
+        Threads do this side by side: it leaves nothing but what is kept.
+        """
         file = self._files[index]
-        # Before it is read: if it is changed meanwhile, this is noticed the next time.
-        mark = None if self._kept is None else mark_of(file)
+        # Before it is read: if it is changed meanwhile, this is noticed.
+        mark = mark_of(file)
         if self._kept is not None and mark is not None:
             image = self._kept.get(index, mark)
             if image is not None:
-                return image
+                return mark, image
         try:
             image = self._load(file)
         except (MemoryError, DataError):
             raise
         except Exception as error:
-            return error
+            return mark, error
         if self._kept is not None and mark is not None and image.dtype == np.uint8:
             self._kept.put(index, mark, image)
-        return image
+        return mark, image
 
     def _load(self, file: Path) -> np.ndarray:
         image_module, image_ops = pillow()
@@ -314,9 +324,9 @@ def _slack(kind: str) -> float:
 
 def _digest(file: Path) -> bytes:
     try:
-        with file.open("rb") as opened:
+        with check_regular(file).open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").digest()
-    except OSError:
+    except (OSError, ValueError):  # FileErrors are ValueErrors, and so is what Python says of a name that no file has
         return bytes(hashlib.sha256().digest_size)
 
 

@@ -184,6 +184,7 @@ class OfDataset(Samples):
         self._dataset = dataset
         order, size = dataset.order, dataset.batch_size
         survey, found = _Survey(space), [np.empty(0, np.int64)]
+        shape: tuple[int, ...] = ()
         starts = range(0, len(order), size)
         with track(starts, total=len(starts), description="Reading the data") as tracked:
             for start in tracked:
@@ -197,10 +198,11 @@ class OfDataset(Samples):
                     raise DataError(f"{dataset.description}: expected one input a sample, received several.")
                 survey.add(x[:left])
                 found.append(numbers[:left])
+                shape = x.shape[1:]
         self.numbers = np.concatenate(found)
         if not len(self.numbers):
             raise dataset.nothing_readable()
-        super().__init__((len(self.numbers), *x.shape[1:]), space)
+        super().__init__((len(self.numbers), *shape), space)
         self._survey = survey
 
     def __getitem__(self, rows: Any) -> np.ndarray:
@@ -214,6 +216,10 @@ class OfDataset(Samples):
             return self[chosen[np.newaxis]][0]
         if not len(chosen):
             return np.empty((0, *self.shape[1:]), np.float32)
+        if isinstance(rows, slice):
+            # Who goes through them will ask for these next.
+            end = int(chosen[-1]) + 1
+            self._dataset.expect(self.numbers[end : end + len(chosen)])
         x, found = self._dataset.read(self.numbers[chosen])
         if len(found) < len(chosen):
             raise DataError(

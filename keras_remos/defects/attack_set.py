@@ -215,7 +215,9 @@ class AttackSet(Archived):
         """Lets the file of partial results go, which the inputs have been read from."""
         rows = getattr(self.inputs, "rows", None)
         if isinstance(rows, Rows):
-            self.inputs.rows = read_archive_in_parts(path, self.kind, self.header, ("inputs",), only=True)[1]["inputs"]
+            found = read_archive_in_parts(path, self.kind, self.header, ("inputs",), only=True)[1]["inputs"]
+            # Pixels that all happened to be levels are written as such.
+            self.inputs.rows = found if found.dtype == rows.dtype else Levels(found, self.space)
             rows.close()
 
     def to_archive(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -88,6 +88,7 @@ class AuditFolder:
             kept = AttackSet.load(file)
             if kept.record.get(MADE_OF) == digest:
                 return kept
+            del kept  # it holds the file, which Windows lets nobody replace then
         partial = partial_beside(file)
         try:
             made = make(partial)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import math
 import os
 import tempfile
@@ -54,8 +57,9 @@ class Rows:
         row = np.dtype((self.dtype, shape[1:]))
         self._kept = np.dtype([("row", row), ("mark", "<u4")] if marked else [("row", row)])
         self._marked = marked
-        # Backends read ahead in threads of their own, and a file has one place at which it is read.
+        # Backends read ahead in threads of their own, and a file has one place at which it is read: also in a fork.
         self._lock = threading.Lock()
+        self._descriptor = file.fileno() if hasattr(os, "preadv") and not isinstance(file, io.BytesIO) else None
         self._finalizer = weakref.finalize(self, file.close)
 
     def __len__(self) -> int:
@@ -119,14 +123,12 @@ class Rows:
 
     def _raw(self, start: int, count: int) -> np.ndarray:
         made = np.empty(count, self._kept)
-        view, done = made.view(np.uint8).data, 0
-        with self._lock:
-            self._file.seek(self._offset + start * self._kept.itemsize)
-            while done < len(view):
-                read = self._file.readinto(view[done:])  # type: ignore[attr-defined]
-                if not read:
-                    raise FileError(f"{self.name} has become shorter while it was read: leave it alone meanwhile.")
-                done += read
+        view, place = made.view(np.uint8).data, self._offset + start * self._kept.itemsize
+        while view:
+            read = self._read_at(place, view)
+            if not read:
+                raise FileError(f"{self.name} has become shorter while it was read: leave it alone meanwhile.")
+            view, place = view[read:], place + read
         return made
 
     def _write(self, start: int, values: np.ndarray) -> None:
@@ -134,12 +136,25 @@ class Rows:
         made["row"] = values
         if self._marked:
             made["mark"] = _marks(made["row"])
-        view = made.view(np.uint8).data
+        view, place = made.view(np.uint8).data, self._offset + start * self._kept.itemsize
+        while view:
+            # What is written in one go may be less than all of it: the next one says why.
+            written = self._write_at(place, view)
+            view, place = view[written:], place + written
+
+    def _read_at(self, place: int, view: memoryview) -> int:
+        if self._descriptor is not None and not self._file.closed:
+            return os.preadv(self._descriptor, [view], place)
         with self._lock:
-            self._file.seek(self._offset + start * self._kept.itemsize)
-            while view:
-                # What is written in one go may be less than all of it: the next one says why.
-                view = view[self._file.write(view) :]
+            self._file.seek(place)
+            return int(self._file.readinto(view))  # type: ignore[attr-defined]
+
+    def _write_at(self, place: int, view: memoryview) -> int:
+        if self._descriptor is not None and not self._file.closed:
+            return os.pwrite(self._descriptor, view, place)
+        with self._lock:
+            self._file.seek(place)
+            return self._file.write(view)
 
 
 def fits_memory(size: int) -> bool:
@@ -166,13 +181,23 @@ def room_for(shape: tuple[int, ...], dtype: Any) -> np.ndarray | Rows:
         file.truncate(size)
         if hasattr(os, "posix_fallocate"):
             # All of it now: hours later the disk may be full.
-            os.posix_fallocate(file.fileno(), 0, size)
+            with _where_it_can_be_done():
+                os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
         raise FileError(
             f"What is made of all samples takes {size / 1e9:.1f} GB in {tempfile.gettempdir()}, which cannot be had "
             f"({error.strerror}). Make room, or name another folder by TMPDIR."
         ) from error
     return made
+
+
+@contextlib.contextmanager
+def _where_it_can_be_done() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):  # some file systems give no room before
+            raise
 
 
 def pieces(samples: Any, count: int | None = None, *, size: int | None = None) -> Iterator[slice]:
@@ -198,6 +223,8 @@ def numbered(rows: Any, count: int) -> np.ndarray:
     if isinstance(rows, slice):
         return np.arange(count)[rows]
     numbers = np.asarray(rows)
+    if numbers.dtype.kind in "iu":
+        numbers = numbers.astype(np.int64)  # `count` might not fit theirs
     if numbers.dtype.kind == "b":
         if numbers.shape != (count,):
             raise IndexError(f"Expected {count} booleans, received shape {numbers.shape}.")

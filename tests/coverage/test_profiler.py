@@ -60,6 +60,37 @@ def test_another_activation_is_another_model() -> None:
     assert after.describe() == RelevantSlicer(model).profile(x).describe() != before.describe()
 
 
+def twins() -> tuple[keras.Model, np.ndarray]:
+    """A model with two layers of one shape, which look alike to what was compiled."""
+    x = keras.Input((6,))
+    hidden = keras.layers.Dense(6, activation="relu", name="a")(x)
+    hidden = keras.layers.Dense(6, activation="relu", name="b")(hidden)
+    model = toys.fill(keras.Model(x, keras.layers.Dense(2, name="head")(hidden)))
+    return model, np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
+
+
+def test_other_layers_may_be_trainable_in_between() -> None:
+    model, x = twins()
+    slicer = RelevantSlicer(model)
+    model.get_layer("a").trainable = False
+    slicer.profile(x)
+    model.get_layer("a").trainable, model.get_layer("b").trainable = True, False
+    found, expected = slicer.profile(x), RelevantSlicer(model).profile(x)
+    for path, coverage in expected.layers.items():
+        np.testing.assert_array_equal(found.layers[path].outputs, coverage.outputs)
+
+
+def test_another_dtype_policy_is_another_model(plans: list[keras.Model]) -> None:
+    model, x = twins()
+    slicer = RelevantSlicer(model)
+    slicer.profile(x)
+    model.get_layer("b").dtype_policy = "mixed_bfloat16"
+    found, expected = slicer.profile(x), RelevantSlicer(model).profile(x)
+    assert len(plans) == 3
+    for path, coverage in expected.layers.items():
+        np.testing.assert_array_equal(found.layers[path].outputs, coverage.outputs)
+
+
 def test_other_options_are_another_profile() -> None:
     model, x, _ = toys.make("mlp")
     slicer = RelevantSlicer(model)

@@ -170,6 +170,17 @@ def test_a_cache_that_has_no_place_is_done_without(folder: Path) -> None:
     assert len(dataset.read_all()[0]) == 11
 
 
+def test_nobody_knows_where_the_cache_would_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setattr(Path, "home", unknown)
+    with pytest.warns(UserWarning, match="without a cache: Could not determine home"):
+        dataset = read(folder, cache="disk")
+    assert len(dataset.read_all()[0]) == 11
+
+
 def test_an_interrupt_while_a_cache_is_written_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(reader: ImageReader, file: Path) -> np.ndarray:
         if file.name == "8.png":

@@ -1,5 +1,6 @@
 """Images from files: the same batches with any number of workers, whatever is kept, and whatever is wrong with them."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -213,13 +214,11 @@ def test_how_images_were_decoded_is_part_of_what_data_hold(tmp_path: Path) -> No
 
 def test_opencv_reads_almost_what_pillow_reads_and_leaves_out_the_same(tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="needs OpenCV")
-    exif = Image.Exif()
-    exif[274] = 8
     sides = [(100, 100), (120, 60), (300, 260), (31, 41), (33, 200), (20, 20)]
     for number, (height, width) in enumerate(sides * 2):
         file = tmp_path / "ab"[number % 2] / f"{number}.jpg"
         file.parent.mkdir(exist_ok=True)
-        photograph(height, width).save(file, quality=90, **({"exif": exif} if number > 5 else {}))
+        photograph(height, width).save(file, quality=90, exif=turned(8 if number > 5 else 1))
     photograph(90, 90).convert("L").save(tmp_path / "a" / "grey.jpg")
     photograph(90, 90).save(tmp_path / "b" / "other.png")
     reduced, fast = (pixels(tmp_path, (30, 40), decoding=how) for how in ("reduced", "opencv"))
@@ -232,6 +231,60 @@ def test_opencv_reads_almost_what_pillow_reads_and_leaves_out_the_same(tmp_path:
         told = [open_dataset(tmp_path, image_size=(30, 40), decoding=how) for how in ("reduced", "opencv")]
         assert len({len(dataset.read_all()[0]) for dataset in told}) == 1
         assert told[0].skipped == told[1].skipped
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:De'
+XMP += b'scription xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+
+
+def turned(how: int) -> Any:
+    exif = Image.Exif()
+    exif[274] = how
+    return exif
+
+
+@pytest.mark.parametrize("decoding", ["reduced", "opencv"])
+def test_images_are_turned_in_each_way_that_there_is(decoding: str, tmp_path: Path) -> None:
+    if decoding == "opencv":
+        pytest.importorskip("cv2", reason="needs OpenCV")
+    ways: list[dict[str, Any]] = [{"exif": turned(way)} for way in (1, 2, 3, 4, 5, 6, 7, 8, 9)]
+    for number, way in enumerate([*ways, {"xmp": XMP}]):
+        file = tmp_path / "ab"[number % 2] / f"{number}.jpg"
+        file.parent.mkdir(exist_ok=True)
+        photograph(80, 120).save(file, quality=95, **way)
+    found, expected = (pixels(tmp_path, (40, 40), decoding=how) for how in (decoding, "full"))
+    assert np.abs(found - expected).mean(axis=(1, 2, 3)).max() < 4
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "P", "LA", "RGBA", "1"])
+def test_images_of_other_colours_are_the_same_reduced(mode: str, tmp_path: Path) -> None:
+    suffix = "jpg" if mode in ("CMYK", "L") else "png"
+    folder = one_class_each(
+        tmp_path, lambda file: photograph(80, 120).convert(mode).save(file.with_suffix(f".{suffix}"))
+    )
+    found, expected = (pixels(folder, (40, 40), decoding=how) for how in ("reduced", "full"))
+    assert found.shape[-1] == 3 and np.abs(found - expected).mean() < 4
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_was_read_ahead_of_a_file_that_changes_is_not_given_out(workers: int, tmp_path: Path) -> None:
+    files = [tmp_path / "ab"[number % 2] / f"{number}.png" for number in range(8)]
+    for value, folder in ((10, None), (200, tmp_path)):
+        for file in files:
+            file.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (4 + value // 100, 4), (value, value, value)).save(file)
+        if folder is None:
+            dataset = open_dataset(tmp_path, image_size=(4, 4), batch_size=2, workers=workers, cache="none")
+            next(iter(dataset))
+            time.sleep(0.2)
+    assert {float(x) for batch, *_ in dataset for x in batch.ravel()} == {200.0}
+
+
+def test_what_is_no_file_has_a_digest(tmp_path: Path) -> None:
+    place = tmp_path / "pipe.jpg"
+    os.mkfifo(place)
+    reader = ImageReader([place, Path("a\0b.jpg"), tmp_path / "none.jpg"], (4, 4), 3)
+    assert reader.digest(np.arange(3)) == bytes(96)
 
 
 def test_without_opencv_the_error_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,16 @@ def test_a_data_set_is_read_in_its_order_without_what_cannot_be_read(tmp_path: P
 
 
 @pytest.mark.once
+def test_the_shape_is_that_of_what_can_be_read(tmp_path: Path) -> None:
+    on_disk(tmp_path)
+    dataset = open_dataset(tmp_path, image_size=(4, 4), batch_size=8).map(lambda x: np.moveaxis(x, -1, 1))
+    last = sorted(tmp_path.rglob("*.png"))[dataset.order[-1]]
+    last.write_bytes(b"")
+    x, _ = read_samples(open_dataset(tmp_path, image_size=(4, 4), batch_size=8).map(lambda x: x[:, :2]), PixelSpace())
+    assert x.shape == x[:].shape == (8, 2, 4, 3)
+
+
+@pytest.mark.once
 def test_a_folder_that_shrinks_while_it_is_read_is_named(tmp_path: Path) -> None:
     on_disk(tmp_path)
     x, _ = read_samples(open_dataset(tmp_path, image_size=(4, 4), batch_size=2), PixelSpace())

@@ -184,6 +184,21 @@ def test_a_large_set_is_read_where_it_lies(tmp_path: Path, monkeypatch: pytest.M
         np.testing.assert_array_equal(one.inputs[:], made.inputs[:])
 
 
+def test_pixels_that_happen_to_be_levels_are_the_same_once_they_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "IN_MEMORY", 0)
+    space = PixelSpace(high=1.0)
+    pixels = space.from_levels(CLEAN ^ 1)
+    partial = Rows((tmp_path / "partial").open("w+b", buffering=0), pixels.shape, "float32")
+    partial[:] = pixels
+    made = attack_set(space=space, clean=space.from_levels(CLEAN), inputs=partial, partial=tmp_path / "partial")
+    made.save(tmp_path / "set.npz")
+    assert not (tmp_path / "partial").exists()
+    np.testing.assert_array_equal(made.inputs[:], pixels)
+    assert made.describe() == AttackSet.load(tmp_path / "set.npz").describe()
+
+
 def test_a_set_knows_the_file_that_it_is_kept_in(tmp_path: Path) -> None:
     made, file = attack_set(), tmp_path / "set.npz"
     assert not made.is_kept_at(file)

@@ -1,6 +1,8 @@
 """Rows in a file: read and written as those of an array are, and nothing beyond what the file holds."""
 
+import errno
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,35 @@ def test_they_are_written_by_their_numbers() -> None:
         expected[index] = 9
     np.testing.assert_array_equal(made[:], expected)
     assert made.whole_rows(made.size + 4) == 7 and made.whole_rows(made.size + 3) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="no reading at a place here")
+def test_the_place_at_which_a_file_is_read_is_left_alone(tmp_path: Path) -> None:
+    """Processes that were forked share it."""
+    (tmp_path / "rows").write_bytes(ARRAY.tobytes())
+    file = (tmp_path / "rows").open("r+b", buffering=0)
+    found = Rows(file, ARRAY.shape, "uint8")
+    file.seek(1)
+    np.testing.assert_array_equal(found[[5, 2]], ARRAY[[5, 2]])
+    found[[3]] = ARRAY[[0]]
+    assert file.tell() == 1
+    np.testing.assert_array_equal(found[3], ARRAY[0])
+
+
+def test_numbers_of_rows_may_be_of_a_small_type() -> None:
+    np.testing.assert_array_equal(rows.numbered(np.array([1, 2], np.uint8), 300), [1, 2])
+
+
+def test_a_disk_that_gives_no_room_beforehand_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "IN_MEMORY", 0)
+
+    def unsupported(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
+    made = rows.room_for(ARRAY.shape, "uint8")
+    made[2:4] = ARRAY[2:4]
+    np.testing.assert_array_equal(made[2:4], ARRAY[2:4])
 
 
 def test_a_file_that_becomes_shorter_is_named(tmp_path: Path) -> None:
