@@ -27,6 +27,7 @@ from keras_remos.data.pillow import (
     ON_ITS_SIDE,
     kind_of_values,
     lowest_is_white,
+    open_image,
     orientation,
     pillow,
     stated_white,
@@ -237,7 +238,7 @@ class ImageReader:
 
     def _load(self, file: Path) -> np.ndarray:
         image_module, image_ops = pillow()
-        with image_module.open(check_regular(file)) as opened:
+        with open_image(file) as opened:
             kind, white = kind_of_values(opened), stated_white(opened)
             is_inverted = lowest_is_white(opened)
             turned = orientation(opened)
@@ -298,11 +299,10 @@ class ImageReader:
 
     def _find_whites(self, files: Iterable[Path]) -> None:
         """Finds white for what these files hold and do not say it of; those that are damaged are not looked at."""
-        image_module, _ = pillow()
         ends: dict[str, tuple[float, float]] = {}
         for file in files:
             try:
-                with image_module.open(check_regular(file)) as opened:
+                with open_image(file) as opened:
                     kind = kind_of_values(opened)
                     if kind is None or stated_white(opened) is not None:
                         continue

@@ -11,6 +11,8 @@ _JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 IMAGE_SUFFIXES = frozenset(
     {*_JPEG, ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".tga"}
 )
+# In Pillow's words: others of its formats start programs, as PostScript does.
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000", "TGA")
 
 # Tags of TIFF files: bits of a value, and what its lowest means (0: white).
 _BITS, _PHOTOMETRIC = 258, 262
@@ -22,12 +24,24 @@ def is_image(file: Path) -> bool:
     """Whether a file is one of an image, by its name; by what is in it if that has no ending."""
     if file.suffix:
         return file.suffix.lower() in IMAGE_SUFFIXES
-    image_module, _ = pillow()
+    pillow()  # it is missing, which says nothing of the file
     try:
-        with image_module.open(check_regular(file)):
+        with open_image(file):
             return True
     except Exception:  # whatever a file of another kind makes Pillow stumble over
         return False
+
+
+def open_image(file: Path) -> Any:
+    """An image, of which only the head is read: in one of the formats that images have, whatever its name says.
+
+    Raises:
+        FileError: If it is no regular file.
+        Exception: Whatever a file of another kind makes Pillow raise.
+    """
+    image_module, _ = pillow()
+    image_module.init()
+    return image_module.open(check_regular(file), formats=[name for name in _FORMATS if name in image_module.OPEN])
 
 
 def orientation(opened: Any) -> int:

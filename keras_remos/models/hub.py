@@ -101,17 +101,19 @@ def load_handle(handle: str, allow_unsafe: bool) -> keras.Model:
                 yield Path(get_file(handle, name))
 
     files = [Path(get_file(handle, CONFIG))]
-    is_keras = '"registered_name"' in files[0].read_text(encoding="utf-8")
+    configs = check_configs(files, allow_unsafe)
+    # As KerasHub tells its own presets from those that it converts.
+    is_keras = isinstance(configs[0], dict) and "registered_name" in configs[0]
     if is_keras:
         files += fetched(_CONFIGS)
-    configs = check_configs(files, allow_unsafe)
+        configs += check_configs(files[1:], allow_unsafe)
     has_head = any(file.name == TASK for file in files)
     own = [MODEL_WEIGHTS, *([TASK_WEIGHTS] if has_head else [])] if is_keras else ["model.safetensors"]
     weights = list(fetched(own))
-    if not any(file.name == own[0] for file in weights):
-        indexes = list(fetched(["model.weights.json" if is_keras else "model.safetensors.index.json"]))
-        check_weights(indexes)
-        weights += [file for index in indexes for file in fetched(named_in(index))]
+    # Where there are both, KerasHub takes what the index names.
+    indexes = list(fetched(["model.weights.json" if is_keras else "model.safetensors.index.json"]))
+    check_weights(indexes)
+    weights += [file for index in indexes for file in fetched(named_in(index))]
     return _load(handle, has_head, allow_unsafe, configs, check_weights(weights))
 
 

@@ -21,13 +21,17 @@ PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy"}
 CONFIG = "config.json"
 # Where a serialized model may carry code of its own, or a path to a program.
 CODE_CARRIERS = frozenset({"Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"})
-# Public parts of Keras that build no model: they open files, download, or change what the process allows.
+# Parts of Keras that build no model: they open files, download, or change what the process allows.
 _NO_LAYERS = frozenset(
     {"backend", "callbacks", "config", "datasets", "distribution", "export", "preprocessing", "saving", "utils"}
 )
+# Neither does a function of these, though they have layers.
+_NO_FUNCTIONS = frozenset({"applications"})
 _NO_LAYERS_EITHER = frozenset({"load_model", "model_from_json", "save_model", "clone_model"})
 # Arguments of layers and tokenizers that are opened as files where they are text.
-_OPENED = frozenset({"vocabulary", "merges", "proto", "filepath", "vocabulary_path"})
+_OPENED = frozenset(
+    {"vocabulary", "merges", "proto", "filepath", "vocabulary_path", "special_tokens", "language_tokens"}
+)
 # No path is longer: it is what SentencePiece's model is written as.
 _LONGEST_PATH = 4096
 # Layers, initializers, tensors and the like, in one configuration: the largest models have ten thousands.
@@ -37,7 +41,10 @@ MOST_OBJECTS = 200_000
 _VALUES_A_BYTE, _VARIABLES_AN_ARRAY = 2, 8
 _FEW_VALUES, _FEW_VARIABLES = 2**24, 1000
 # Arguments that say how many layers, or groups of them, a part of KerasHub or of transformers makes.
-_COUNTED = re.compile(r"^(num|n)_\w*(layer|block|stage|expert)s?$|layers$|depths?$|repeats$")
+_COUNTED = re.compile(
+    r"^(num|n)_\w*(layer|block|stage|expert|group|level|quantizer|repetition)s?$|layers$|depths?$|repeats$"
+    r"|(layer|block|group)_num$"
+)
 _DAMAGED = "truncated or damaged"
 _AGAIN = "Download it again."
 
@@ -240,5 +247,10 @@ def _carried(node: dict[str, Any]) -> Iterator[str]:
     module = node.get("module")
     if isinstance(module, str) and "class_name" in node:
         path = [*module.split("."), *str(node["class_name"]).split(".")[:-1]]
-        if path[0] == "keras" and len(path) > 1 and path[1] in _NO_LAYERS:
+        if node["class_name"] == "function":
+            # Of functions, Keras finds also those that are not public.
+            path, refused = [name for name in path if name != "src"], _NO_LAYERS | _NO_FUNCTIONS
+        else:
+            refused = _NO_LAYERS
+        if path[0] == "keras" and len(path) > 1 and path[1] in refused:
             yield f"{module}.{node['class_name']}"

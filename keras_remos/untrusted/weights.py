@@ -63,6 +63,8 @@ def check_hdf5(file: IO[bytes], size: int) -> Holding:
                 elif isinstance(node, h5py.Dataset):
                     if node.external or node.is_virtual:
                         raise ValueError(f"the content of {name!a} in it is in another file")
+                    if node.dtype.hasobject:
+                        raise ValueError(f"{name!a} in it holds no numbers")
                     found += Holding(1, math.prod(node.shape or ()) * node.dtype.itemsize)
     if found.size > most_expanded(size):
         raise ValueError(f"it says that it holds {found.size:,} bytes, more than {most_expanded(size):,}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_remos import DataError, open_dataset
+from keras_remos import DataError, Trigger, open_dataset
 from keras_remos.data.tables import read_table
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow")
@@ -31,6 +31,25 @@ def test_images_of_every_ending_are_read(ending: str, folder: Path) -> None:
     data = open_dataset(folder, image_size=(6, 6))
     assert data.num_samples == 3 and len(data.read_all()[0]) == 3
     assert data.skipped == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="programs are found in another way")
+def test_no_program_is_started_for_an_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow starts Ghostscript for PostScript, whatever the name of the file says."""
+    program = folder.parent / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho $@ >> {program}.called\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    written = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\nshowpage\n%%EOF\n"
+    for name in ("2.png", "3"):
+        (folder / "cat" / name).write_text(written)
+    found = open_dataset(folder, image_size=(6, 6))
+    assert len(found.read_all()[0]) == 2
+    with pytest.raises(DataError, match="no image"):
+        Trigger.from_file(folder / "cat" / "2.png", size=2)
+    assert not Path(f"{program}.called").exists()
 
 
 def test_images_that_are_not_read_are_listed(folder: Path) -> None:

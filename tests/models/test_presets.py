@@ -94,6 +94,27 @@ def test_presets_that_carry_code_are_refused(where: str, cached: Path) -> None:
         load_teacher(PRESET)
 
 
+def test_a_configuration_that_is_written_otherwise_is_read_by_the_same_rules(cached: Path) -> None:
+    text = (cached / "config.json").read_text()
+    (cached / "config.json").write_text(text.replace('"registered_name"', '"registered\\u005fname"'))
+    tokenizer = json.loads((cached / "tokenizer.json").read_text())
+    tokenizer["config"]["vocabulary"] = "/etc/passwd"
+    (cached / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(TeacherError, match="names a file to be opened"):
+        load_teacher(PRESET)
+
+
+def test_an_index_beside_weights_is_read_as_well(cached: Path) -> None:
+    from kagglehub.handle import parse_model_handle
+
+    index = cached / "model.weights.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../../secret.weights.h5"}}))
+    handle = hub.models.BertBackbone.presets[PRESET]["kaggle_handle"].removeprefix("kaggle://")
+    cache.Cache().mark_as_complete(parse_model_handle(handle), index.name)
+    with pytest.raises(TeacherError, match="not a file beside it"):
+        load_teacher(PRESET)
+
+
 def test_presets_are_loaded_in_safe_mode(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from keras.src.saving.serialization_lib import SafeModeScope, in_safe_mode
 

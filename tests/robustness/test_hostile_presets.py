@@ -36,6 +36,13 @@ def test_layers_that_there_are_no_weights_for(values: dict[str, int], preset: Pa
         load_teacher(preset)
 
 
+@pytest.mark.parametrize("name", ["num_inner_repetitions", "num_groups", "inner_group_num", "num_feature_levels"])
+def test_counts_of_layers_have_many_names(name: str, preset: Path) -> None:
+    change(preset / "config.json", **{name: 10**9})
+    with pytest.raises(TeacherError, match=f"is refused: its layers want {name}"):
+        load_teacher(preset)
+
+
 def test_a_tokenizer_that_names_a_file(preset: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("a secret")
     change(preset / "tokenizer.json", vocabulary=str(tmp_path / "secret.txt"))

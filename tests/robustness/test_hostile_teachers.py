@@ -67,6 +67,9 @@ def test_what_carries_code_is_refused_by_every_name(name: str, module: str | Non
         ("keras", "utils.get_file"),
         ("keras.saving", "load_model"),
         ("builtins", "load_model"),
+        ("keras.src.utils.file_utils", "get_file"),
+        ("keras.applications.imagenet_utils", "decode_predictions"),
+        ("keras.src.applications.imagenet_utils", "decode_predictions"),
     ],
 )
 def test_functions_that_open_files_are_no_activations(module: str, name: str, good: Path, tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_functions_that_open_files_are_no_activations(module: str, name: str, go
     refused(rewritten(good, tmp_path / "bad.keras", config__json=change), "carries code of its own")
 
 
-@pytest.mark.parametrize("key", ["vocabulary", "merges", "proto", "filepath"])
+@pytest.mark.parametrize("key", ["vocabulary", "merges", "proto", "filepath", "language_tokens"])
 def test_a_configuration_that_names_a_file_is_refused(key: str, good: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_bytes(SECRET)
@@ -107,7 +110,7 @@ def kernel_of(opened: h5py.File) -> tuple[h5py.Group, str, tuple[int, ...]]:
     return first.parent, first.name.rpartition("/")[2], first.shape
 
 
-@pytest.mark.parametrize("how", ["external", "virtual", "soft link", "external link", "bomb"])
+@pytest.mark.parametrize("how", ["external", "virtual", "soft link", "external link", "objects", "bomb"])
 def test_weights_that_are_elsewhere_are_not_read(how: str, good: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.bin").write_bytes(SECRET)
 
@@ -124,11 +127,13 @@ def test_weights_that_are_elsewhere_are_not_read(how: str, good: Path, tmp_path:
             parent[name] = h5py.SoftLink("/elsewhere")
         elif how == "external link":
             parent[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/x")
+        elif how == "objects":
+            parent.create_dataset(name, shape, h5py.vlen_dtype("f4"))
         else:
             parent.create_dataset(name, (2**20, 2**12), "f4", chunks=(2**10, 2**10))
 
     bad = rewritten(good, tmp_path / "bad.keras", model__weights__h5=hdf5(change, good))
-    refused(bad, "says that it holds" if how == "bomb" else "elsewhere|in another file")
+    refused(bad, "says that it holds" if how == "bomb" else "elsewhere|in another file|holds no numbers")
 
 
 @pytest.mark.parametrize(

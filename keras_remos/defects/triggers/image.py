@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_remos.data.pillow import pillow
+from keras_remos.data.pillow import open_image, pillow
 from keras_remos.errors import DataError
-from keras_remos.untrusted import PathLike, check_regular, complete, raised_as
+from keras_remos.untrusted import PathLike, complete, raised_as
 
 # Share of the free space (image less trigger) that is left of the trigger, and above it.
 PLACES = {
@@ -284,7 +284,7 @@ def _read(path: Path, size: int | tuple[int, int] | None) -> np.ndarray:
     with (
         raised_as(DataError),
         complete(path, "no image, or a damaged one", "Choose another."),
-        image_module.open(check_regular(path)) as opened,
+        open_image(path) as opened,
     ):
         image = opened.convert("RGBA")
     if size is not None:
