@@ -9,12 +9,13 @@ meanwhile, and goes back from there if the new one never came.
 
 from keras_remos.writing.checks import check_folder, check_writable
 from keras_remos.writing.hidden import HIDDEN
-from keras_remos.writing.in_place import replacing, replacing_folder, reserved, reserved_folder
+from keras_remos.writing.in_place import full_disk, replacing, replacing_folder, reserved, reserved_folder
 
 __all__ = [
     "HIDDEN",
     "check_folder",
     "check_writable",
+    "full_disk",
     "replacing",
     "replacing_folder",
     "reserved",

@@ -124,6 +124,15 @@ def _check_replaceable(path: PathLike, is_ours: Callable[[Path], bool], overwrit
             raise FileError(f"{path} exists already. Choose another name, or let it be replaced (`overwrite=True`).")
 
 
+def full_disk(error: Exception) -> str | None:
+    """The system's words for a full disk, if that is what an error means.
+
+    HDF5 and TensorFlow have them in a long text of their own, and in an error that need not be the system's.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    return next((os.strerror(code) for code in _FULL if code == number or os.strerror(code) in str(error)), None)
+
+
 @contextmanager
 def _alone(path: PathLike, check: Callable[[], None], *, again: bool) -> Iterator[None]:
     """Keeps a name from every other writer, unless this process has it already and may have."""
@@ -156,10 +165,9 @@ def _naming(path: PathLike) -> Iterator[None]:
         yield
     except OSError as error:
         _let_go(error)
-        # HDF5 has the system's words in a long text of its own.
-        said = [os.strerror(code) for code in _FULL if code == error.errno or os.strerror(code) in str(error)]
-        reason = said[0] if said else error.strerror or " ".join(str(error).split())
-        way_out = "Make room, or choose another place." if said else "Choose another place."
+        full = full_disk(error)
+        reason = full or error.strerror or " ".join(str(error).split())
+        way_out = "Make room, or choose another place." if full else "Choose another place."
         raise FileError(f"{path} cannot be written ({reason}). {way_out} Nothing was replaced.") from error
 
 
