@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from keras_remos_cli.helping import Described
+from keras_remos_cli.inputs import reserve_outputs
 from keras_remos_cli.options import output_options, seed_option
 from keras_remos_cli.running import emit, in_envelope, note, uses_keras
 
@@ -29,12 +30,7 @@ def command(output: Path | None, seed: int, force: bool, as_json: bool) -> None:
     if output is not None and not with_page:
         raise click.UsageError(MISSING)
     page = output or next(path for path in map(Path, _names()) if not path.exists())
-    if page.suffix != ".html":
-        raise click.UsageError(f"-o names a page: it must end in .html, received {page}.")
-    if with_page:
-        from keras_remos.writing import check_writable
-
-        check_writable(page, overwrite=force)
+    reserve_outputs(("-o", page if with_page else None, ".html"), force=force)
     from keras_remos.demo import run_demo
     from keras_remos.report import write_report
 

@@ -41,11 +41,12 @@ def command(
     student.json: the classes in the order of the outputs, and what the inputs are.
     """
     check_paths()
-    from keras_remos.writing import check_replaceable
+    from keras_remos.writing import reserved_folder
 
     folder = output or beside(str(student.student_path), f".{format}")
     # What else is in it is looked at when it is replaced.
-    check_replaceable(folder, is_ours=lambda found: (found / "student.json").is_file(), overwrite=force)
+    mine = reserved_folder(folder, is_ours=lambda found: (found / "student.json").is_file(), overwrite=force)
+    click.get_current_context().with_resource(mine)
     from keras_remos import export_student
 
     exported = export_student(student.open(), folder, format=format, overwrite=force)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import keras_remos
 from keras_remos import FileError, writing
-from keras_remos.writing import check_folder, check_writable, replacing, replacing_folder, reserved
+from keras_remos.writing import check_folder, check_writable, replacing, replacing_folder, reserved, reserved_folder
 
 pytestmark = pytest.mark.once
 
@@ -20,6 +21,13 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs links, pipes and pe
 def write(path: Path, text: str = "new", *, overwrite: bool = False) -> None:
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_text(text)
+
+
+def write_folder(path: Path, text: str = "new", *, overwrite: bool = False, fails: bool = False) -> None:
+    with replacing_folder(path, is_ours=lambda found: (found / "mark").is_file(), overwrite=overwrite) as made:
+        (made / "mark").write_text(text)
+        if fails:
+            raise KeyboardInterrupt
 
 
 def hidden(folder: Path) -> list[str]:
@@ -127,16 +135,19 @@ def test_names_may_be_as_long_as_the_disk_takes_them(tmp_path: Path, length: int
     assert file.read_text() == "newer"
 
 
-def test_a_second_writer_is_refused_while_the_first_one_lives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_second_writer_is_refused_while_the_first_one_lives(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="needs locks")
     file = tmp_path / "file"
+    write_it = write if kind == "file" else write_folder
+    first_does = "reserved(sys.argv[1])" if kind == "file" else "replacing_folder(sys.argv[1], is_ours=bool)"
     code = (
         "import sys, types\n"
         # Keras takes seconds.
         "sys.modules['keras_remos'] = package = types.ModuleType('keras_remos')\n"
-        f"package.__path__ = [{str(Path(writing.__file__).parent)!r}]\n"
-        "from keras_remos.writing import reserved\n"
-        "with reserved(sys.argv[1]):\n    print('mine', flush=True)\n    sys.stdin.read()\n"
+        f"package.__path__ = [{str(Path(keras_remos.__file__).parent)!r}]\n"
+        "from keras_remos.writing import replacing_folder, reserved\n"
+        f"with {first_does}:\n    print('mine', flush=True)\n    sys.stdin.read()\n    sys.exit(1)\n"
     )
     for killed in (False, True):
         with subprocess.Popen(
@@ -144,7 +155,7 @@ def test_a_second_writer_is_refused_while_the_first_one_lives(tmp_path: Path) ->
         ) as first:
             assert first.stdout is not None and first.stdout.readline() == "mine\n"
             with pytest.raises(FileError, match="being written by another run"):
-                write(file)
+                write_it(file)
             # Nor is what it has there swept away.
             write(tmp_path / "other", overwrite=True)
             assert len(hidden(tmp_path)) == 1
@@ -155,8 +166,8 @@ def test_a_second_writer_is_refused_while_the_first_one_lives(tmp_path: Path) ->
     # What the dead one left goes when the next writer comes, whatever it writes.
     write(tmp_path / "other", overwrite=True)
     assert not hidden(tmp_path)
-    write(file)
-    assert file.read_text() == "new"
+    write_it(file)
+    assert (file if kind == "file" else file / "mark").read_text() == "new"
 
 
 @posix
@@ -183,7 +194,7 @@ def test_without_locks_files_are_written_all_the_same(tmp_path: Path, monkeypatc
             raise OSError("No locks available")
 
     for locks in (NoLocks(), None):
-        monkeypatch.setattr(writing, "fcntl", locks)
+        monkeypatch.setattr(writing.hidden, "fcntl", locks)
         with reserved(tmp_path / "file", overwrite=True):
             write(tmp_path / "other", overwrite=True)
             write(tmp_path / "file", overwrite=True)
@@ -201,25 +212,92 @@ def test_a_folder_is_looked_at_and_not_made(tmp_path: Path) -> None:
 
 def test_a_folder_is_replaced_whole_and_only_if_it_is_ours(tmp_path: Path) -> None:
     folder = tmp_path / "deeper" / "out"
-
-    def write_folder(text: str, *, overwrite: bool = False, fails: bool = False) -> None:
-        with replacing_folder(folder, is_ours=lambda found: (found / "mark").is_file(), overwrite=overwrite) as made:
-            (made / "mark").write_text(text)
-            if fails:
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        write_folder("half", fails=True)
+        write_folder(folder, "half", fails=True)
     assert not folder.exists() and not hidden(folder.parent)
-    write_folder("old")
+    write_folder(folder, "old")
     with pytest.raises(FileError, match="exists already. Choose another name, or let it be replaced"):
-        write_folder("new")
+        write_folder(folder)
     with pytest.raises(KeyboardInterrupt):
-        write_folder("half", overwrite=True, fails=True)
+        write_folder(folder, "half", overwrite=True, fails=True)
     assert (folder / "mark").read_text() == "old"
-    write_folder("new", overwrite=True)
+    folder.chmod(0o750)
+    write_folder(folder, overwrite=True)
     assert (folder / "mark").read_text() == "new" and not hidden(folder.parent)
+    assert os.name != "posix" or stat.S_IMODE(folder.stat().st_mode) == 0o750
     (folder / "mark").rename(folder / "mine")
     with pytest.raises(FileError, match="no folder that could be replaced"):
-        write_folder("new", overwrite=True)
+        write_folder(folder, overwrite=True)
     assert (folder / "mine").read_text() == "new"
+
+
+def test_a_reserved_folder_is_written_and_no_other_writer_begins(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with reserved_folder(folder, is_ours=bool):
+        with pytest.raises(FileError, match="written twice"), reserved_folder(folder, is_ours=bool):
+            pass
+        write_folder(folder)
+        assert len(hidden(tmp_path)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_came_into_a_folder_while_another_was_made_is_not_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write_folder(folder, "old")
+    with pytest.raises(FileError, match="no folder that could be replaced"):
+        with replacing_folder(folder, is_ours=lambda found: len(list(found.iterdir())) == 1, overwrite=True):
+            (folder / "thesis").write_text("a year")
+    assert sorted(path.name for path in folder.iterdir()) == ["mark", "thesis"]
+    assert not hidden(tmp_path)
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_an_old_folder_goes_back_if_the_new_one_cannot_come(
+    locks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, plain = tmp_path / "out", Path.rename
+
+    def fails(old: Path, new: Path) -> Path:
+        if new == folder and not (old / "old").exists():
+            raise OSError("no")
+        return plain(old, new)
+
+    if not locks:
+        monkeypatch.setattr(writing.hidden, "fcntl", None)
+    write_folder(folder, "old")
+    (folder / "old").touch()
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(FileError, match="out cannot be written .no."):
+        write_folder(folder, overwrite=True)
+    assert (folder / "mark").read_text() == "old"
+    assert not hidden(tmp_path)
+
+
+@posix
+def test_nothing_but_what_was_to_be_replaced_comes_out_of_a_hidden_folder(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="needs locks")
+    with reserved(tmp_path / "file"):
+        [name] = hidden(tmp_path)
+    # As an archive of a stranger's may hold it.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").write_text("a year")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / name).mkdir()
+    (tmp_path / "here" / name / "lock").touch()
+    (tmp_path / "here" / name / "before").symlink_to(tmp_path / "mine")
+    write(tmp_path / "here" / "other")
+    assert (tmp_path / "mine" / "thesis").read_text() == "a year"
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["other"]
+
+
+def test_who_was_before_is_seen_once_the_lock_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, plain = tmp_path / "file", writing.in_place.take
+
+    def waits(*arguments: Path) -> tuple[Path, int | None]:
+        file.write_text("the other's")
+        return plain(*arguments)
+
+    monkeypatch.setattr(writing.in_place, "take", waits)
+    with pytest.raises(FileError, match="exists already"), reserved(file):
+        raise AssertionError("there is work to be done")
+    assert not hidden(tmp_path)

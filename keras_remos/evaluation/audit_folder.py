@@ -98,9 +98,10 @@ class AuditFolder:
                 raise
             partial.unlink()
             made = make(partial)
-        made = replace(made, record={**made.record, MADE_OF: digest})
-        made.save(file, overwrite=True)
-        return made
+        replace(made, record={**made.record, MADE_OF: digest}).save(file, overwrite=True)
+        # As the file gives it back: an audit that goes on says the same, in the same order, as one that was not
+        # interrupted.
+        return AttackSet.load(file)
 
 
 def open_folder(path: PathLike, whole: Mapping[str, Any]) -> Path:

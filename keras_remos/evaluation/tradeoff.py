@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
 from keras_remos.training.task import Task
 from keras_remos.untrusted import PathLike
-from keras_remos.writing import replacing
+from keras_remos.writing import replacing, reserved
 
 RATIOS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 """The shares that are tried: 1 keeps all of the teacher, which is fine-tuning."""
@@ -192,23 +193,25 @@ def tradeoff(
         "seed": seed,
         "backend": keras.backend.backend(),
     }
-    done = _Results(results, key)
-    chosen = done.recipe or recipe
-    if chosen is None or chosen.is_open:
-        chosen = tune_recipe(FineTune(), teacher, train, validation, recipe=chosen, seed=seed, **how).recipe
-    missing = [ratio for ratio in ratios if ratio not in done.points]
-    methods: dict[float, Method] = {1.0: FineTune()}
-    if any(ratio < 1 for ratio in missing):
-        slicer = RelevantSlicer(teacher, preset=preset, head=task.head)
-        below = [ratio for ratio in missing if ratio < 1]
-        slices = slicer.sweep(slicer.profile(task.plain_data(), verbose=verbose), keep_ratios=below)
-        methods |= {ratio: Remos(relevant=relevant) for ratio, relevant in slices.items()}
-    with track(missing, total=len(missing), description="Share", verbose=verbose, name="{:g} kept".format) as tracked:
-        for ratio in tracked:
-            trained = trained_quietly(methods[ratio], teacher, train, chosen, seed=seed, **how)
-            right = right_on(trained, teacher, validation, head=head)
-            rates = {name: _dir(trained.student, attack, space) for name, attack in sets.items()}
-            done.add(Point(ratio, Rate.of(right, np.ones(len(right), bool)), rates), chosen)
+    shown: dict[str, Any] = {"description": "Share", "verbose": verbose, "name": "{:g} kept".format}
+    with contextlib.nullcontext() if results is None else reserved(results, overwrite=True, again=True):
+        done = _Results(results, key)
+        chosen = done.recipe or recipe
+        if chosen is None or chosen.is_open:
+            chosen = tune_recipe(FineTune(), teacher, train, validation, recipe=chosen, seed=seed, **how).recipe
+        missing = [ratio for ratio in ratios if ratio not in done.points]
+        methods: dict[float, Method] = {1.0: FineTune()}
+        if any(ratio < 1 for ratio in missing):
+            slicer = RelevantSlicer(teacher, preset=preset, head=task.head)
+            below = [ratio for ratio in missing if ratio < 1]
+            slices = slicer.sweep(slicer.profile(task.plain_data(), verbose=verbose), keep_ratios=below)
+            methods |= {ratio: Remos(relevant=relevant) for ratio, relevant in slices.items()}
+        with track(missing, total=len(missing), **shown) as tracked:
+            for ratio in tracked:
+                trained = trained_quietly(methods[ratio], teacher, train, chosen, seed=seed, **how)
+                right = right_on(trained, teacher, validation, head=head)
+                rates = {name: _dir(trained.student, attack, space) for name, attack in sets.items()}
+                done.add(Point(ratio, Rate.of(right, np.ones(len(right), bool)), rates), chosen)
     return Tradeoff(tuple(done.points[ratio] for ratio in ratios), chosen, bool(hardening))
 
 

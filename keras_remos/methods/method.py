@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -156,25 +157,29 @@ class Method(ABC):
             budget = BUDGET if wanted.is_open or self.is_open else 1
         how = {"num_classes": num_classes, "seed": seed, "head": head, "harden": hardening or False, "space": space}
         budget -= 1 + (0 if hardening is None else TWINS + (CONTROL if hardening.of_control else 0))
-        if checkpoint is not None and budget >= 1:
-            how["trials"] = Trials(checkpoint, self._all_trials(task, budget, hardening))
-        decided, task.recipe, record = self.decide(
-            teacher,
-            train,
-            validation,
-            recipe=wanted,
-            budget=budget,
-            verbose=verbose,
-            **how,
-        )
-        options = decided.on_record(teacher) | ({} if head is None else {"head": head})
-        options |= {"tuning": record} if record else {}
-        options |= {"attacker_share": attacker_share} if attacker_share else {}
-        if hardening:
-            hardening.apply(task, space, verbose=verbose)
-            options["hardening"] = hardening.get_config()
-        trainer = Trainer(task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options)
-        return trainer.trained(decided.fit(task, trainer))
+        with contextlib.ExitStack() as stack:
+            if checkpoint is not None and budget >= 1:
+                trials = Trials.kept_in(checkpoint, self._all_trials(task, budget, hardening))
+                how["trials"] = stack.enter_context(trials)
+            decided, task.recipe, record = self.decide(
+                teacher,
+                train,
+                validation,
+                recipe=wanted,
+                budget=budget,
+                verbose=verbose,
+                **how,
+            )
+            options = decided.on_record(teacher) | ({} if head is None else {"head": head})
+            options |= {"tuning": record} if record else {}
+            options |= {"attacker_share": attacker_share} if attacker_share else {}
+            if hardening:
+                hardening.apply(task, space, verbose=verbose)
+                options["hardening"] = hardening.get_config()
+            trainer = Trainer(
+                task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options
+            )
+            return trainer.trained(decided.fit(task, trainer))
 
     def _all_trials(self, task: Task, budget: float, hardening: Hardening | None) -> dict[str, Any]:
         """What decides the outcome of trials, beside what tells them apart."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,6 +14,7 @@ from keras_remos.errors import DivergedError, MismatchError
 from keras_remos.saving import write_archive
 from keras_remos.training.checkpoints import first_difference
 from keras_remos.untrusted import PathLike, complete, read_archive
+from keras_remos.writing import reserved
 
 KIND = "trials"
 
@@ -42,7 +44,7 @@ class Trials:
     """Which validation samples the student of each short training got right: in memory, and in a checkpoint's folder.
 
     Args:
-        folder: Of the checkpoint; `None` keeps them in memory alone.
+        folder: Of the checkpoint; `None` keeps them in memory alone. `kept_in` keeps it from other runs, too.
         arguments: What all trials have in common, as plain values for JSON.
 
     Raises:
@@ -56,6 +58,18 @@ class Trials:
         self._right: dict[str, np.ndarray] = {}
         if self._path is not None and self._path.exists():
             self._read(self._path)
+
+    @classmethod
+    @contextmanager
+    def kept_in(cls, folder: PathLike, arguments: Mapping[str, Any]) -> Iterator[Trials]:
+        """The trials in a checkpoint's folder, which no other run adds to until the block ends.
+
+        Raises:
+            FileError: If another run does; see also `Trials`.
+        """
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with reserved(Path(folder) / f"{KIND}.npz", overwrite=True):
+            yield cls(folder, arguments)
 
     def right(self, trial: Mapping[str, Any], train: Callable[[], np.ndarray]) -> np.ndarray:
         """What a trial came to; it is trained unless that is known.

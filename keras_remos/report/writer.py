@@ -67,7 +67,7 @@ def write_report(
         raise RemosError(f"`format` must be one of {', '.join(FORMATS)}, received {format!r}.")
     if format not in TEXTS:
         return write_figures(results, path, formats=[format], overwrite=overwrite)
-    with reserved(path, overwrite=overwrite):
+    with reserved(path, overwrite=overwrite, again=True):
         text = TEXTS[format](results)
         with replacing(path, overwrite=overwrite) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import keras
 
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
-from keras_remos.errors import StudentError
+from keras_remos.errors import FileError, StudentError
 from keras_remos.models.inputs import image_shape, takes_strings
 from keras_remos.models.layers import symbolic_inputs
 from keras_remos.models.tokenizers import reads_text
@@ -24,7 +25,7 @@ from keras_remos.saving import versions
 from keras_remos.students.scoring import as_probabilities
 from keras_remos.students.student import Student
 from keras_remos.untrusted import PathLike, in_lines
-from keras_remos.writing import replacing_folder
+from keras_remos.writing import full_disk, replacing_folder
 
 # Beside the model: what its inputs and outputs mean.
 ABOUT = "student.json"
@@ -121,7 +122,7 @@ def export_student(
         StudentError: If Keras has no such format on this backend, or cannot write this student in it.
         ImportError: If a package is missing.
         DataError: If nobody said how the student's inputs are scaled.
-        FileError: If the folder exists and may not be replaced.
+        FileError: If the folder exists and may not be replaced, another run writes it, or the disk is full.
 
     Example:
     ```python
@@ -281,6 +282,14 @@ def _write(model: keras.Model, path: Path, wanted: str) -> None:
     except OSError:
         raise
     except Exception as error:  # every converter has its own
+        full = full_disk(error)
+        if full is not None and str(path) not in str(error):
+            raise FileError(
+                f"{tempfile.gettempdir()}, where {wanted} is made, is full ({full}). Make room, or set TMPDIR to "
+                "another place. Nothing was replaced."
+            ) from error
+        if full is not None:
+            raise OSError(full) from error
         raise StudentError(
             f"Keras {keras.__version__} cannot write this student as {wanted} on {keras.backend.backend()} "
             f"({type(error).__name__}: {reason_of(error)}) Try another format, or another backend.{_here()}"

@@ -9,7 +9,9 @@ from faults import disk_full_at
 from shell import run
 from test_cli import arrays, save_teacher
 
-from keras_remos.writing import reserved
+from keras_remos import FileError
+from keras_remos.demo import DemoResult, DemoRow
+from keras_remos.writing import reserved, reserved_folder
 
 pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore:Criterion:UserWarning")]
 
@@ -39,6 +41,39 @@ def test_what_is_no_file_is_refused_before_the_teacher_is_opened(command: str, t
     assert result.exit_code == 1
     assert "to be written twice" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["demo", "export"])
+def test_what_another_run_writes_is_refused_before_any_work(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def works(*arguments: object, **options: object) -> None:
+        raise AssertionError("there is work to be done")
+
+    monkeypatch.setattr("keras_remos.demo.run_demo", works)
+    output, student = tmp_path / "out.html", tmp_path / "s.keras"
+    student.touch()
+    arguments = {"demo": [], "export": [student]}[command]
+    keeps = reserved(output) if command == "demo" else reserved_folder(output, is_ours=bool)
+    with keeps:
+        result = run(command, *arguments, "-o", output, "--force")
+    assert result.exit_code == 1
+    assert "to be written twice" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["s.keras"]
+
+
+def test_the_page_of_a_demo_is_kept_for_it_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.html"
+
+    def works(**options: object) -> DemoResult:
+        with pytest.raises(FileError, match="written twice"), reserved(page):
+            pass
+        return DemoResult((DemoRow("teacher", 1.0, 1.0, 9, 9),), 0.9, 0, "torch", 1.0)
+
+    monkeypatch.setattr("keras_remos.demo.run_demo", works)
+    assert run("demo", "-o", page).exit_code == 0
+    assert page.read_text(encoding="utf-8").startswith("<!")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
 def test_two_outputs_of_one_command_are_two_files(tmp_path: Path) -> None:

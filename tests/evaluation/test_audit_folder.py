@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from faults import disk_full_at
 
 import keras_remos as kr
 from keras_remos.evaluation import AuditReport
@@ -78,6 +80,8 @@ def test_the_same_call_makes_nothing_anew(audited: tuple[Path, AuditReport], mon
     again = run(folder)
     assert runs == {"trainings": 0, "attacks": 0}
     assert again.inheritance.describe() == first.inheritance.describe()
+    # To the order in which options stand on its page.
+    assert json.dumps(again.describe()) == json.dumps(first.describe())
 
 
 @pytest.mark.once
@@ -212,6 +216,16 @@ def test_it_is_saved_with_all_that_it_rests_on(audited: tuple[Path, AuditReport]
     moved = folder.rename(folder.with_name("moved"))
     assert run(moved).inheritance.describe() == report.inheritance.describe()
     moved.rename(folder)
+
+
+@pytest.mark.once
+def test_a_full_disk_leaves_what_was_saved_whole(audited: tuple[Path, AuditReport], tmp_path: Path) -> None:
+    folder = copytree(audited[0], tmp_path / "audit")
+    (folder / "report.json").write_text("old")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with disk_full_at(1000), pytest.raises(kr.FileError, match=r"penultimate\.npz cannot be written .*Make room"):
+        audited[1].save(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_pictures_show_what_the_attack_changed(audited: tuple[Path, AuditReport]) -> None:

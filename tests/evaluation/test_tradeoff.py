@@ -15,6 +15,7 @@ from keras_remos.defects import PenultimateAttack, Prepared
 from keras_remos.errors import FileError, MismatchError, RemosError
 from keras_remos.evaluation import flip_rate, predict_classes, tradeoff
 from keras_remos.methods import METHODS
+from keras_remos.writing import reserved
 
 PIXELS, Y = images(60, seed=6)
 DATA = SPACE.scale(PIXELS), Y
@@ -122,6 +123,23 @@ def test_results_of_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"results\.jsonl"):
         found(results=results)
     assert results.read_text() == "hello\n"
+
+
+@pytest.mark.once
+def test_the_results_are_kept_from_other_runs_while_students_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results.jsonl"
+
+    def trains(self: Any, task: Any, trainer: Any) -> Any:
+        with pytest.raises(FileError, match="written twice"), reserved(results):
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(METHODS["finetune"], "fit", trains)
+    with pytest.raises(KeyboardInterrupt):
+        found(results=results, ratios=(1,))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.once

@@ -12,10 +12,11 @@ from planted import SPACE, images, teacher
 from keras_remos.data import PixelSpace
 from keras_remos.data.datasets import ArrayReader, Dataset
 from keras_remos.defects import DisplacementAttack, TransferPGD
-from keras_remos.errors import DivergedError, MismatchError
+from keras_remos.errors import DivergedError, FileError, MismatchError
 from keras_remos.methods import METHODS, Hardening, Recipe, train
 from keras_remos.methods.hardening import Ascent
 from keras_remos.methods.trials import Trials
+from keras_remos.writing import reserved
 
 PIXELS, Y = images(60, seed=6)
 X = SPACE.scale(PIXELS)
@@ -147,6 +148,13 @@ def test_a_run_that_was_killed_repeats_no_trial(tmp_path: Path, monkeypatch: pyt
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(MismatchError, match="trials of another run: its data differs"):
         train("remos", teacher(), (X + 1, Y), **how)
+
+
+@pytest.mark.once
+def test_two_runs_do_not_share_their_trials(tmp_path: Path) -> None:
+    with reserved(tmp_path / "trials.npz"), pytest.raises(FileError, match=r"trials\.npz is to be written twice"):
+        train("remos", teacher(), (X, Y), recipe=OPEN, harden=False, checkpoint=tmp_path, verbose=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.once

@@ -25,10 +25,13 @@ import numpy as np
 from keras_remos_cli import main as program
 
 import keras_remos as kr
+from keras_remos import demo
 from keras_remos.defects import resuming
+from keras_remos.students.exporting import formats_here
 
 RECIPE = ["--epochs", "4", "--batch-size", "8", "--preprocess", "0-1"]
 TEACHER = ["teacher.keras", "--data", "data.npz"]
+KEPT = ["--learning-rate", "0.02", "--keep-ratio", "1", "--keep-ratio", "0.7"]
 # How often what was killed is killed once more while it goes on.
 AGAIN = 1 / 3
 
@@ -51,6 +54,12 @@ def train() -> None:
     kr.save_student(trained, "student.keras", teacher=teacher)
 
 
+def show() -> None:
+    for name in ("TEACHER_EPOCHS", "STUDENT_EPOCHS"):
+        setattr(demo, name, 1)
+    shell("demo", "-o", "demo.html")()
+
+
 JOBS: dict[str, Callable[[], None]] = {
     "profile": shell("profile", *TEACHER, "-o", "profile.npz", "--batch-size", "4"),
     "merge": shell("profile", "merge", "before.npz", "before.npz", "-o", "profile.npz"),
@@ -65,11 +74,23 @@ JOBS: dict[str, Callable[[], None]] = {
         *("transfer", *TEACHER, *RECIPE, "--checkpoint", "run", "-o", "student.keras", "--method", "renofeation")
     ),
     "train": train,
+    "predict": shell("predict", "given.keras", "data.npz", "--csv", "classes.csv"),
+    "report": shell("report", "before.npz", "-o", "page.html"),
+    "figures": shell("report", "before.npz", "--format", "svg", "-o", "figures", "--force"),
+    "tradeoff": shell("tradeoff", *TEACHER, *RECIPE, *KEPT, "-o", "shares.jsonl"),
+    "audit": shell(
+        *("audit", "teacher.keras", "given.keras", "--data", "data.npz", "--preprocess", "0-1", "--no-control"),
+        *("--defect", "displacement", "--limit", "6", "-o", "audit"),
+    ),
+    "demo": show,
 }
+# A SavedModel is never the same bytes twice.
+if "torch" in formats_here():
+    JOBS["export"] = shell("export", "given.keras", "--format", "torch", "-o", "exported", "--force")
 
 
 def prepare(folder: Path) -> None:
-    """A teacher, data, and a profile to be merged."""
+    """A teacher, a student, data, a profile to be merged, and an export to be replaced."""
     rng = np.random.default_rng(0)
     layers = keras.layers
     model = keras.Sequential(
@@ -87,6 +108,9 @@ def prepare(folder: Path) -> None:
     )
     model.set_weights([np.abs(rng.normal(size=w.shape)) * 0.3 + 0.1 for w in model.get_weights()])
     model.save(folder / "teacher.keras")
+    kr.save_student(model, folder / "given.keras", teacher=model, space=kr.PixelSpace("0-1"))
+    (folder / "exported").mkdir()
+    (folder / "exported" / "student.json").write_text('{"kind": "exported student"}')
     np.savez(folder / "data.npz", x=rng.integers(0, 256, (48, 8, 8, 3), dtype=np.uint8), y=np.arange(48) % 3)
     with np.load(folder / "data.npz") as file:
         kr.RelevantSlicer(model).profile(file["x"] / np.float32(255), verbose=False).save(folder / "before.npz")
@@ -105,6 +129,8 @@ def start(job: Callable[[], None], folder: Path) -> int:
             os.dup2(log.fileno(), 2)
         # Every finished batch goes to the disk at once.
         resuming.INTERVAL = 0.0
+        # What took how long is written down.
+        time.perf_counter = lambda: 0.0
         try:
             job()
             code = 0

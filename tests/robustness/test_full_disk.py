@@ -4,15 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
+import made_up
 import numpy as np
 import pytest
 import toys
 from faults import disk_full_at
 from tiny import RECIPE, Stop, make, teacher
 
-from keras_remos import FileError, Prepared, Trigger, save_student
+from keras_remos import FileError, Prepared, Trigger, export_student, load_student, save_student, write_report
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.saving import write_archive
+from keras_remos.students import exporting
+from keras_remos.students.predictions import Predictions
 
 pytestmark = pytest.mark.once
 
@@ -34,6 +38,14 @@ def poisoned(path: Path) -> None:
     Prepared(toys.build_cnn(), PixelSpace(), trigger, {"defect": "patch-backdoor"}).save(path, overwrite=True)
 
 
+def page(path: Path) -> None:
+    write_report(made_up.demo(), path, overwrite=True)
+
+
+def table(path: Path) -> None:
+    Predictions(tuple("abc"), np.full((3, 2), 0.5, np.float32), ("yes", "no")).save_csv(path, overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("name", "write", "short_of_memory"),
     [
@@ -41,6 +53,8 @@ def poisoned(path: Path) -> None:
         pytest.param("file.npz", archive(False), False, id="plain"),
         pytest.param("file.keras", student, False, id="student"),
         pytest.param("file.keras", poisoned, False, id="poisoned"),
+        pytest.param("file.html", page, False, id="page"),
+        pytest.param("file.csv", table, False, id="table"),
         # Keras then writes the weights to the disk before it zips them.
         pytest.param("file.keras", student, True, id="short-of-memory"),
     ],
@@ -64,6 +78,20 @@ def test_the_old_file_stays_whole(
         assert file.read_bytes() == old
         assert [path.name for path in tmp_path.iterdir()] == [name]
     write(file)
+
+
+def test_the_old_export_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_NEEDED", {keras.backend.backend(): {"onnx": {}}})
+    monkeypatch.setattr(keras.Model, "export", lambda _, path, **__: Path(path).write_bytes(bytes(10_000)))
+    save_student(toys.build_cnn(), tmp_path / "s.keras", space=PixelSpace("0-1"))
+    given, folder = load_student(tmp_path / "s.keras"), tmp_path / "out"
+    export_student(given, folder, format="onnx")
+    old = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for share in SHARES:
+        with disk_full_at(int(share * 10_000)), pytest.raises(FileError, match="out cannot be written .*Make room"):
+            export_student(given, folder, format="onnx", overwrite=True)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "s.keras"]
 
 
 def test_a_checkpoint_stays_whole_and_is_gone_on_from(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the old file or the new one, and the next run goes on and leaves nothing of the dead one."""
+"""kill -9 at any moment: what was old or what is new, and the next run goes on and leaves nothing of the dead one."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_remos import writing
+import keras_remos
 
 pytestmark = [
     pytest.mark.once,
@@ -18,9 +18,10 @@ HERE = Path(__file__).parent
 KILLS = os.environ.get("REMOS_KILLS")
 
 
-def test_a_write_is_killed_at_every_step(tmp_path: Path) -> None:
-    package = Path(writing.__file__).parent
-    command = [sys.executable, HERE / "killed_at.py", package, tmp_path / "file"]
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_write_is_killed_at_every_step(kind: str, tmp_path: Path) -> None:
+    package = Path(keras_remos.__file__).parent
+    command = [sys.executable, HERE / "killed_at.py", package, tmp_path / "place", kind]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     steps, *wrong = done.stdout.splitlines()
     assert not wrong

@@ -1,6 +1,8 @@
 """Students in other formats: the same classes from raw pixels, and one line for what cannot be written."""
 
 import json
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import toys
+from faults import disk_full_at
 from shell import run, told
 from test_predicting import NAMES, classifier, pixels
 
@@ -154,6 +157,22 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.
         kr.export_student(student, tmp_path / "out", format="onnx")
     assert not (tmp_path / "out").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student.keras"]
+
+
+@pytest.mark.parametrize("wanted", ["tf_saved_model", "litert"])
+def test_a_full_disk_is_named_in_one_line(wanted: str, tmp_path: Path) -> None:
+    if BACKEND != "tensorflow" or wanted not in formats_here():
+        pytest.skip("TensorFlow's errors are none of the system")
+    student = student_in(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "student.json").write_text('{"kind": "exported student"}')
+    # LiteRT is made of a SavedModel, which is written elsewhere.
+    where = tmp_path / "out" if wanted == "tf_saved_model" else Path(tempfile.gettempdir())
+    with disk_full_at(3000), pytest.raises(kr.FileError, match=f"^{re.escape(str(where))}") as said:
+        kr.export_student(student, tmp_path / "out", format=wanted, overwrite=True)
+    assert "File too large" in str(said.value) and "Make room" in str(said.value) and "\n" not in str(said.value)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["student.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "student.keras"]
 
 
 def test_what_does_not_say_how_it_is_scaled_is_not_exported(tmp_path: Path) -> None:
