@@ -9,6 +9,9 @@ from click.types import FloatParamType
 # As many digits as NumPy's whole numbers have in any case. Python itself refuses to read some thousands.
 _MOST_DIGITS = 18
 
+# Files hold seeds up to the one after it, which attackers take who train a copy of their own.
+MOST_SEED = 2**128 - 1
+
 
 class Number(FloatParamType):
     """A number that is neither NaN nor infinite."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, StudentChoice, SynonymChoice, ValidationChoice
-from keras_remos_cli.numbers import NUMBER, NumberBetween
+from keras_remos_cli.numbers import MOST_SEED, NUMBER, NumberBetween
 from keras_remos_cli.parameters import EXISTING, STUDENT, SYNONYMS, TEACHER
 from keras_remos_cli.running import Command
 from keras_remos_cli.verdicts import Limits
@@ -89,6 +89,13 @@ def share_or_auto(ctx: click.Context, param: click.Parameter, value: str | None)
 def rate_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> float | str | None:
     """A learning rate, or `auto`."""
     return value if value in (None, "auto") else NUMBER(value, param, ctx)
+
+
+def seed_of(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    """A seed that our files may hold."""
+    if value > MOST_SEED:
+        raise click.BadParameter("expected a whole number from 0 to 2**128 - 1, received more.")
+    return value
 
 
 teacher_argument = click.argument("teacher", type=TEACHER)
@@ -268,7 +275,12 @@ def target_option(what: str, default: str) -> Decorator:
 
 
 seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Everything random follows from it."
+    "--seed",
+    type=click.IntRange(min=0),
+    callback=seed_of,
+    default=0,
+    show_default=True,
+    help="Everything random follows from it.",
 )
 
 RECIPE = (

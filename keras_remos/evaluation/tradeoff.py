@@ -28,7 +28,7 @@ from keras_remos.progress import track
 from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
 from keras_remos.training.task import Task
-from keras_remos.untrusted import Count, PathLike, Share, check, check_regular, complete
+from keras_remos.untrusted import Count, PathLike, Share, check, check_regular, check_seed, complete
 from keras_remos.untrusted.containers import parse_json
 from keras_remos.writing import replacing
 
@@ -152,7 +152,8 @@ def tradeoff(
         The points. Print the `summary()`.
 
     Raises:
-        RemosError: If there is no share, one is not in (0, 1], or it is not known how inputs come from pixels.
+        RemosError: If there is no share, one is not in (0, 1], there is no such seed, or it is not known how
+            inputs come from pixels.
         MismatchError: If an attack set was made with another teacher.
         FileError: If the results are damaged.
         DataError: If the data do not fit the teacher.
@@ -168,6 +169,7 @@ def tradeoff(
         raise RemosError("`ratios` must be one or more shares, received none.")
     for ratio in ratios:
         check_keep_ratio(ratio)
+    check_seed(seed)
     sets = dict(inputs or {})
     for attack in sets.values():
         attack.check_teacher(teacher)
