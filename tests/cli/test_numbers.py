@@ -72,11 +72,12 @@ def test_no_seed_is_taken_that_no_file_may_hold(command: str, seed: int) -> None
     assert "'--seed': expected a whole number from 0 to 2**128 - 1" in result.stderr
 
 
-def test_the_largest_seed_can_be_read_again(folder: Path) -> None:
-    given = ("--data", "data.npz", "--epochs", 1, "--learning-rate", 0.01, "--seed", MOST_SEED)
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**32, MOST_SEED])
+def test_large_seeds_can_be_read_again(folder: Path, seed: int) -> None:
+    given = ("--data", "data.npz", "--epochs", 1, "--learning-rate", 0.01, "--seed", seed)
     result = run("transfer", "teacher.keras", *given, "-o", "student.keras")
     assert result.exit_code == 0, result.output
-    assert read_record("student.keras")["seed"] == MOST_SEED
+    assert read_record("student.keras")["seed"] == seed
     check_seed(MOST_SEED + 1)  # of attackers' own copies
 
 
