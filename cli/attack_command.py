@@ -16,6 +16,7 @@ from keras_remos_cli.inputs import (
     report_skipped,
     reserve_outputs,
 )
+from keras_remos_cli.numbers import NUMBER, NumberBetween
 from keras_remos_cli.options import (
     DEFECTS,
     adjusted,
@@ -63,9 +64,9 @@ from keras_remos_cli.running import command_line, emit, note, uses_keras
     show_default=True,
     help="Of a pixel's value: 8 as in an image file, or 32, not rounded.",
 )
-@click.option("--epsilon", type=float, help="Largest change of a pixel, of 255 levels. Default: 5.7 (the paper's).")
+@click.option("--epsilon", type=NUMBER, help="Largest change of a pixel, of 255 levels. Default: 5.7 (the paper's).")
 @click.option("--steps", type=click.IntRange(min=1), help="Gradient steps. Default: 40; surrogate: 20.")
-@click.option("--step-size", type=float, help="Change of a pixel in one step, of 255 levels. Default: epsilon / 10.")
+@click.option("--step-size", type=NUMBER, help="Change of a pixel in one step, of 255 levels. Default: epsilon / 10.")
 @target_option("fgsm, pgd, surrogate: the class to aim at", "any wrong one")
 @click.option(
     "--neuron",
@@ -81,11 +82,11 @@ from keras_remos_cli.running import command_line, emit, note, uses_keras
     "penultimate.",
 )
 @click.option(
-    "--attack-momentum", type=click.FloatRange(min=0), help="surrogate: of gradients from step to step. Default: 1."
+    "--attack-momentum", type=NumberBetween(min=0), help="surrogate: of gradients from step to step. Default: 1."
 )
 @click.option("--restarts", type=click.IntRange(min=1), help="surrogate: random starts of each image. Default: 1.")
 @click.option(
-    "--diversity", type=click.FloatRange(0, 1), help="surrogate: how often a step sees smaller images. Default: 0."
+    "--diversity", type=NumberBetween(0, 1), help="surrogate: how often a step sees smaller images. Default: 0."
 )
 @click.option("--criterion", type=click.Choice(["nc", "tknc", "snac"]), help="coverage-guided. Default: nc.")
 @click.option(
@@ -95,8 +96,8 @@ from keras_remos_cli.running import command_line, emit, note, uses_keras
 )
 @synonym_options
 @click.option("--candidates", type=click.IntRange(min=1), help="Word swaps: synonyms of a word that are tried.")
-@click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Word swaps: of a synonym, for word vectors.")
-@click.option("--max-share", type=click.FloatRange(0, 1), help="Word swaps: of the words that may be swapped.")
+@click.option("--min-similarity", type=NumberBetween(-1, 1), help="Word swaps: of a synonym, for word vectors.")
+@click.option("--max-share", type=NumberBetween(0, 1), help="Word swaps: of the words that may be swapped.")
 @click.option("--swap-in", type=click.Choice(["first", "second"]), help="Word swaps in pairs. Default: first.")
 @click.option("--test-count", type=click.IntRange(min=1), help="Text backdoors: triggers in a text of the test set.")
 @recipe_options

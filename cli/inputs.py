@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from keras_remos_cli.numbers import whole_number
 from keras_remos_cli.running import note
 
 if TYPE_CHECKING:
@@ -251,16 +252,17 @@ def class_number(given: str | None, class_names: Sequence[str]) -> int | None:
         return None
     if given in class_names:
         number = list(class_names).index(given)
-        if given.isdecimal() and int(given) != number:
+        if whole_number(given) not in (None, number):
             note(f"Class {given} is number {number}: names come before numbers.")
         return number
-    if given.isdecimal():
-        return int(given)
+    counted = whole_number(given)
+    if counted is not None:
+        return counted
     close = difflib.get_close_matches(given, class_names)
     known = ", ".join(f"{number} {name}" for number, name in list(enumerate(class_names))[:10])
     more = f", ... ({len(class_names)})" if len(class_names) > 10 else ""
     meant = f" Close to it: {', '.join(close)}." if close else ""
-    raise click.UsageError(f"There is no class {given!r} among {known}{more}.{meant}")
+    raise click.UsageError(f"There is no class {given[:60]!r} among {known}{more}.{meant}")
 
 
 def reserve_outputs(*files: tuple[str, Path | None, str], force: bool) -> None:

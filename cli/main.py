@@ -1,9 +1,12 @@
 """The `keras-remos` program."""
 
 import importlib
+from typing import Any
 
 import click
 from keras_remos_cli.helping import WithExamples
+from keras_remos_cli.messages import escaping
+from keras_remos_cli.running import streams
 
 # Commands are imported when they are asked for, and import Keras when they run: --help has to answer at once.
 COMMANDS = {
@@ -34,6 +37,18 @@ FIRST_STEPS = (
 
 class LazyGroup(WithExamples, click.Group):
     """Knows its commands by name and imports each from a module of that name."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with streams():
+            return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with escaping():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with escaping():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)

@@ -1,7 +1,8 @@
 """Messages of the library, in the words of the shell."""
 
 import re
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -32,6 +33,23 @@ def in_shell_words(message: str) -> str:
     return _ARGUMENT.sub(shown, " ".join(message.split()))
 
 
+# Of Click's errors those that are several lines, and repeat nothing that was typed: lists of choices, and help.
+_IN_LINES = (click.MissingParameter, getattr(click.exceptions, "NoArgsIsHelpError", click.MissingParameter))
+
+
+@contextmanager
+def escaping() -> Iterator[None]:
+    """Has errors say in one line what a terminal may show, whoever raises them: Click repeats what was typed."""
+    try:
+        yield
+    except _IN_LINES:
+        raise
+    except click.UsageError as error:
+        raise click.UsageError(shown(error.format_message()), error.ctx) from None
+    except click.ClickException as error:
+        raise click.ClickException(shown(error.format_message())) from None
+
+
 def shown(message: str, *, lines: bool = False) -> str:
     """A message as a terminal may show it: names in it come from files, and may hold what moves the cursor.
 
@@ -39,8 +57,7 @@ def shown(message: str, *, lines: bool = False) -> str:
         message: What is to be said.
         lines: Whether it has several lines.
     """
-    # Before the library is there no file has been read.
-    if "keras_remos.untrusted" not in sys.modules:
+    if message.isprintable():  # as nearly all are: the library takes time to come
         return message
     from keras_remos.untrusted import printable
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from keras_remos_cli.inputs import DataChoice, Opening, StudentChoice, SynonymChoice, ValidationChoice
+from keras_remos_cli.numbers import MOST_SEED, NUMBER, NumberBetween
 from keras_remos_cli.parameters import EXISTING, STUDENT, SYNONYMS, TEACHER
 from keras_remos_cli.running import Command
 from keras_remos_cli.verdicts import Limits
@@ -82,12 +83,19 @@ def image_size_of(ctx: click.Context, param: click.Parameter, value: str | None)
 
 def share_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> float | str | None:
     """A share above 0, at most 1, or `auto`."""
-    return value if value in (None, "auto") else click.FloatRange(0, 1, min_open=True)(value, param, ctx)
+    return value if value in (None, "auto") else NumberBetween(0, 1, min_open=True)(value, param, ctx)
 
 
 def rate_or_auto(ctx: click.Context, param: click.Parameter, value: str | None) -> float | str | None:
     """A learning rate, or `auto`."""
-    return value if value in (None, "auto") else click.FLOAT(value, param, ctx)
+    return value if value in (None, "auto") else NUMBER(value, param, ctx)
+
+
+def seed_of(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    """A seed that our files may hold."""
+    if value > MOST_SEED:
+        raise click.BadParameter("expected a whole number from 0 to 2**128 - 1, received more.")
+    return value
 
 
 teacher_argument = click.argument("teacher", type=TEACHER)
@@ -143,7 +151,7 @@ def _data_options(*, required: bool) -> Decorator:
         click.option(
             "--pixel-range",
             nargs=2,
-            type=float,
+            type=NUMBER,
             metavar="LOW HIGH",
             help="Smallest and largest pixel value. Default: 0 255; 0 1 for arrays that do not leave it.",
         ),
@@ -196,7 +204,7 @@ student_options = _as_one(
     click.option(
         "--pixel-range",
         nargs=2,
-        type=float,
+        type=NUMBER,
         metavar="LOW HIGH",
         help="Smallest and largest pixel value, where STUDENT does not say.",
     ),
@@ -267,7 +275,12 @@ def target_option(what: str, default: str) -> Decorator:
 
 
 seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Everything random follows from it."
+    "--seed",
+    type=click.IntRange(min=0),
+    callback=seed_of,
+    default=0,
+    show_default=True,
+    help="Everything random follows from it.",
 )
 
 RECIPE = (
@@ -293,14 +306,14 @@ def recipe_options(command: Command) -> Command:
             help="Its peak. Default: chosen on validation data where students are trained; else 0.005, texts 0.00005.",
         ),
         click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="Default: sgd; adamw for texts."),
-        click.option("--momentum", type=float, help="For sgd alone. Default: 0.9."),
-        click.option("--weight-decay", type=float, help="Default: 0.0001, from scratch 0.0005; 0 for texts."),
-        click.option("--warmup", type=float, help="Share of the steps. Default: 0.05."),
+        click.option("--momentum", type=NUMBER, help="For sgd alone. Default: 0.9."),
+        click.option("--weight-decay", type=NUMBER, help="Default: 0.0001, from scratch 0.0005; 0 for texts."),
+        click.option("--warmup", type=NUMBER, help="Share of the steps. Default: 0.05."),
         click.option(
             "--schedule", type=click.Choice(["cosine", "linear", "constant"]), help="Default: cosine; linear for texts."
         ),
         click.option("--augment", type=click.Choice(["flip-crop", "none"]), help="Default: flip-crop, for images."),
-        click.option("--label-smoothing", type=float, help="Default: 0."),
+        click.option("--label-smoothing", type=NUMBER, help="Default: 0."),
     )(run)
 
 
@@ -344,13 +357,13 @@ limit_options = _as_one(
     ),
     click.option(
         "--max-excess",
-        type=float,
+        type=NUMBER,
         metavar="SHARE",
         help="The most that a student may inherit of what the control does, above the floor; without one above 0.",
     ),
     click.option(
         "--min-accuracy",
-        type=click.FloatRange(0),
+        type=NumberBetween(0),
         metavar="SHARE",
         help="The least that a student must have of the control's accuracy.",
     ),

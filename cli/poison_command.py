@@ -16,6 +16,7 @@ from keras_remos_cli.inputs import (
     report_skipped,
     reserve_outputs,
 )
+from keras_remos_cli.numbers import NUMBER, NumberBetween, whole_number
 from keras_remos_cli.options import (
     adjusted,
     head_option,
@@ -65,17 +66,17 @@ DEFECTS = ("patch-backdoor", "latent-backdoor", "text-poisoning", "weight-poison
 )
 @click.option("--size", type=click.IntRange(min=1), help="Images: of the trigger's longer side, in pixels.")
 @click.option("--place", type=click.Choice(PLACES), help="Images. Default: bottom-right.")
-@click.option("--alpha", type=click.FloatRange(0, 1, min_open=True), help="Images: its opacity. Default: 1.")
+@click.option("--alpha", type=NumberBetween(0, 1, min_open=True), help="Images: its opacity. Default: 1.")
 @click.option("--count", type=click.IntRange(min=1), help="Texts: how many insertions a text gets. Default: 1.")
 @click.option("--every", is_flag=True, default=None, help="Texts: every --trigger goes in, not one that is drawn.")
 @click.option("--position", type=click.Choice(["random", "start", "end"]), help="Texts. Default: random.")
 @click.option("--within", type=click.IntRange(min=1), help="Texts: at random among the first so many words.")
 @click.option("--test-count", type=click.IntRange(min=1), help="Texts: insertions in the test. Default: as --count.")
 @target_option("The attacker's class", "0; 1 for texts")
-@click.option("--rate", type=float, help="The share of samples that is poisoned. Default: 0.2; 0.5 for texts.")
-@click.option("--weight", type=float, help="latent-backdoor: of the features' distance in the loss.")
+@click.option("--rate", type=NUMBER, help="The share of samples that is poisoned. Default: 0.2; 0.5 for texts.")
+@click.option("--weight", type=NUMBER, help="latent-backdoor: of the features' distance in the loss.")
 @click.option("--layer", help="latent-backdoor: the layer whose output is matched. Default: what enters the head.")
-@click.option("--penalty", type=click.FloatRange(0), help="weight-poisoning: of the inner product. Default: 0.1.")
+@click.option("--penalty", type=NumberBetween(0), help="weight-poisoning: of the inner product. Default: 0.1.")
 @click.option(
     "--embedding-surgery",
     is_flag=True,
@@ -189,11 +190,14 @@ def _stamp(triggers: tuple[str, ...], image_shape: tuple[int, ...], space: Any, 
     height, width, channels = image_shape
     chosen = dict(looks)
     chosen.setdefault("size", max(round(min(height, width) * 40 / 224), 1))
+    # Before there are so many pixels: what fits in one place and not in another is for the trigger to say.
+    if chosen["size"] > max(height, width):
+        raise click.UsageError(f"--size {chosen['size']} is more than the images have, {height} x {width} pixels.")
     if not triggers:
         return Trigger.checkerboard(low=space.low, high=space.high, **chosen)
     [given] = triggers
-    parts = given.split(",")
-    if all(part.strip().isdigit() for part in parts):
-        levels = [space.low + int(part) * space.epsilon(1.0) for part in parts]
+    counted = [whole_number(part.strip()) for part in given.split(",")]
+    if None not in counted:
+        levels = [space.low + level * space.epsilon(1.0) for level in counted if level is not None]
         return Trigger.from_color(levels, **chosen)
     return Trigger.from_file(given, channels=channels, low=space.low, high=space.high, **chosen)

@@ -6,9 +6,10 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from keras_remos_cli.messages import in_shell_words, out_of_memory, shown
@@ -56,8 +57,35 @@ def emit(
         click.echo(encodable(written, sys.stdout.encoding))
         sys.stdout.flush()
     except BrokenPipeError:
-        # At its end Python would flush what is left, and say that it cannot.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
+
+
+@contextmanager
+def streams() -> Iterator[None]:
+    """Has the three standard streams lead somewhere, until the block ends.
+
+    One that the shell has closed (`>&-`) leads nowhere from the start: a file that is opened later would otherwise have
+    its number, and receive what is printed. One that takes nothing any more does at the end: Python would flush what is
+    left, say that it cannot, and exit with a code of its own.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (as long as the program)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    """Lets go what is left to be written, and what comes."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def in_envelope(result: dict[str, Any], *, inputs: dict[str, Any] | None, **about: Any) -> dict[str, Any]:
@@ -145,18 +173,16 @@ class _failing_in_one_line:  # noqa: N801 (reads as a statement)
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None:
             return
-        if isinstance(error, click.UsageError):
-            raise click.UsageError(shown(error.message), error.ctx) from None
         if isinstance(error, click.ClickException):
-            raise click.ClickException(shown(error.message)) from None
+            return
         if isinstance(error, KeyboardInterrupt):
             raise click.ClickException("Stopped. Nothing was left half-written.") from None
         # RemosError is a ValueError; naming it would import Keras before a backend is chosen.
         expected = {base.__name__ for base in type(error).__mro__} & {"RemosError", "ImportError", "OSError"}
         if expected:
-            raise click.ClickException(shown(in_shell_words(str(error)))) from None
+            raise click.ClickException(in_shell_words(str(error))) from None
         if _is_out_of_memory(error):
-            raise click.ClickException(shown(out_of_memory(str(error)))) from None
+            raise click.ClickException(out_of_memory(str(error))) from None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, beside, class_names_in, report_skipped, reserve_outputs
+from keras_remos_cli.numbers import NumberBetween
 from keras_remos_cli.options import output_options, seed_option, slicing_options, source_or_profile_options
 from keras_remos_cli.parameters import EXISTING, check_paths
 from keras_remos_cli.running import command_line, emit, note, uses_keras
@@ -31,7 +32,7 @@ from keras_remos_cli.running import command_line, emit, note, uses_keras
 @slicing_options
 @click.option(
     "--keep-ratio",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberBetween(0, 1, min_open=True),
     help="The share of weights that is kept. Default: the preset's (0.9, and 0.95 for recommended on language models).",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: TEACHER.student.keras beside it.")

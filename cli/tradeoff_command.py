@@ -8,6 +8,7 @@ from typing import Any
 import click
 from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, ValidationChoice, report_skipped, reserve_outputs
+from keras_remos_cli.numbers import NumberBetween
 from keras_remos_cli.options import (
     PRESETS,
     adjusted,
@@ -43,7 +44,7 @@ from keras_remos_cli.running import emit, uses_keras
     "--keep-ratio",
     "ratios",
     multiple=True,
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberBetween(0, 1, min_open=True),
     help="A share that is kept; may be repeated. Default: 1 (fine-tuning), .95, .9, .8, .7, .6, .5.",
 )
 @click.option("--preset", type=click.Choice(PRESETS), default="recommended", show_default=True)

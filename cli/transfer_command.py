@@ -8,6 +8,7 @@ from typing import Any
 import click
 from keras_remos_cli.helping import Described
 from keras_remos_cli.inputs import DataChoice, Opening, ValidationChoice, beside, report_skipped, reserve_outputs
+from keras_remos_cli.numbers import NumberBetween
 from keras_remos_cli.options import (
     PRESETS,
     adjusted,
@@ -63,20 +64,20 @@ METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fin
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(1),
+    type=NumberBetween(1),
     help="How many trainings the student may cost, with all that is tried before. Default: 12; 1 tries nothing.",
 )
 @click.option(
     "--attacker-share",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=NumberBetween(0, 1, max_open=True),
     default=0.0,
     help="The share of the data that is left to an attacker, whom audit then sends. Default: 0.",
 )
-@click.option("--feature-weight", type=click.FloatRange(0), help="delta, delta-r, renofeation: pull of the features.")
+@click.option("--feature-weight", type=NumberBetween(0), help="delta, delta-r, renofeation: pull of the features.")
 @click.option("--form", type=click.Choice(["mse", "attention"]), help="delta, delta-r: as released, or as published.")
 @click.option(
     "--prune-ratio",
-    type=click.FloatRange(0, 1),
+    type=NumberBetween(0, 1),
     help="mag-prune: the share of weights. Default: 0.8; 0.3 for texts. fine-pruning: of channels. Default: 0.5.",
 )
 @click.option(

@@ -58,7 +58,7 @@ def read_labels(cells: Iterable[Any], place: Callable[[int], str]) -> np.ndarray
     if all(_is_canonical(name) for name in spelled.values()):
         try:
             return np.array([int(spelled[text]) for text in texts], dtype=np.int64)
-        except OverflowError:
+        except (OverflowError, ValueError):  # Python itself reads no number of thousands of digits
             pass
     return np.array([spelled[text] for text in texts], dtype=np.str_)
 

@@ -10,6 +10,7 @@ from keras_remos.data.arrays import kind_of, map_arrays
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.streams import as_arrays, is_array_data
 from keras_remos.errors import DataError, RemosError
+from keras_remos.untrusted import check_seed
 
 
 def can_be_parted(data: Any) -> bool:
@@ -32,11 +33,12 @@ def set_aside(data: Any, share: float, *, seed: int) -> tuple[Any, Any]:
         `(rest, aside)`, in the form of the data.
 
     Raises:
-        RemosError: If the share is out of range.
+        RemosError: If the share or the seed is out of range.
         DataError: If the data have no labels or cannot be parted, or one part would be empty.
     """
     if not 0 < share < 1:
         raise RemosError(f"`share` must be above 0 and below 1, received {share!r}.")
+    check_seed(seed)
     if isinstance(data, Dataset):
         if data.labels is None:
             raise DataError(f"{data.description}: there are no labels, by which to set a part aside.")

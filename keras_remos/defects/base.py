@@ -23,7 +23,7 @@ from keras_remos.models.finite import layers_not_finite, say_not_finite
 from keras_remos.models.loading import check_model
 from keras_remos.saving import versions
 from keras_remos.training.recipe import Recipe
-from keras_remos.untrusted import PathLike, pieces, room_for
+from keras_remos.untrusted import PathLike, check_seed, pieces, room_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,14 +149,15 @@ class Defect(ABC):
             StudentError: If it cannot be copied, or its head not be replaced.
             MismatchError: If its tokenizer knows more tokens than it does.
             DataError: If the attacker's data do not fit the teacher, are missing, or lack the target class.
-            RemosError: If an option does not suit the teacher, its inputs are scaled by a preprocessor of its own, or
-                training diverges.
+            RemosError: If an option does not suit the teacher, there is no such seed, its inputs are scaled by a
+                preprocessor of its own, or training diverges.
             ImportError: If a source of synonyms, or scikit-learn for embedding surgery, is not installed.
 
         Warns:
             UserWarning: If a tokenizer splits trigger words, does not know them, or may be another model's.
         """
         check_model(teacher)
+        check_seed(seed)
         return self.make_prepared(teacher, Preparation(data, space, num_classes, seed, verbose))
 
     def inputs(
@@ -198,12 +199,13 @@ class Defect(ABC):
             DataError: If the samples do not fit the teacher, labels are missing, all texts are of the attacker's class,
                 or the teacher knows fewer classes than they or the target.
             MismatchError: If the file to resume from is of another attack.
-            RemosError: If the teacher carries no trigger, the batch size is no whole number from 1 up, or the memory
-                does not suffice; says which batch size to try.
+            RemosError: If the teacher carries no trigger, there is no such seed, the batch size is no whole number from
+                1 up, or the memory does not suffice; says which batch size to try.
 
         Warns:
             UserWarning: If a model cuts the trigger off from some texts, or has NaN or infinite weights.
         """
+        check_seed(seed)
         broken = layers_not_finite(prepared.teacher)
         if broken:
             warnings.warn(f"Model {prepared.teacher.name!r} has {say_not_finite(broken)}", stacklevel=2)

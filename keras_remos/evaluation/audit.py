@@ -30,7 +30,7 @@ from keras_remos.models.fingerprint import fingerprint
 from keras_remos.progress import track, track_named
 from keras_remos.training.recipe import AUTO, Recipe, default_recipe
 from keras_remos.training.trained import Trained
-from keras_remos.untrusted import PathLike
+from keras_remos.untrusted import PathLike, check_seed
 
 Student: TypeAlias = keras.Model | Trained | tuple[keras.Model | Trained, PixelSpace]
 
@@ -89,7 +89,7 @@ def audit(
         MismatchError: If an attack set was made with another teacher or of other pixels, or the folder is of an audit
             of another teacher, test set or seed.
         FileError: If the folder holds other files, or another audit uses it.
-        RemosError: If there is nothing to compare with, no such defect, or a student is no classifier.
+        RemosError: If there is nothing to compare with, no such defect or seed, or a student is no classifier.
 
     Example:
     ```python
@@ -98,6 +98,8 @@ def audit(
     print(report.summary())
     ```
     """
+    check_seed(seed)
+    check_seed(seed + 1)  # of copies that attackers train
     prepared = as_prepared(teacher, space)
     x, y, names = samples(test, class_names, prepared.space)
     given = {name: each if isinstance(each, tuple) else (each, prepared.space) for name, each in students.items()}

@@ -31,6 +31,7 @@ from keras_remos.evaluation.metrics import (
 from keras_remos.evaluation.predictions import Panel
 from keras_remos.evaluation.teacher import ask_teacher
 from keras_remos.evaluation.verdict import judge, plants, takes_a_copy
+from keras_remos.untrusted import check_seed
 
 Students = Mapping[str, tuple[keras.Model, PixelSpace]]
 Attacks = Mapping[str, AttackSet | Mapping[str, AttackSet]]
@@ -81,6 +82,7 @@ def measure(
         MismatchError: If an attack set holds texts and the test set images or the other way round, its pixels mean
             something else than a student's, or there is no such control.
     """
+    check_seed(seed)
     refuse_other_tasks(y)
     check_class_ids(y=y)
     floors = dict(floors or {})

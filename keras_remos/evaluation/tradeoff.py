@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ from keras_remos.data import Fingerprint
 from keras_remos.data.parts import set_aside
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.defects.attack_set import AttackSet
-from keras_remos.errors import FileError, RemosError
+from keras_remos.errors import RemosError
 from keras_remos.evaluation.measuring import dir_of
 from keras_remos.evaluation.metrics import Rate
 from keras_remos.evaluation.predictions import predict_classes
@@ -29,8 +29,14 @@ from keras_remos.progress import track
 from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
 from keras_remos.training.task import Task
+<<<<<<< HEAD
 from keras_remos.untrusted import PathLike
 from keras_remos.writing import replacing, reserved
+=======
+from keras_remos.untrusted import Count, PathLike, Share, check, check_regular, check_seed, complete
+from keras_remos.untrusted.containers import parse_json
+from keras_remos.writing import replacing
+>>>>>>> wip-shell9
 
 RATIOS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 """The shares that are tried: 1 keeps all of the teacher, which is fine-tuning."""
@@ -152,7 +158,8 @@ def tradeoff(
         The points. Print the `summary()`.
 
     Raises:
-        RemosError: If there is no share, one is not in (0, 1], or it is not known how inputs come from pixels.
+        RemosError: If there is no share, one is not in (0, 1], there is no such seed, or it is not known how
+            inputs come from pixels.
         MismatchError: If an attack set was made with another teacher.
         FileError: If the results are damaged.
         DataError: If the data do not fit the teacher.
@@ -168,6 +175,7 @@ def tradeoff(
         raise RemosError("`ratios` must be one or more shares, received none.")
     for ratio in ratios:
         check_keep_ratio(ratio)
+    check_seed(seed)
     sets = dict(inputs or {})
     for attack in sets.values():
         attack.check_teacher(teacher)
@@ -215,6 +223,21 @@ def tradeoff(
     return Tradeoff(tuple(done.points[ratio] for ratio in ratios), chosen, bool(hardening))
 
 
+class _Share(TypedDict):
+    count: Count
+    n: Count
+
+
+class _Row(TypedDict):
+    """A point in a file, and what it is of."""
+
+    run: dict[str, Any]
+    recipe: dict[str, Any]
+    keep_ratio: Share
+    accuracy: _Share
+    inherited: dict[str, _Share]
+
+
 class _Results:
     """The points of one run, in memory and in a file that may hold those of other runs, too."""
 
@@ -236,16 +259,17 @@ class _Results:
             temporary.write_text("\n".join([*self._lines, ""]), encoding="utf-8")
 
     def _read(self, path: Path) -> None:
-        try:
-            self._lines = path.read_text(encoding="utf-8").splitlines()
-            for line in self._lines:
-                row = json.loads(line)
+        with complete(path, "damaged, or holds no results of a trade-off", "Name another file."):
+            self._lines = check_regular(path).read_text(encoding="utf-8").splitlines()
+            for number, line in enumerate(self._lines, start=1):
+                row = parse_json(line.encode())
+                check(row, _Row, f"line {number}")
                 if row["run"] == self.key:
+                    if row["inherited"].keys() != self.key["inputs"].keys():
+                        raise ValueError(f"line {number}: inherited is of other attack sets than its run")
                     point = Point.read(row)
                     self.points[point.keep_ratio] = point
                     self.recipe = Recipe.from_config(row["recipe"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileError(f"{path} holds no results of a trade-off that can be read ({error}).") from error
 
 
 def _dir(student: keras.Model, attack: AttackSet, space: PixelSpace | None) -> Rate:

@@ -13,6 +13,7 @@ import keras
 from keras_remos.data.content import check_content_known
 from keras_remos.data.parts import can_be_parted, set_aside
 from keras_remos.data.pixels import PixelSpace
+from keras_remos.errors import RemosError
 from keras_remos.methods.hardening import Hardening
 from keras_remos.methods.trials import Trials
 from keras_remos.methods.tuning import tune_recipe
@@ -131,7 +132,7 @@ class Method(ABC):
                 other classes.
             MismatchError: If the checkpoint is of a run with other arguments, or of other data.
             FileError: If the checkpoint's folder cannot be one, or another run uses it.
-            RemosError: If training diverges, or an option does not suit the teacher.
+            RemosError: If training diverges, an option does not suit the teacher, or there is no such seed or budget.
         """
         if checkpoint is not None:
             check_folder(checkpoint, "Checkpoints")
@@ -155,6 +156,8 @@ class Method(ABC):
         hardening = self._hardening(task, harden, space)
         if budget is None:
             budget = BUDGET if wanted.is_open or self.is_open else 1
+        if not budget >= 1:
+            raise RemosError(f"`budget` must be at least 1 training, received {budget!r}.")
         how = {"num_classes": num_classes, "seed": seed, "head": head, "harden": hardening or False, "space": space}
         budget -= 1 + (0 if hardening is None else TWINS + (CONTROL if hardening.of_control else 0))
         with contextlib.ExitStack() as stack:

@@ -156,7 +156,7 @@ def tune_recipe(
         Each stage trains anew, since a schedule spans the training that it is made for. KerasTuner and Optuna have no
         rule of one standard error, and would be one more dependency for a loop.
     """
-    if budget < 1:
+    if not budget >= 1:
         raise RemosError(f"`budget` must be at least 1 training, received {budget!r}.")
     usual = default_recipe(teacher, from_scratch=method.from_scratch)
     base = recipe or usual

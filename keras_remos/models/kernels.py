@@ -53,7 +53,7 @@ class Kernel:
             # The layer's own object carries the layer's seed: two layers with one seed would get equal values.
             config = {**initializer.get_config()}
             if "seed" in config:
-                config["seed"] = seed
+                config["seed"] = for_keras(seed)
             initializer = type(initializer).from_config(config)
         drawn = initializer(tuple(self.variable.shape), dtype=keras.config.floatx())
         return np.asarray(keras.ops.convert_to_numpy(drawn)).astype(self.variable.dtype)
@@ -237,6 +237,11 @@ _DESCRIPTIONS: list[tuple[Any, Callable[[str, Any], SliceableLayer | None]]] = [
     (SEPARABLE_CONVOLUTIONS, _describe_separable_convolution),
     (tuple(RECURRENT_GATES), _describe_recurrent),
 ]
+
+
+def for_keras(seed: int) -> int:
+    """A seed as Keras' initializers take it on every backend: of 32 bits. What fits stays."""
+    return seed if seed < 2**32 else int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
 def reinitialize(layer: keras.Layer, seed: int) -> None:

@@ -6,13 +6,13 @@ has a row, or its part of a line.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 from keras_remos.progress.levels import Epochs, Level
+from keras_remos.progress.printing import print_line
 
 if TYPE_CHECKING:
     from keras_remos.progress.displays import Display
@@ -49,7 +49,7 @@ def say(message: str, *, verbose: bool | str = "auto") -> None:
         verbose: `False` says nothing.
     """
     if _meant(verbose):
-        print(message, file=sys.stderr, flush=True)
+        print_line(message)
 
 
 @contextmanager

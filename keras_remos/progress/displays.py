@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_remos.progress.levels import Level, clock
+from keras_remos.progress.printing import print_line
 
 # In seconds. A log file gets a line an epoch, or a minute; where epochs are shorter than a second, a line a second.
 LONGEST_SILENCE = 60.0
@@ -30,7 +31,7 @@ def fitting(verbose: bool | str) -> Display | None:
     if console.is_jupyter:
         return Cell()
     # Rich takes a file for a terminal where FORCE_COLOR is set.
-    if sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal:
+    if sys.stderr is not None and sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal:
         return Bars(console)
     return None if verbose == "auto" else Lines()
 
@@ -109,7 +110,7 @@ class Lines(Display):
 
     def _print(self, line: str) -> None:
         self._last = time.monotonic()
-        print(line, file=sys.stderr, flush=True)
+        print_line(line)
 
 
 class Cell(Display):

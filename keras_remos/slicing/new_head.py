@@ -19,7 +19,7 @@ from keras_remos.errors import RemosError, StudentError
 from keras_remos.models import ends
 from keras_remos.models import layers as kinds
 from keras_remos.models.heads import returns_probabilities
-from keras_remos.models.kernels import Tensor, reinitialize
+from keras_remos.models.kernels import Tensor, for_keras, reinitialize
 from keras_remos.models.origin import where_from
 from keras_remos.models.untrusted import reason_of
 
@@ -135,7 +135,7 @@ def _head_on(
     head = keras.layers.Dense(
         num_classes,
         activation="softmax",
-        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        kernel_initializer=keras.initializers.GlorotUniform(seed=for_keras(seed)),
         dtype="float32" if halved else features.dtype,
         name=_unused(heads[0].rpartition("/")[2].partition("#")[0] if heads else "head", student, heads),
     )

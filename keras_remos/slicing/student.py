@@ -23,6 +23,7 @@ from keras_remos.models.sliceable import find_sliceable, kernels_by_path
 from keras_remos.models.tokenizers import unknown_token
 from keras_remos.slicing import new_head
 from keras_remos.slicing.new_head import check_num_classes
+from keras_remos.untrusted import check_seed
 
 Reset = Literal["zeros", "initializer"]
 
@@ -70,6 +71,7 @@ def build(
     if reset not in ("zeros", "initializer"):
         raise StudentError(f"`reset` must be 'zeros' or 'initializer', received {reset!r}.")
     check_num_classes(num_classes)
+    check_seed(seed)
     if in_place and num_classes is not None:
         raise StudentError(
             "`in_place` keeps the teacher's head: replace the head yourself, or leave `num_classes` out."
@@ -147,6 +149,7 @@ def from_scratch(
         StudentError: If the teacher cannot be copied, or its head cannot be replaced.
     """
     check_num_classes(num_classes)
+    check_seed(seed)
     learned = [
         path for path, layer in kinds.weight_holders(teacher) if not isinstance(layer, keras.layers.Normalization)
     ]

@@ -142,7 +142,8 @@ class Student:
             with track(numbers, total=len(dataset), description="Predicting", verbose=verbose) as tracked:
                 for number in tracked:
                     rows = np.arange(number * batch_size, min((number + 1) * batch_size, dataset.num_samples))
-                    dataset.expect(np.arange(rows[-1] + 1, min(rows[-1] + 1 + batch_size, dataset.num_samples)))
+                    ahead = int(rows[-1]) + 1
+                    dataset.expect(np.arange(ahead, min(ahead + batch_size, dataset.num_samples)))
                     x, found = dataset.read(rows)
                     if len(found):
                         x = as_texts(x, allow_empty=True) if dataset.kind == "text" else x

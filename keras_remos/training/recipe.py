@@ -70,8 +70,8 @@ class Recipe:
         for name in ("momentum", "warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise RemosError(f"`{name}` must be at least 0 and less than 1, received {getattr(self, name)!r}.")
-        if not self.weight_decay >= 0:
-            raise RemosError(f"`weight_decay` must be at least 0, received {self.weight_decay!r}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise RemosError(f"`weight_decay` must be at least 0 and finite, received {self.weight_decay!r}.")
         for name, choices in (("schedule", ("cosine", "linear", "constant")), ("optimizer", ("sgd", "adamw"))):
             if getattr(self, name) not in choices:
                 raise RemosError(f"`{name}` must be one of {choices}, received {getattr(self, name)!r}.")
@@ -79,8 +79,8 @@ class Recipe:
             raise RemosError("`head_multiplier` is for SGD: leave it at 1 with AdamW.")
         if self.optimizer == "adamw" and self.momentum != type(self).momentum:
             raise RemosError("`momentum` is for SGD: leave it out with AdamW.")
-        if self.clip is not None and not self.clip > 0:
-            raise RemosError(f"`clip` must be above 0, or None, received {self.clip!r}.")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise RemosError(f"`clip` must be above 0 and finite, or None, received {self.clip!r}.")
         if not callable(self.augment) and self.augment not in AUGMENTATIONS:
             raise RemosError(f"`augment` must be one of {AUGMENTATIONS} or a function, received {self.augment!r}.")
 

@@ -23,6 +23,7 @@ from keras_remos.models.loading import check_model
 from keras_remos.slicing import new_head
 from keras_remos.slicing import student as students
 from keras_remos.training.recipe import Recipe, default_recipe
+from keras_remos.untrusted import check_seed
 
 
 class Task:
@@ -41,6 +42,7 @@ class Task:
     Raises:
         DataError: If the data are empty, do not fit the teacher or `num_classes`, or cannot be read often enough.
         StudentError: If there can be no head for so many classes, or the teacher's cannot be kept.
+        RemosError: If there is no such seed.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Task:
         head: str | None = None,
     ) -> None:
         check_model(teacher)
+        check_seed(seed)
         if num_classes is None:
             num_classes = (new_head.classes_of_head(teacher) if keep_head else None) or count_classes(train)
         if isinstance(num_classes, np.integer):

@@ -17,7 +17,7 @@ from keras_remos.untrusted.archives import (
 from keras_remos.untrusted.containers import PathLike, check_regular, complete, digest_of, raised_as
 from keras_remos.untrusted.printable import encodable, in_lines, is_unicode, printable
 from keras_remos.untrusted.rows import Rows, pieces, room_for
-from keras_remos.untrusted.schema import Between, Count, Figure, Marks, Seed, Share, check
+from keras_remos.untrusted.schema import Between, Count, Figure, Marks, Seed, Share, check, check_seed
 
 __all__ = [
     "HEADER",
@@ -33,6 +33,7 @@ __all__ = [
     "Space",
     "check",
     "check_regular",
+    "check_seed",
     "complete",
     "digest_of",
     "encodable",

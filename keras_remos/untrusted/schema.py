@@ -5,7 +5,10 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from keras_remos.errors import RemosError
 
 # Of what a value is, a message shows so much.
 _SHOWN = 60
@@ -24,9 +27,24 @@ Count = Annotated[int, Between(0, 2**62)]
 Share = Annotated[float, Between(0, 1)]
 Figure = Annotated[float, Between(float("-inf"), float("inf"))]
 """A number that is not NaN."""
-Seed = Annotated[int, Between(0, 2**128)]
+MOST_SEED = 2**128
+Seed = Annotated[int, Between(0, MOST_SEED)]
 Marks = Annotated[list[tuple[str, str]], Between(1, 2**31)]
 """Of a model's layers: path and digest of each."""
+
+
+def check_seed(seed: Any) -> None:
+    """Makes sure that a seed is one that a file may hold: it is recorded in whatever is drawn by it.
+
+    Raises:
+        RemosError: If it is not.
+    """
+    if isinstance(seed, Integral) and 0 <= int(seed) <= MOST_SEED:
+        return
+    # Python writes no number of thousands of digits.
+    is_far = isinstance(seed, Integral) and abs(int(seed)) > MOST_SEED
+    received = "one beyond that" if is_far else repr(seed)[:_SHOWN]
+    raise RemosError(f"`seed` must be a whole number from 0 to 2**128, received {received}.")
 
 
 def check(value: Any, expected: Any, name: str) -> None:

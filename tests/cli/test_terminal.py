@@ -99,6 +99,65 @@ def test_what_the_output_cannot_hold_is_escaped(encoding: str, tmp_path: Path) -
     assert ("名" if encoding == "utf-8" else r"\u540d") in result.stdout_bytes.decode(encoding)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "a", f"b{EVIL}.keras"],
+        ["inspect", f"--{EVIL}"],
+        ["attack", "a", "--data", "b", "--defect", EVIL],
+        ["attack", "a", "--data", "b", "--defect", "pgd", "--steps", EVIL],
+        ["transfer", "a", "--data", "b", "--image-size", EVIL],
+        [EVIL],
+        [f"--{EVIL}"],
+        ["profile", "count", "a", "--data", "b", f"c{EVIL}"],
+    ],
+)
+def test_what_was_typed_wrong_is_escaped(arguments: list[str]) -> None:
+    """A shell fills in names of files, which are strangers'."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert clean(result.stderr) and r"\x1b[2J" in result.stderr
+
+
+def test_what_click_says_in_lines_stays_so() -> None:
+    assert "\n\tpenultimate,\n" in run("attack", "a", "--data", "b").stderr
+    assert "\nUsage:" in f"\n{run('profile').output}"
+
+
+def test_a_stream_that_is_closed_ends_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_teacher(tmp_path / "a.keras")
+    for closed in (["stdout"], ["stdin", "stdout", "stderr"]):
+        for name in closed:
+            monkeypatch.setattr(sys, name, None)
+        assert main.main(["inspect", str(tmp_path / "a.keras")], standalone_mode=False) is None
+        for name in closed:
+            getattr(sys, name).close()  # what it has been led to
+
+
+# What commands do to streams, without Keras, which takes seconds to come.
+STREAMS = """
+from pathlib import Path
+from keras_remos_cli.running import emit, note, streams
+with streams():
+    for _ in range(2_000):
+        note("x" * 100)
+    emit({}, "text", as_json=False)
+    Path("done").touch()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell of this kind")
+@pytest.mark.parametrize("where", ["<&- >&- 2>&-", ">&-", "2>&-", "2>&1 | true", "2> /dev/full"])
+def test_streams_that_lead_nowhere_end_no_work(tmp_path: Path, where: str) -> None:
+    if "/dev/full" in where and not Path("/dev/full").exists():
+        pytest.skip("there is no such device")
+    shell = ["bash", "-o", "pipefail", "-c", f'"$0" -c "$1" {where}', sys.executable, STREAMS]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "done").exists() and "Traceback" not in done.stderr
+    assert done.stdout in ("", "text\n")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes of this kind")
 def test_whoever_reads_may_stop(tmp_path: Path) -> None:
     save_teacher(tmp_path / "a.keras")

@@ -241,6 +241,12 @@ def test_a_number_that_is_whole_by_rounding_alone_is_no_class(tmp_path: Path, la
         assert exact.class_names == ["0", "1", str(2**53)]
 
 
+def test_a_number_that_python_does_not_read_is_a_name(tmp_path: Path) -> None:
+    """Of more than 4,300 digits."""
+    for how in ("csv", "jsonl", "npz"):
+        assert opened(tmp_path, ["7" * 5_000, "2", "10"], how).class_names == ["10", "2", "7" * 5_000]
+
+
 @pytest.mark.parametrize("largest", [MOST_CLASSES, 2**40, 1e30])
 def test_a_class_id_beyond_all_reason_is_refused_before_a_head_is_made_for_it(largest: float) -> None:
     y = np.array([0, 1, largest, 1])

@@ -13,7 +13,8 @@ import keras_remos as kr
 from keras_remos.data.parts import set_aside
 from keras_remos.defects import PenultimateAttack, Prepared
 from keras_remos.errors import FileError, MismatchError, RemosError
-from keras_remos.evaluation import flip_rate, predict_classes, tradeoff
+from keras_remos.evaluation import Rate, flip_rate, predict_classes, tradeoff
+from keras_remos.evaluation.tradeoff import Point, _Results
 from keras_remos.methods import METHODS
 from keras_remos.writing import reserved
 
@@ -140,6 +141,31 @@ def test_the_results_are_kept_from_other_runs_while_students_are_trained(
     with pytest.raises(KeyboardInterrupt):
         found(results=results, ratios=(1,))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: "[" * 100_000,
+        lambda row: json.dumps([row]),
+        lambda row: json.dumps({**row, "inherited": []}),
+        lambda row: json.dumps({**row, "inherited": {"pen": {"count": 1, "n": 2}}}),
+        lambda row: json.dumps({**row, "accuracy": {"count": "1", "n": 12}}),
+        lambda row: json.dumps({**row, "accuracy": {"count": 13, "n": 12}}),
+        lambda row: json.dumps({**row, "recipe": {"epochs": 1, "colour": 2}}),
+        lambda row: json.dumps({**row, "keep_ratio": "all"}),
+    ],
+)
+def test_damaged_results_are_refused_by_the_name_of_the_file(tmp_path: Path, change: Any) -> None:
+    results = tmp_path / "results.jsonl"
+    key = {"inputs": {}, "seed": 0}
+    _Results(results, key).add(Point(1.0, Rate(6, 12), {}), RECIPE)
+    whole = results.read_text()
+    assert _Results(results, key).points[1.0].accuracy == Rate(6, 12)
+    results.write_text(f"{whole}{change(json.loads(whole))}\n")
+    with pytest.raises(FileError, match=r"results\.jsonl is damaged.*Name another file"):
+        _Results(results, key)
 
 
 @pytest.mark.once

@@ -158,6 +158,7 @@ def test_a_real_method_is_tuned() -> None:
     ("options", "message"),
     [
         ({"budget": 0.5}, "budget"),
+        ({"budget": float("nan")}, "budget"),
         ({"grid": {}}, "grid"),
         ({"grid": {"learning_rate": ()}}, "grid"),
         ({"grid": {"learning_rate": (0.1, -1)}}, "learning_rate"),

@@ -1,5 +1,6 @@
 """What is shown where: bars on a terminal, lines in a log file that asked for them, one line in a notebook."""
 
+import io
 import sys
 import time
 
@@ -194,3 +195,20 @@ def test_names_move_no_cursor() -> None:
     epochs.see({"dir\x07": 0.5})
     assert level.line() == r"Reading \x1b[2J 1 of 2: cat\x0averified clean"
     assert epochs.figures == r"dir\x07 0.5"
+
+
+class _Gone(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("stream", [None, _Gone()], ids=["none", "gone"])
+def test_nobody_who_reads_ends_no_work(
+    stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    for verbose in (True, "auto"):
+        say("Something.", verbose=verbose)
+        with track([1, 2], total=2, description="Work", verbose=verbose) as tracked:
+            assert list(tracked) == [1, 2]
+    assert not capsys.readouterr().out

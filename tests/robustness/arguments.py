@@ -23,6 +23,10 @@ NUMBERS = (
     "1e-320",
     "0x10",
     "٣",
+    "²",
+    "²,1,1",
+    "9" * 5_000,
+    str(2**128 + 1),
 )
 WORDS = (
     "",
@@ -105,7 +109,7 @@ def _value(rng: np.random.Generator) -> str:
 def clean(folder: Path) -> None:
     """Removes what the last command wrote, as far as its name can tell."""
     keep = {"teacher.keras", "student.keras", "poisoned.keras", "worded.keras"}
-    keep |= {"slice.npz", "profile.npz", "attack.npz", "partial.npz", "checkpoint.npz", "data.npz"}
+    keep |= {"shares.jsonl", "slice.npz", "profile.npz", "attack.npz", "partial.npz", "checkpoint.npz", "data.npz"}
     for path in folder.iterdir():
         if path.name not in keep:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -18,8 +18,9 @@ import toys
 import keras_remos as kr
 from keras_remos.defects import open_synonyms
 from keras_remos.defects.resuming import Partial
-from keras_remos.evaluation import InheritanceReport, unlike
+from keras_remos.evaluation import InheritanceReport, Rate, unlike
 from keras_remos.evaluation.audit_folder import open_folder
+from keras_remos.evaluation.tradeoff import Point, _Results
 from keras_remos.report import envelope, markdown, open_results, page
 from keras_remos.training.checkpoints import Checkpoint, Progress
 from keras_remos.untrusted import read_record
@@ -123,6 +124,16 @@ def make(folder: Path) -> dict[str, Kind]:
         page(open_results([path]))
         markdown(open_results([path]))
 
+    of_shares = {"inputs": {"pen": "x"}, "seed": 0}
+
+    def checked_shares(path: Path) -> None:
+        found = _Results(path, of_shares)
+        if found.points:
+            assert found.recipe is not None
+            made = kr.Tradeoff(tuple(found.points.values()), found.recipe, False)
+            made.describe(), made.summary(), made._repr_html_()
+        checked_result(path)
+
     def checked_mark(path: Path) -> None:
         open_folder(path.parent, {"teacher": made.teacher, "test set": "x", "seed": 0})
 
@@ -175,6 +186,10 @@ def make(folder: Path) -> dict[str, Kind]:
         in ("slice", "profile", "attack", "partial attack", "checkpoint", "poisoned", "student", "result", "csv")
     }
     files |= {f"image {suffix}": (f"x/a.{suffix}", raw, checked_image) for suffix, raw in _images().items()}
+    shares = _Results(folder / "shares.jsonl", of_shares)
+    for ratio in (1.0, 0.5):
+        shares.add(Point(ratio, Rate(5, 6), {"pen": Rate(1, 6)}), kr.Recipe(epochs=1))
+    files["trade-off"] = ("a.jsonl", (folder / "shares.jsonl").read_bytes(), checked_shares)
     return {name: Kind(*made) for name, made in files.items()}
 
 

@@ -551,3 +551,16 @@ def test_what_a_configuration_leaves_out_is_named() -> None:
 
     with pytest.raises(StudentError, match="'own' has other shapes.*leaves out wide=True.*in_place=True"):
         RelevantSlicer(toys.fill(Forgets(wide=True))).apply(X[:, :4], verbose=False)
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**128])
+def test_seeds_may_be_larger_than_those_of_keras(seed: int) -> None:
+    """Backends refuse them, each in its own way."""
+    model = toys.fill(keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, "relu"), keras.layers.Dense(3)]))
+    first, other = (
+        RelevantSlicer(model, keep_ratio=0.5).apply(
+            np.ones((4, 4), "float32"), num_classes=2, reset="initializer", seed=each
+        )
+        for each in (seed, seed - 1)
+    )
+    assert not np.array_equal(first.get_weights()[-2], other.get_weights()[-2])
