@@ -29,14 +29,9 @@ from keras_remos.progress import track
 from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
 from keras_remos.training.task import Task
-<<<<<<< HEAD
-from keras_remos.untrusted import PathLike
-from keras_remos.writing import replacing, reserved
-=======
 from keras_remos.untrusted import Count, PathLike, Share, check, check_regular, check_seed, complete
 from keras_remos.untrusted.containers import parse_json
-from keras_remos.writing import replacing
->>>>>>> wip-shell9
+from keras_remos.writing import replacing, reserved
 
 RATIOS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 """The shares that are tried: 1 keeps all of the teacher, which is fine-tuning."""
