@@ -30,7 +30,7 @@ def as_filter(filters: Filters | None, model: keras.Model) -> LayerFilter | None
         return filters
     try:
         patterns = [re.compile(pattern) for pattern in ([filters] if isinstance(filters, str) else filters)]
-    except (re.error, TypeError) as error:
+    except (re.error, TypeError, OverflowError, RecursionError) as error:  # of repetitions, and of parentheses
         raise RemosError(
             f"`filters` must be a regular expression, several, or a callable of path and layer; received {filters!r} "
             f"({error})."
