@@ -155,7 +155,7 @@ def test_an_audit_trains_its_control_and_its_floor_on_the_training_data(folder: 
         (["attack", "--defect", "surrogate"], 1, "--attacker-data"),
         (["attack", "--defect", "pgd", "--target", "9"], 1, "class 9"),
         (["poison", "--target", "7"], 1, "class 7"),
-        (["poison", "--trigger", "255,0,0", "--size", "9"], 1, "does not fit"),
+        (["poison", "--trigger", "255,0,0", "--size", "9"], 2, "more than the images have"),
         (["poison", "--trigger", "missing.png"], 1, "missing.png"),
         (["poison", "--rate", "1.5"], 1, "rate"),
         (["transfer", "--method", "finetune", "--keep-ratio", "0.5"], 2, "not an option of finetune"),
