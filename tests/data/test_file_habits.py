@@ -41,7 +41,7 @@ def test_no_program_is_started_for_an_image(folder: Path, monkeypatch: pytest.Mo
     program.write_text(f"#!/bin/sh\necho $@ >> {program}.called\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None, raising=False)
     written = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\nshowpage\n%%EOF\n"
     for name in ("2.png", "3"):
         (folder / "cat" / name).write_text(written)
