@@ -43,8 +43,8 @@ def decode_jpeg(file: Path, own: tuple[int, int], part: int, turned: int, size: 
         return None
     how = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
     # Turned here: OpenCV looks in fewer places for how.
-    flags = how.get(part, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    mode = how.get(part, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     if decoded is None:
         return None
     decoded = _upright(decoded, turned)
@@ -59,13 +59,8 @@ def decode_jpeg(file: Path, own: tuple[int, int], part: int, turned: int, size: 
     else:
         # The last row or column is only in part one of the image's.
         places = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5]])
-        resized = cv2.warpAffine(
-            decoded,
-            places,
-            size[::-1],
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        resized = cv2.warpAffine(decoded, places, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB))
 
 

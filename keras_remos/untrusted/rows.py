@@ -223,8 +223,6 @@ def numbered(rows: Any, count: int) -> np.ndarray:
     if isinstance(rows, slice):
         return np.arange(count)[rows]
     numbers = np.asarray(rows)
-    if numbers.dtype.kind in "iu":
-        numbers = numbers.astype(np.int64)  # `count` might not fit theirs
     if numbers.dtype.kind == "b":
         if numbers.shape != (count,):
             raise IndexError(f"Expected {count} booleans, received shape {numbers.shape}.")
@@ -233,6 +231,7 @@ def numbered(rows: Any, count: int) -> np.ndarray:
         return np.empty(0, np.int64)
     if numbers.dtype.kind not in "iu" or numbers.ndim > 1 or numbers.min() < -count or numbers.max() >= count:
         raise IndexError(f"Expected numbers of rows from 0 to {count - 1}, received {rows!r}.")
+    numbers = numbers.astype(np.int64)  # `count` might not fit theirs
     return np.asarray(np.where(numbers < 0, numbers + count, numbers))
 
 

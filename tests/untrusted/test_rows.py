@@ -73,6 +73,8 @@ def test_the_place_at_which_a_file_is_read_is_left_alone(tmp_path: Path) -> None
 
 def test_numbers_of_rows_may_be_of_a_small_type() -> None:
     np.testing.assert_array_equal(rows.numbered(np.array([1, 2], np.uint8), 300), [1, 2])
+    with pytest.raises(IndexError):
+        rows.numbered(np.array([2**64 - 1], np.uint64), 300)
 
 
 def test_a_disk_that_gives_no_room_beforehand_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
