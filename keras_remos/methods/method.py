@@ -13,9 +13,8 @@ import keras
 from keras_remos.data.content import check_content_known
 from keras_remos.data.parts import can_be_parted, set_aside
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.errors import RemosError
 from keras_remos.methods.hardening import Hardening
-from keras_remos.methods.trials import Trials
+from keras_remos.methods.trials import Trials, check_budget
 from keras_remos.methods.tuning import tune_recipe
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.progress import say
@@ -156,12 +155,11 @@ class Method(ABC):
         hardening = self._hardening(task, harden, space)
         if budget is None:
             budget = BUDGET if wanted.is_open or self.is_open else 1
-        if not budget >= 1:
-            raise RemosError(f"`budget` must be at least 1 training, received {budget!r}.")
+        check_budget(budget)
         how = {"num_classes": num_classes, "seed": seed, "head": head, "harden": hardening or False, "space": space}
         budget -= 1 + (0 if hardening is None else TWINS + (CONTROL if hardening.of_control else 0))
         with contextlib.ExitStack() as stack:
-            if checkpoint is not None and budget >= 1:
+            if checkpoint is not None:
                 trials = Trials.kept_in(checkpoint, self._all_trials(task, budget, hardening))
                 how["trials"] = stack.enter_context(trials)
             decided, task.recipe, record = self.decide(

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from keras_remos.errors import DivergedError, MismatchError
+from keras_remos.errors import DivergedError, MismatchError, RemosError
 from keras_remos.saving import write_archive
 from keras_remos.training.checkpoints import first_difference
 from keras_remos.untrusted import PathLike, complete, read_archive
@@ -38,6 +38,12 @@ def describe_trials(path: PathLike) -> dict[str, Any]:
             for key, each in zip(header["trials"], right, strict=True)
         ]
     return {"trials": trials, "arguments": header["arguments"]}
+
+
+def check_budget(budget: float) -> None:
+    """Raises a RemosError unless so many trainings are at least one."""
+    if not budget >= 1:  # nor is NaN
+        raise RemosError(f"`budget` must be at least 1 training, received {budget!r}.")
 
 
 class Trials:

@@ -16,7 +16,7 @@ import numpy as np
 from keras_remos.data import batches
 from keras_remos.data.parts import set_aside
 from keras_remos.errors import DivergedError, RemosError
-from keras_remos.methods.trials import Trials
+from keras_remos.methods.trials import Trials, check_budget
 from keras_remos.progress import track
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
@@ -156,8 +156,7 @@ def tune_recipe(
         Each stage trains anew, since a schedule spans the training that it is made for. KerasTuner and Optuna have no
         rule of one standard error, and would be one more dependency for a loop.
     """
-    if not budget >= 1:
-        raise RemosError(f"`budget` must be at least 1 training, received {budget!r}.")
+    check_budget(budget)
     usual = default_recipe(teacher, from_scratch=method.from_scratch)
     base = recipe or usual
     if grid is None:
