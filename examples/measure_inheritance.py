@@ -60,8 +60,10 @@ def main() -> None:
     test = kr.open_for_model(teacher, arguments.data, split="test", scaling=train.scaling)
     x, y = (part[: arguments.test_limit] for part in test.pixels.read_all())
     whole = train.pixels.read_all()
-    how = [arguments.epochs, arguments.batch_size, arguments.budget, arguments.attacker_share, arguments.students]
-    run = key_of(teacher, [*whole, x, y], how)
+    how = [arguments.epochs, arguments.batch_size, arguments.budget, arguments.attacker_share]
+    # A student is the same whoever stands beside it.
+    trained = arguments.output / key_of(teacher, [*whole, x, y], how)
+    run = key_of(teacher, [*whole, x, y], [*how, arguments.students])
     results = arguments.output / "results.jsonl"
     for seed in range(arguments.seeds):
         if seed in {row["seed"] for row in read(results, run)}:
@@ -85,7 +87,7 @@ def main() -> None:
                 space=train.space,
                 budget=arguments.budget,
                 seed=seed,
-                checkpoint=arguments.output / run / str(seed) / name,
+                checkpoint=trained / str(seed) / name,
                 **options,
             )
             print(f"seed {seed}, {name}: {students[name].settings}", flush=True)

@@ -115,13 +115,15 @@ def replacing_folder(path: PathLike, *, is_ours: Callable[[Path], bool], overwri
 
 
 def _check_replaceable(path: PathLike, is_ours: Callable[[Path], bool], overwrite: bool) -> None:
-    check_folder(path, "What is written")
     target = resolved(path)
-    if os.path.lexists(target):
-        if not target.is_dir() or (any(target.iterdir()) and not is_ours(target)):
-            raise FileError(f"{path} exists already and is no folder that could be replaced: choose another name.")
-        if any(target.iterdir()) and not overwrite:
-            raise FileError(f"{path} exists already. Choose another name, or let it be replaced (`overwrite=True`).")
+    is_another = os.path.lexists(target) and not target.is_dir()
+    if not is_another:
+        check_folder(path, "Several files")
+    is_full = target.is_dir() and any(target.iterdir())
+    if is_another or (is_full and not is_ours(target)):
+        raise FileError(f"{path} exists already and is no folder that could be replaced: choose another name.")
+    if is_full and not overwrite:
+        raise FileError(f"{path} exists already. Choose another name, or let it be replaced (`overwrite=True`).")
 
 
 def full_disk(error: Exception) -> str | None:
