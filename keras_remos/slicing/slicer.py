@@ -16,6 +16,7 @@ from keras_remos.coverage.profiler import Profiler
 from keras_remos.errors import MismatchError, RemosError
 from keras_remos.models.filters import Filters, as_filter
 from keras_remos.models.fingerprint import check_fingerprint
+from keras_remos.models.finite import is_finite
 from keras_remos.models.inputs import runs_on_tokens
 from keras_remos.models.kernels import Kernel, SliceableLayer
 from keras_remos.models.loading import check_model
@@ -298,7 +299,7 @@ def _check_weights(model: keras.Model) -> None:
     """Before any data is read: a broken teacher must not cost an hour."""
     for layer in find_sliceable(model)[0] if model.built else ():
         for kernel in layer.weights:
-            if not bool(keras.ops.all(keras.ops.isfinite(kernel.variable.value))):
+            if not is_finite(kernel.variable):
                 raise RemosError(
                     f"The weights of layer {layer.path!r} ({kernel.name}) hold NaN or infinity: the teacher is "
                     "damaged. Download it again, or choose another."

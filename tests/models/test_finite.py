@@ -31,6 +31,9 @@ def test_finite_weights_are_not_spoken_of() -> None:
     description = describe_model(small(3e38))
     assert not description.not_finite
     assert "NaN" not in description.summary()
+    # Neither are those whose sum is none.
+    layer = kl.Dense(2, kernel_initializer=keras.initializers.Constant(3e38))
+    assert not layers_not_finite(keras.Sequential([keras.Input((4,)), layer]))
     # Seeds are no numbers to compute with.
     assert not layers_not_finite(keras.Sequential([keras.Input((4,)), kl.Dropout(0.5, seed=1), kl.Dense(2)]))
 
