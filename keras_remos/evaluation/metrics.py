@@ -134,7 +134,8 @@ class Rate:
 
         A student that never met the teacher is fooled now and then, too, so a ratio to the control alone never reaches
         0. Here the floor reads 0 and the control 1. The interval is a percentile bootstrap over inputs, with the
-        outcomes of all three on each.
+        outcomes of all three on each. Resampling shows no doubt about a rate of 0 or 1, which is what hardened students
+        and floors have: the interval then reaches as far as the ends of that rate's Wilson interval would.
 
         Args:
             control: The rate of a fine-tuned student.
@@ -158,9 +159,15 @@ class Rate:
         ours, theirs, least = joint.resample(seed, resamples)
         if not percentiles(theirs - least, confidence)[0] > 0:
             return joint.undefined()
-        value = (self.value - floor.value) / (control.value - floor.value)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return Estimate(value, *percentiles((ours - least) / (theirs - least), confidence), joint.n)
+            ends = list(percentiles((ours - least) / (theirs - least), confidence))
+        if self is not control and self is not floor and self.count in (0, self.total):
+            ends += [_above(end, control.value, floor.value) for end in self.interval(confidence)]
+        if self is not floor and not floor.count:
+            ends += [
+                _above(self.value, control.value, end) for end in floor.interval(confidence) if end < control.value
+            ]
+        return Estimate(_above(self.value, control.value, floor.value), min(ends), max(ends), joint.n)
 
     def describe(self) -> dict[str, float | int | None]:
         """Count, total, value and 95 % interval as plain values for JSON; `None` for what is undefined."""
@@ -172,6 +179,10 @@ class Rate:
             "low": finite(low),
             "high": finite(high),
         }
+
+
+def _above(value: float, control: float, floor: float) -> float:
+    return (value - floor) / (control - floor)
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> Rate:

@@ -27,6 +27,17 @@ def test_the_control_reads_1_and_the_floor_0() -> None:
     assert floor.excess(control, floor).low == floor.excess(control, floor).high == pytest.approx(0)
 
 
+def test_a_rate_of_0_is_not_known_exactly() -> None:
+    control, none, floor = rate(10, 15), rate(0, 15), rate(0, 15)
+    # Wilson's interval of 0 in 15 ends at z^2 / (15 + z^2) = 0.2039.
+    found = none.excess(control, floor)
+    assert found.value == 0 and found.high == pytest.approx(0.2039 / (10 / 15), abs=1e-3)
+    assert found.low == pytest.approx(-0.2039 / (10 / 15 - 0.2039), abs=1e-3)
+    # The floor might be at .2039, too, and the student no further above it than 5/15 is above that.
+    assert rate(5, 15).excess(control, floor).low <= (5 / 15 - 0.2039) / (10 / 15 - 0.2039) + 1e-3
+    assert rate(15, 15).excess(control, floor).low <= (1 - 0.2039) / (10 / 15) + 1e-3
+
+
 def test_the_interval_is_that_of_slow_resampling() -> None:
     rng = np.random.default_rng(0)
     student, control, floor = (Rate.of(rng.random(80) < p, rng.random(80) < 0.9) for p in (0.4, 0.8, 0.1))
