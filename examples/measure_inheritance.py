@@ -1,13 +1,15 @@
 """What a student of the default call inherits, beside a tuned control and a floor, over several seeds.
 
     python examples/measure_inheritance.py teacher.keras images.npz --seeds 3 --output measured
+    python examples/measure_inheritance.py teacher.keras images.npz --backdoor latent --output measured
 
 The data are an .npz with x_train, y_train, x_test and y_test, or a folder with train/ and test/, each with one
 sub-folder of images a class. For every seed the attacker gets one half of the training data and the students the other.
 Every student is tuned by the same budget: its learning rate, and how much it keeps. The attackers have the teacher
-alone, or the teacher and their data (surrogate), or know how the student was made, too (adaptive). What is finished is
-kept in the folder, so that a run that was killed goes on; each seed is a line of results.jsonl there, with the whole
-report.
+alone, or the teacher and their data (surrogate), or know how the student was made, too (adaptive). With --backdoor they
+plant one into the teacher, on their half, and nothing else is tried; the floor is then a student of the teacher as it
+was before. What is finished is kept in the folder, so that a run that was killed goes on; each seed is a line of
+results.jsonl there, with the whole report.
 """
 
 import argparse
@@ -16,17 +18,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 from compare_methods_cv import key_of, read
 
 import keras_remos as kr
 from keras_remos.data.parts import set_aside
 from keras_remos.evaluation import over_seeds
-from keras_remos.methods import recipe_of
+from keras_remos.methods import Hardening, recipe_of
+from keras_remos.models.fingerprint import fingerprint
 
-CONTROL, FLOOR = "fine-tuned", "from scratch"
+CONTROL, FLOOR = "fine-tuned", "floor"
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     CONTROL: ("finetune", {}),
-    FLOOR: ("retrain", {}),
+    FLOOR: ("retrain", {}),  # with a backdoor: fine-tuned, from the clean teacher
     "the default": ("remos", {}),
     "sliced only": ("remos", {"harden": False}),
     "hardened only": ("finetune", {"harden": True}),
@@ -39,6 +43,7 @@ ATTACKS = {
     "nc deepxplore": kr.CoverageGuidedAttack(steps=20),
     "displacement middle 8": kr.DisplacementAttack(steps=10, layer="middle", epsilon=8),
 }
+BACKDOORS = {"patch": kr.PatchBackdoor(), "latent": kr.LatentBackdoor()}
 
 
 def main() -> None:
@@ -46,6 +51,7 @@ def main() -> None:
     parser.add_argument("teacher")
     parser.add_argument("data")
     parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS), metavar="NAME")
+    parser.add_argument("--backdoor", choices=BACKDOORS, help="plant it into the teacher, and try nothing else")
     parser.add_argument("--attacker-share", type=float, default=0.5, help="of the training images")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
@@ -60,27 +66,44 @@ def main() -> None:
     test = kr.open_for_model(teacher, arguments.data, split="test", scaling=train.scaling)
     x, y = (part[: arguments.test_limit] for part in test.pixels.read_all())
     whole = train.pixels.read_all()
-    how = [arguments.epochs, arguments.batch_size, arguments.budget, arguments.attacker_share]
-    # A student is the same whoever stands beside it.
-    trained = arguments.output / key_of(teacher, [*whole, x, y], how)
-    run = key_of(teacher, [*whole, x, y], [*how, arguments.students])
+    # All that decides a student, whoever stands beside it; and what attacks it.
+    trained_by = [
+        *(arguments.epochs, arguments.batch_size, arguments.budget, arguments.attacker_share, arguments.backdoor),
+        *(kr.__version__, keras.__version__, keras.backend.backend(), Hardening().get_config(), repr(BACKDOORS)),
+    ]
+    trained = arguments.output / key_of(teacher, [*whole, x, y], trained_by)
+    options = {name: STUDENTS[name] for name in dict.fromkeys([CONTROL, FLOOR, *arguments.students])}
+    run = key_of(teacher, [*whole, x, y], [*trained_by, repr(options), repr(ATTACKS)])
     results = arguments.output / "results.jsonl"
     for seed in range(arguments.seeds):
         if seed in {row["seed"] for row in read(results, run)}:
             continue
         own, attackers = set_aside(whole, arguments.attacker_share, seed=seed)
+        attacked: Any = teacher
+        tried: list[Any] = [*ATTACKS.values(), "surrogate", "adaptive"]
+        if arguments.backdoor:
+            planted = trained / str(seed) / "attacked.keras"
+            if not planted.exists():
+                planted.parent.mkdir(parents=True, exist_ok=True)
+                # The attacker draws other numbers than the students do.
+                made = BACKDOORS[arguments.backdoor].prepare(teacher, attackers, space=train.space, seed=seed + 1)
+                made.save(planted)
+            attacked = kr.Prepared.load(planted)
+            tried = [BACKDOORS[arguments.backdoor].inputs(attacked, x, y, seed=seed)]
         students = {}
-        for name in dict.fromkeys([CONTROL, FLOOR, *arguments.students]):
-            method, options = STUDENTS[name]
+        for name, (method, how) in options.items():
+            source = attacked.teacher if arguments.backdoor else teacher
+            if arguments.backdoor and name == FLOOR:
+                method, source = "finetune", teacher
             recipe = replace(
-                recipe_of(method, teacher),
+                recipe_of(method, source),
                 epochs=arguments.epochs,
                 batch_size=arguments.batch_size,
                 learning_rate="auto",
             )
             students[name] = kr.train(
                 method,
-                teacher,
+                source,
                 (train.space.scale(own[0]), own[1]),
                 num_classes=train.dataset.num_classes,
                 recipe=recipe,
@@ -88,23 +111,31 @@ def main() -> None:
                 budget=arguments.budget,
                 seed=seed,
                 checkpoint=trained / str(seed) / name,
-                **options,
+                **how,
             )
             print(f"seed {seed}, {name}: {students[name].settings}", flush=True)
         report = kr.audit(
-            teacher,
+            attacked,
             students,
             (x, y),
-            attacker=kr.Attacker(defects=[*ATTACKS.values(), "surrogate", "adaptive"], data=attackers),
+            attacker=kr.Attacker(defects=tried, data=attackers),
             controls=kr.Controls(control=CONTROL, floor=FLOOR),
             space=train.space,
+            folder=trained / str(seed) / "audit",
             seed=seed,
         )
         print(report.summary(), flush=True)
-        options = {name: student.options for name, student in students.items()}
+        row = {
+            "run": run,
+            "seed": seed,
+            "teacher": fingerprint(teacher),
+            "backend": keras.backend.backend(),
+            "options": {name: student.options for name, student in students.items()},
+            **report.describe(),
+        }
         results.parent.mkdir(parents=True, exist_ok=True)
         with results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"run": run, "seed": seed, "options": options, **report.describe()}) + "\n")
+            file.write(json.dumps(row) + "\n")
     print(table(read(results, run)))
 
 

@@ -79,6 +79,11 @@ def test_what_is_inherited_is_measured_over_seeds(images: Path) -> None:
     assert again.splitlines() == lines
     assert (images / "measured" / "results.jsonl").read_text(encoding="utf-8").splitlines() == rows
     assert json.loads(rows[0])["options"]["the default"]["hardening"]["share"] == 0.5
+    planted = run(
+        "measure_inheritance.py", images, *arguments, *students, "--seeds", 1, "--backdoor", "patch", "--output", "p"
+    )
+    (line,) = [line for line in planted.splitlines() if line.startswith("patch-backdoor, the default: DIR ")]
+    assert "adaptive" not in planted and "excess" in line
 
 
 def test_methods_for_images_are_compared_and_a_killed_run_goes_on(images: Path) -> None:
