@@ -1,9 +1,13 @@
 """The examples run as they stand, on small models and data."""
 
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
+import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import keras
@@ -18,11 +22,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def run(example: str, folder: Path, *arguments: object) -> str:
-    command = [sys.executable, str(EXAMPLES / example), *map(str, arguments)]
+    """What a script prints. It runs in this process: a start takes longer than what most of them do on toys."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # toys learn little
+        patch.chdir(folder)
+        patch.syspath_prepend(EXAMPLES)
+        patch.setattr(sys, "argv", [example, *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / example), run_name="__main__")
+    return said.getvalue()
+
+
+def test_a_script_runs_by_itself(images: Path) -> None:
+    arguments = ["teacher.keras", "images.npz", "student.keras", "--epochs", "1"]
+    command = [sys.executable, str(EXAMPLES / "quickstart_cv.py"), *arguments]
     environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=images)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    assert "rDIR" in done.stdout and "ReMoS" in done.stdout and "penultimate" in done.stdout
+    assert keras.saving.load_model(images / "student.keras").output_shape == (None, 3)
 
 
 @pytest.fixture
@@ -59,12 +77,6 @@ def texts(tmp_path: Path) -> Path:
         rows = [f"{text}\t{label}" for text, label in zip(*text_toys.sentences(count, seed), strict=True)]
         (tmp_path / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]), encoding="utf-8")
     return tmp_path
-
-
-def test_the_quickstart_for_images_audits_what_it_trained(images: Path) -> None:
-    said = run("quickstart_cv.py", images, "teacher.keras", "images.npz", "student.keras", "--epochs", 1)
-    assert "rDIR" in said and "ReMoS" in said and "penultimate" in said
-    assert keras.saving.load_model(images / "student.keras").output_shape == (None, 3)
 
 
 def test_what_is_inherited_is_measured_over_seeds(images: Path) -> None:
