@@ -19,7 +19,7 @@ EXTRAS = "image,demo,report"
 # Sessions of their own run these.
 ELSEWHERE = ("--ignore=tests/parity", "--ignore=tests/zoo")
 # A process a core: most of the time goes into compiling, which one process does on one core.
-WORKERS = ("-n", "auto", "--dist", "worksteal")
+WORKERS = ("-n", "auto", "--dist", "worksteal", "--durations=20")
 
 
 def _pip(session: nox.Session, *arguments: str) -> None:
