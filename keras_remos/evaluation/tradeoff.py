@@ -22,10 +22,11 @@ from keras_remos.evaluation.measuring import dir_of
 from keras_remos.evaluation.metrics import Rate
 from keras_remos.evaluation.predictions import predict_classes
 from keras_remos.methods import FineTune, Hardening, Method, Recipe, Remos, recipe_of, tune_recipe
-from keras_remos.methods.tuning import VALIDATION_SHARE, right_on, trained_quietly
+from keras_remos.methods.plan import MOST_EACH, Plan, epochs_of, rounds
+from keras_remos.methods.tuning import VALIDATION_SHARE, rates_of, right_on, trained_quietly
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.notebooks import html_table
-from keras_remos.progress import track
+from keras_remos.progress import say, track
 from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
 from keras_remos.training.task import Task
@@ -200,9 +201,23 @@ def tradeoff(
     with contextlib.nullcontext() if results is None else reserved(results, overwrite=True, again=True):
         done = _Results(results, key)
         chosen = done.recipe or recipe
-        if chosen is None or chosen.is_open:
-            chosen = tune_recipe(FineTune(), teacher, train, validation, recipe=chosen, seed=seed, **how).recipe
         missing = [ratio for ratio in ratios if ratio not in done.points]
+        is_open = chosen is None or chosen.is_open
+        epochs = task.recipe.epochs
+        plan = Plan(
+            epochs,
+            rate_epochs=epochs_of(rounds(len(rates_of(task.recipe)), epochs, MOST_EACH)) if is_open else 0,
+            twins=hardening.passes if hardening else 0.0,
+            controls=int(hardening is not None and bool(hardening.of_control)),
+            students=len(missing),
+        )
+        if missing:
+            say(plan.summary(), verbose=verbose)
+        if chosen is None or chosen.is_open:
+            tuned = tune_recipe(
+                FineTune(), teacher, train, validation, recipe=chosen, budget=MOST_EACH, seed=seed, **how
+            )
+            chosen = tuned.recipe
         methods: dict[float, Method] = {1.0: FineTune()}
         if any(ratio < 1 for ratio in missing):
             slicer = RelevantSlicer(teacher, preset=preset, head=task.head)

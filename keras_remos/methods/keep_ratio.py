@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_remos.methods.plan import side_by_side, spread
 from keras_remos.methods.tuning import Trainable, right_after_training
 from keras_remos.progress import track_named
 from keras_remos.training.recipe import Recipe
@@ -100,9 +101,9 @@ def search(
     Warns:
         UserWarning: See `tune_keep_ratio`.
     """
-    share = min(1.0, budget / (len(candidates) + 1))
-    short = replace(recipe, epochs=max(1, round(share * recipe.epochs)))
-    ratios = sorted(candidates, reverse=True)
+    plan = side_by_side(len(candidates), recipe.epochs, budget)
+    short = replace(recipe, epochs=plan.epochs)
+    ratios = spread(sorted(candidates, reverse=True), plan.count - 1)
     tried = {"fine-tuned": control, **{f"{ratio:g} kept": candidates[ratio] for ratio in ratios}}
     with track_named(tried, description="Trial", verbose=verbose) as tracked:
         reference, *others = (

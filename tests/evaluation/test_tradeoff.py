@@ -11,11 +11,12 @@ from shell import run, told
 
 import keras_remos as kr
 from keras_remos.data.parts import set_aside
-from keras_remos.defects import PenultimateAttack, Prepared
+from keras_remos.defects import PenultimateAttack, Prepared, TransferPGD
 from keras_remos.errors import FileError, MismatchError, RemosError
 from keras_remos.evaluation import Rate, flip_rate, predict_classes, tradeoff
 from keras_remos.evaluation.tradeoff import Point, _Results
 from keras_remos.methods import METHODS
+from keras_remos.training.trainer import Trainer
 from keras_remos.writing import reserved
 
 PIXELS, Y = images(60, seed=6)
@@ -96,6 +97,26 @@ def test_the_rate_is_chosen_once_for_all(tmp_path: Path) -> None:
     row["recipe"]["learning_rate"] = 0.0123
     results.write_text(json.dumps(row) + "\n")
     assert found(recipe=open_rate, ratios=(1, 0.9), results=results).recipe.learning_rate == 0.0123
+
+
+@pytest.mark.once
+def test_its_cost_is_said_and_one_control_makes_twins_for_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epochs: list[Any] = []
+    fit = Trainer.fit
+    monkeypatch.setattr(
+        Trainer, "fit", lambda self, *a, **o: epochs.append((self.name, self.task.recipe.epochs)) or fit(self, *a, **o)
+    )
+    hardening = kr.Hardening(attacks=[kr.DisplacementAttack(steps=1)], of_control=[TransferPGD(steps=1, step_size=3)])
+    open_rate = kr.Recipe(epochs=1, batch_size=16, learning_rate="auto")
+    found(recipe=open_rate, ratios=(1, 0.6), harden=hardening, verbose="auto")
+    assert [name for name, _ in epochs].count("control") == 1
+    assert len(epochs) == 4 + 1 + 2
+    assert capsys.readouterr().err.startswith(
+        "This takes as long as about 8.0 trainings of 1 epoch: 4 for the learning rate, 1 for twins, "
+        "1 for what twins are made from, 2 for the students.\n"
+    )
 
 
 @pytest.mark.once

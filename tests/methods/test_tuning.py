@@ -12,7 +12,8 @@ from keras import layers as kl
 
 from keras_remos.errors import DataError, DivergedError, RemosError
 from keras_remos.methods import METHODS, FineTune, Method, Recipe, train, tune_recipe
-from keras_remos.methods.tuning import RATES, stages
+from keras_remos.methods.plan import stages
+from keras_remos.methods.tuning import RATES
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
 from keras_remos.training.trainer import Trainer
