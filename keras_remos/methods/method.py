@@ -90,8 +90,8 @@ class Method(ABC):
                 does, and labels in an array are counted.
             recipe: How long and how fast. If not given, `recipe_of` the method and teacher with the learning rate left
                 open, `"auto"`: it is then chosen by validation accuracy (see `tune_recipe`), on `validation`, or on a
-                fifth of the training data where there is none (streams cannot be parted: theirs stays the default). The
-                student is trained on all training data.
+                fifth of the training data where there is none (a stream, or one sample of each class, cannot be parted:
+                the rate stays the default). The student is trained on all training data.
             seed: For the head, fresh weights, the order of the data, augmentation and dropout. The head is the same
                 for every method.
             head: The path of the teacher's layer that the fresh head takes the place of; found where it is not given.
@@ -133,8 +133,6 @@ class Method(ABC):
             check_folder(checkpoint, "Checkpoints")
             check_content_known(train)
         usual = default_recipe(teacher, from_scratch=self.from_scratch)
-        can_choose = validation is not None or can_be_parted(train)
-        wanted = recipe or (replace(usual, learning_rate=AUTO) if can_choose else usual)
         space = space or getattr(train, "space", None)
         if attacker_share:
             train, _ = set_aside(train, attacker_share, seed=seed)
@@ -143,11 +141,19 @@ class Method(ABC):
             train,
             validation,
             num_classes=num_classes,
-            recipe=wanted,
+            recipe=recipe or usual,
             seed=seed,
             keep_head=self.keeps_head,
             head=head,
         )
+        can_choose = validation is not None or can_be_parted(train, VALIDATION_SHARE)
+        wanted = task.recipe = recipe or (replace(usual, learning_rate=AUTO) if can_choose else usual)
+        if recipe is None and not can_choose and budget != 1:
+            say(
+                f"Nothing can be set aside of these data to choose on: the learning rate is the default, "
+                f"{usual.learning_rate:g}. Pass `validation` to have it chosen.",
+                verbose=verbose,
+            )
         hardening = self.hardening(task, harden, space, verbose=verbose)
         controls = int(hardening is not None and bool(hardening.of_control))
         if budget is None:

@@ -20,7 +20,7 @@ from keras_remos.errors import DivergedError, RemosError
 from keras_remos.methods.hardening import Hardening
 from keras_remos.methods.plan import rounds, spread, whole
 from keras_remos.methods.trials import Trials, check_budget
-from keras_remos.progress import track
+from keras_remos.progress import say, track
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
@@ -32,6 +32,8 @@ RATES_OF_TEXT = (2e-5, 5e-5, 1e-4, 2e-4, 4e-4)
 
 # Of the training data, where no validation data are given.
 VALIDATION_SHARE = 0.2
+# A difference in accuracy that validation data should be able to tell.
+TOLD = 0.01
 
 
 class Trainable(Protocol):
@@ -132,7 +134,8 @@ def tune_recipe(
 
     All candidates are trained briefly, the better half for longer, and so on; the last ones in full. Among those that
     are within one standard error of the best the longest wins, then the one with the highest learning rate. So no
-    control stays weak by chance, and nobody can choose by what an attack does.
+    control stays weak by chance, and nobody can choose by what an attack does. Where that is more than one and the
+    validation data cannot tell 1 % apart, it says so, and how many would.
 
     Args:
         method: The method that is tuned, configured.
@@ -192,6 +195,7 @@ def tune_recipe(
         )
     candidates = spread(candidates, plan[0].count)
     options["harden"] = hardening_of_trials(method, teacher, train, recipe=base, seed=seed, **options)
+    known = options.pop("trials", None) or Trials()
     trials: list[Trial] = []
     samples = 0
     for number, each in enumerate(plan, start=1):
@@ -206,19 +210,22 @@ def tune_recipe(
                 accuracy = None
                 with contextlib.suppress(DivergedError):
                     right = right_after_training(
-                        method, teacher, train, validation, short, seed=seed, verbose=verbose, **options
+                        method, teacher, train, validation, short, seed=seed, verbose=verbose, trials=known, **options
                     )
                     accuracy, samples = float(right.mean()), len(right)
                 trials.append(Trial(changes, short.epochs, accuracy, whole=short.epochs == tried.epochs))
                 accuracies.append(accuracy)
         if all(accuracy is None for accuracy in accuracies):
+            known.forget_diverged()
             raise DivergedError(
                 f"Tuning {method.name}: training diverged with each of {candidates}. Add lower learning rates, and "
                 "check that inputs are scaled as the teacher was trained and hold no NaN."
             )
         order = sorted(zip(accuracies, candidates, strict=True), key=lambda each: _rank(*each), reverse=True)
         candidates = [changes for _, changes in order]
-    chosen = choose(trials[-len(order) :], base, samples)
+    last = trials[-len(order) :]
+    chosen = choose(last, base, samples)
+    _say_if_blind(last, samples, verbose)
     return Tuning(replace(base, **chosen.changes), tuple(trials), samples)
 
 
@@ -235,12 +242,32 @@ def choose(trials: Sequence[Trial], base: Recipe, samples: int) -> Trial:
         base: The recipe that they change.
         samples: How many samples accuracies are of.
     """
+    return max(
+        _near(trials, samples)[0],
+        key=lambda trial: (trial.changes.get("epochs", base.epochs), trial.changes.get("learning_rate", 0)),
+    )
+
+
+def _near(trials: Sequence[Trial], samples: int) -> tuple[list[Trial], float]:
+    """The trials within one standard error of the best, and that error, which is not 0 where the best is perfect."""
     known = [(trial.accuracy, trial) for trial in trials if trial.accuracy is not None]
     best = max(accuracy for accuracy, _ in known)
-    error = math.sqrt(best * (1 - best) / samples)
-    near = [trial for accuracy, trial in known if accuracy >= best - error]
-    return max(
-        near, key=lambda trial: (trial.changes.get("epochs", base.epochs), trial.changes.get("learning_rate", 0))
+    # By Laplace's rule of succession: one more of each.
+    share = (best * samples + 1) / (samples + 2)
+    error = math.sqrt(share * (1 - share) / (samples + 2))
+    return [trial for accuracy, trial in known if accuracy >= best - error], error
+
+
+def _say_if_blind(trials: Sequence[Trial], samples: int, verbose: bool | str) -> None:
+    """Says so where the validation data left the choice open, and could not tell what is meant to be told."""
+    near, error = _near(trials, samples)
+    if len(near) < 2 or error <= TOLD:
+        return
+    enough = math.ceil((samples + 2) * (error / TOLD) ** 2)
+    say(
+        f"{samples:,} validation samples tell accuracies apart by about {error:.3f}, by which {len(near)} of the last "
+        f"{len(trials)} candidates are equal. About {enough:,} samples would tell {TOLD:g} apart.",
+        verbose=verbose,
     )
 
 

@@ -14,7 +14,7 @@ from planted import SPACE, images, teacher
 from keras_remos.data import PixelSpace
 from keras_remos.data.datasets import ArrayReader, Dataset
 from keras_remos.defects import DisplacementAttack, TransferPGD
-from keras_remos.errors import DivergedError, FileError, MismatchError, RemosError
+from keras_remos.errors import DataError, DivergedError, FileError, MismatchError, RemosError
 from keras_remos.methods import METHODS, Hardening, Recipe, train, tune_keep_ratio, tune_recipe
 from keras_remos.methods.hardening import Ascent
 from keras_remos.methods.trials import Trials
@@ -144,6 +144,19 @@ def test_streams_cannot_be_parted_and_keep_the_default_rate() -> None:
 
     quick = {"num_classes": 3, "verbose": False}
     assert "tuning" not in train("finetune", teacher(), Batches(), **quick).options
+
+
+@pytest.mark.once
+def test_where_nothing_can_be_set_aside_the_default_rate_stays_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_epochs(monkeypatch)
+    one_each = X[np.unique(Y, return_index=True)[1]], np.arange(3)
+    found = train("finetune", teacher(), one_each, verbose="auto").options
+    assert "tuning" not in found and found["recipe"]["learning_rate"] == 0.005
+    assert "Pass `validation`" in capsys.readouterr().err
+    with pytest.raises(DataError, match="pass both"):
+        settled("finetune", data=one_each)
 
 
 @pytest.mark.once

@@ -99,6 +99,17 @@ def test_within_one_standard_error_the_highest_rate_wins() -> None:
 
 
 @pytest.mark.once
+def test_what_the_validation_data_cannot_tell_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    near = dict(zip(RATES, (0.2, 0.2, 0.8, 0.78, 0.3), strict=True))
+    far = {**near, 0.05: 0.6}
+    for rates, said in ((near, 1), (far, 0)):
+        tune_recipe(Known(accuracy=lambda recipe, by=rates: by[recipe.learning_rate]), TEACHER, (X, Y), recipe=Recipe())
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == said
+        assert all("100 validation samples" in line and "2 of the last 2" in line for line in told)
+
+
+@pytest.mark.once
 def test_the_longest_comes_before_the_highest_rate() -> None:
     grid = {"epochs": (50, 100), "learning_rate": (0.02,)}
     assert tuned(lambda recipe: 0.8, grid=grid)[0].recipe.epochs == 100
