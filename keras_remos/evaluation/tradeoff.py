@@ -73,16 +73,19 @@ class Tradeoff:
         points: One for each share, the largest first.
         recipe: How all were trained.
         hardened: Whether they were hardened.
+        tuned: Whether the learning rate was chosen on the samples that accuracy is of.
     """
 
     points: tuple[Point, ...]
     recipe: Recipe
     hardened: bool
+    tuned: bool = False
 
     def describe(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
         points = [point.describe() for point in self.points]
-        return {"points": points, "recipe": self.recipe.get_config(), "hardened": self.hardened}
+        how = {"recipe": self.recipe.get_config(), "hardened": self.hardened, "tuned": self.tuned}
+        return {"points": points, **how}
 
     def summary(self) -> str:
         """A line for each share."""
@@ -94,6 +97,8 @@ class Tradeoff:
             rates = [f"{_shown(point.inherited[name]):>{width}}" for name, width in zip(names, widths, strict=True)]
             lines.append("  ".join([f"{point.keep_ratio:<5g}", f"{_shown(point.accuracy):>23}", *rates]))
         lines.append(f"ACC: of {self.points[0].accuracy.total:,} samples that no student was trained on.")
+        if self.tuned:
+            lines.append("The learning rate was chosen by the fine-tuned student's accuracy on the same samples.")
         lines.append("Intervals are over those samples only: other training seeds would differ by more.")
         return "\n".join(lines)
 
@@ -194,6 +199,9 @@ def tradeoff(
         "asked": None if recipe is None else recipe.get_config(),
         "hardening": hardening.get_config() if hardening else None,
         "preset": preset,
+        "num_classes": task.num_classes,
+        "head": head,
+        "space": None if space is None else space.get_config(),
         "seed": seed,
         "backend": keras.backend.backend(),
     }
@@ -230,7 +238,8 @@ def tradeoff(
                 right = right_on(trained, teacher, validation, head=head)
                 rates = {name: _dir(trained.student, attack, space) for name, attack in sets.items()}
                 done.add(Point(ratio, Rate.of(right, np.ones(len(right), bool)), rates), chosen)
-    return Tradeoff(tuple(done.points[ratio] for ratio in ratios), chosen, bool(hardening))
+    points = tuple(done.points[ratio] for ratio in ratios)
+    return Tradeoff(points, chosen, bool(hardening), tuned=recipe is None or recipe.is_open)
 
 
 class _Share(TypedDict):
