@@ -98,7 +98,7 @@ class Hardening:
 
     @property
     def passes(self) -> float:
-        """How many gradient steps are made for each sample, which each take about as long as a step of training."""
+        """How many gradient steps are made for each sample. Each takes at most about as long as a step of training."""
         attacks = [*self.made_by, *self.of_control]
         return sum(attack.steps for attack in attacks) / len(attacks)
 

@@ -43,11 +43,13 @@ class Step:
 class KeepRatio:
     """What the search for a share found.
 
+    The control is fine-tuned with the student's own hardening, at its learning rate: see `tune_keep_ratio`.
+
     Args:
         keep_ratio: The smallest share that loses no more than one standard error and the tolerance; the largest if
             all lose more.
         steps: All that was tried and did not diverge, the largest share first.
-        fine_tuned: Validation accuracy of the student that was fine-tuned for as long.
+        fine_tuned: Validation accuracy of the control, which was fine-tuned for as long.
         epochs: For how many epochs each was trained.
         validation_samples: How many samples accuracies are of.
         tolerance: The accuracy that a slice may cost at most.

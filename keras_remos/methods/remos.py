@@ -137,8 +137,8 @@ def tune_keep_ratio(
     """Finds how little of a teacher a student can be started from without losing accuracy.
 
     Nested slices of one ranking are trained for as long as the budget allows, and so is a fine-tuned student. The
-    smallest slice is taken that loses no more than one standard error, and no more than the tolerance. It knows of no
-    attack.
+    smallest slice is taken that loses no more than one standard error, and no more than the tolerance. A share whose
+    training diverges is out. It knows of no attack.
 
     Args:
         teacher: See `Method.train`.
@@ -175,6 +175,11 @@ def tune_keep_ratio(
 
     Reference:
         The rule of one standard error: L. Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
+
+    Note:
+        The fine-tuned student is hardened as the slices are, and trained by the same recipe: in `train` at the rate
+        that was tuned for ReMoS. An audit's control is tuned on its own and not hardened. Hardening costs accuracy by
+        itself, though: compared with that, it would use up the tolerance, and nothing would ever be cut.
     """
     ratios = sorted({float(ratio) for ratio in ratios}, reverse=True)
     if not ratios or not budget > 0 or not tolerance >= 0:
