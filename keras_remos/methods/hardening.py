@@ -117,6 +117,11 @@ class Hardening:
         """The same hardening, which makes twins once for all trainings of one student: of its data, and of a part."""
         return self if self._made is not None else self._sharing({})
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several trainings share its twins. Whoever has them do so says what they take."""
+        return self._made is not None
+
     def by_teacher(self) -> Self:
         """The same hardening without twins of the control, which is trained for the student alone and for no trial."""
         return self._sharing(self._made, of_control=())

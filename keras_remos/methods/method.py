@@ -170,7 +170,7 @@ class Method(ABC):
             twins=0 if hardening is None else hardening.passes * (1 + is_parted * (1 - VALIDATION_SHARE)),
             controls=controls,
         )
-        if plan.cost > 1:
+        if plan.cost > 1 and not (isinstance(harden, Hardening) and harden.is_shared):
             say(plan.summary(), verbose=verbose)
         how = {"num_classes": num_classes, "seed": seed, "head": head, "harden": hardening or False, "space": space}
         with contextlib.ExitStack() as stack:

@@ -219,6 +219,12 @@ def test_twins_are_made_once_for_all_trainings_of_a_student(made: list[int]) -> 
 
 
 @pytest.mark.once
+def test_what_it_takes_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    settled(keep_ratio=0.9, harden=SHORT, space=SPACE, budget=4, verbose="auto")
+    assert capsys.readouterr().err.count("as long as about") == 1
+
+
+@pytest.mark.once
 def test_trials_alone_make_twins_once_and_settle_nothing_of_their_own(
     made: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
