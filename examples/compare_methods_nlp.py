@@ -6,8 +6,7 @@ The teacher is poisoned with rare words by an attacker who has the students' own
 knowledge) and by one who has another table of the same classes ("rare words, shift"), and with a sentence of common
 words ("sentence"). An attacker with fewer texts trains for more epochs. Students of the clean teacher are the floor.
 Each student is a line of the output file once it is measured, so that a run that was killed goes on where it stopped;
-lines of another teacher, other data or another recipe are left alone. The table at the end puts the test texts of all
-seeds together.
+lines of another teacher, other data or another recipe are left alone. The table at the end takes means over the seeds.
 """
 
 import argparse

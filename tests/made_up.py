@@ -271,7 +271,7 @@ def tradeoff() -> dict[str, Any]:
         }
         for ratio in (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
     ]
-    return {"points": points, "recipe": {"epochs": 30, "learning_rate": 0.005}, "hardened": False}
+    return {"points": points, "recipe": {"epochs": 30, "learning_rate": 0.005}, "hardened": False, "tuned": True}
 
 
 def sliced(many: int = 24) -> dict[str, Any]:

@@ -13,11 +13,14 @@ from keras_remos.errors import DataError, RemosError
 from keras_remos.untrusted import check_seed
 
 
-def can_be_parted(data: Any) -> bool:
-    """Whether `set_aside` takes the data: arrays or a `Dataset`, with labels."""
+def can_be_parted(data: Any, share: float) -> bool:
+    """Whether `set_aside` can part the data: arrays or a `Dataset`, with labels, and samples for two parts."""
     if isinstance(data, Dataset):
-        return data.labels is not None
-    return isinstance(data, tuple) and is_array_data(data) and as_arrays(data)[1] is not None
+        return data.labels is not None and _for_two(_chosen(data.labels, share, 0))
+    if not (isinstance(data, tuple) and is_array_data(data)):
+        return False
+    y = as_arrays(data)[1]
+    return isinstance(y, np.ndarray) and _for_two(_chosen(_ids(y), share, 0))
 
 
 def set_aside(data: Any, share: float, *, seed: int) -> tuple[Any, Any]:
@@ -42,7 +45,7 @@ def set_aside(data: Any, share: float, *, seed: int) -> tuple[Any, Any]:
     if isinstance(data, Dataset):
         if data.labels is None:
             raise DataError(f"{data.description}: there are no labels, by which to set a part aside.")
-        chosen = _chosen(data.labels, share, seed)
+        chosen = _checked(_chosen(data.labels, share, seed), share)
         return data.part(np.flatnonzero(~chosen), "the rest of"), data.part(np.flatnonzero(chosen), "a part of")
     if not (isinstance(data, tuple) and is_array_data(data)):
         raise DataError(
@@ -52,9 +55,7 @@ def set_aside(data: Any, share: float, *, seed: int) -> tuple[Any, Any]:
     parts = as_arrays(data)
     if parts[1] is None or not isinstance(parts[1], np.ndarray):
         raise DataError("Expected labels y, one array of class ids, by which to set a part aside. Received: none.")
-    y = parts[1]
-    ids = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1)
-    chosen = _chosen(ids, share, seed)
+    chosen = _checked(_chosen(_ids(parts[1]), share, seed), share)
 
     def taken(rows: np.ndarray) -> Any:
         return tuple(part for part in map_arrays(lambda leaf: leaf[rows], parts) if part is not None)
@@ -71,8 +72,21 @@ def _chosen(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
         if len(rows) > 1:
             count = min(max(count, 1), len(rows) - 1)
         chosen[rows[:count]] = True
-    if chosen.all() or not chosen.any():
+    return chosen
+
+
+def _ids(y: np.ndarray) -> np.ndarray:
+    return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1)
+
+
+def _for_two(chosen: np.ndarray) -> bool:
+    return bool(chosen.any() and not chosen.all())
+
+
+def _checked(chosen: np.ndarray, share: float) -> np.ndarray:
+    if not _for_two(chosen):
         raise DataError(
-            f"Expected samples for two parts. Received: {len(labels)}, too few to set {share:g} of each class aside."
+            f"Expected samples for two parts. Received: {len(chosen)}, too few to set {share:g} of each class aside. "
+            "Take two or more of a class, or part the data yourself and pass both."
         )
     return chosen

@@ -22,10 +22,11 @@ from keras_remos.evaluation.measuring import dir_of
 from keras_remos.evaluation.metrics import Rate
 from keras_remos.evaluation.predictions import predict_classes
 from keras_remos.methods import FineTune, Hardening, Method, Recipe, Remos, recipe_of, tune_recipe
-from keras_remos.methods.tuning import VALIDATION_SHARE, right_on, trained_quietly
+from keras_remos.methods.plan import MOST_EACH, Plan, epochs_of, rounds
+from keras_remos.methods.tuning import VALIDATION_SHARE, rates_of, right_on, trained_quietly
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.notebooks import html_table
-from keras_remos.progress import track
+from keras_remos.progress import say, track
 from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
 from keras_remos.training.task import Task
@@ -72,16 +73,19 @@ class Tradeoff:
         points: One for each share, the largest first.
         recipe: How all were trained.
         hardened: Whether they were hardened.
+        tuned: Whether the learning rate was chosen on the samples that accuracy is of.
     """
 
     points: tuple[Point, ...]
     recipe: Recipe
     hardened: bool
+    tuned: bool = False
 
     def describe(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
         points = [point.describe() for point in self.points]
-        return {"points": points, "recipe": self.recipe.get_config(), "hardened": self.hardened}
+        how = {"recipe": self.recipe.get_config(), "hardened": self.hardened, "tuned": self.tuned}
+        return {"points": points, **how}
 
     def summary(self) -> str:
         """A line for each share."""
@@ -93,6 +97,8 @@ class Tradeoff:
             rates = [f"{_shown(point.inherited[name]):>{width}}" for name, width in zip(names, widths, strict=True)]
             lines.append("  ".join([f"{point.keep_ratio:<5g}", f"{_shown(point.accuracy):>23}", *rates]))
         lines.append(f"ACC: of {self.points[0].accuracy.total:,} samples that no student was trained on.")
+        if self.tuned:
+            lines.append("The learning rate was chosen by the fine-tuned student's accuracy on the same samples.")
         lines.append("Intervals are over those samples only: other training seeds would differ by more.")
         return "\n".join(lines)
 
@@ -193,6 +199,9 @@ def tradeoff(
         "asked": None if recipe is None else recipe.get_config(),
         "hardening": hardening.get_config() if hardening else None,
         "preset": preset,
+        "num_classes": task.num_classes,
+        "head": head,
+        "space": None if space is None else space.get_config(),
         "seed": seed,
         "backend": keras.backend.backend(),
     }
@@ -200,9 +209,23 @@ def tradeoff(
     with contextlib.nullcontext() if results is None else reserved(results, overwrite=True, again=True):
         done = _Results(results, key)
         chosen = done.recipe or recipe
-        if chosen is None or chosen.is_open:
-            chosen = tune_recipe(FineTune(), teacher, train, validation, recipe=chosen, seed=seed, **how).recipe
         missing = [ratio for ratio in ratios if ratio not in done.points]
+        is_open = chosen is None or chosen.is_open
+        epochs = task.recipe.epochs
+        plan = Plan(
+            epochs,
+            rate_epochs=epochs_of(rounds(len(rates_of(task.recipe)), epochs, MOST_EACH)) if is_open else 0,
+            twins=hardening.passes if hardening else 0.0,
+            controls=int(hardening is not None and bool(hardening.of_control)),
+            students=len(missing),
+        )
+        if missing:
+            say(plan.summary(), verbose=verbose)
+        if chosen is None or chosen.is_open:
+            tuned = tune_recipe(
+                FineTune(), teacher, train, validation, recipe=chosen, budget=MOST_EACH, seed=seed, **how
+            )
+            chosen = tuned.recipe
         methods: dict[float, Method] = {1.0: FineTune()}
         if any(ratio < 1 for ratio in missing):
             slicer = RelevantSlicer(teacher, preset=preset, head=task.head)
@@ -215,7 +238,8 @@ def tradeoff(
                 right = right_on(trained, teacher, validation, head=head)
                 rates = {name: _dir(trained.student, attack, space) for name, attack in sets.items()}
                 done.add(Point(ratio, Rate.of(right, np.ones(len(right), bool)), rates), chosen)
-    return Tradeoff(tuple(done.points[ratio] for ratio in ratios), chosen, bool(hardening))
+    points = tuple(done.points[ratio] for ratio in ratios)
+    return Tradeoff(points, chosen, bool(hardening), tuned=recipe is None or recipe.is_open)
 
 
 class _Share(TypedDict):

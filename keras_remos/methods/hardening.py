@@ -96,6 +96,12 @@ class Hardening:
         """The attacks that twins are made by."""
         return default_attacks() if self.attacks is None else tuple(self.attacks)
 
+    @property
+    def passes(self) -> float:
+        """How many gradient steps are made for each sample. Each takes at most about as long as a step of training."""
+        attacks = [*self.made_by, *self.of_control]
+        return sum(attack.steps for attack in attacks) / len(attacks)
+
     def get_config(self) -> dict[str, Any]:
         """What decides the result, as plain values for JSON."""
         of_control = {"of_control": _described(self.of_control)} if self.of_control else {}
@@ -111,8 +117,13 @@ class Hardening:
         """The same hardening, which makes twins once for all trainings of one student: of its data, and of a part."""
         return self if self._made is not None else self._sharing({})
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several trainings share its twins. Whoever has them do so says what they take."""
+        return self._made is not None
+
     def by_teacher(self) -> Self:
-        """The same hardening without twins of the control, which is not trained for each recipe that is tried."""
+        """The same hardening without twins of the control, which is trained for the student alone and for no trial."""
         return self._sharing(self._made, of_control=())
 
     def _sharing(self, made: dict[Any, Twins] | None, **changes: Any) -> Self:
@@ -133,7 +144,7 @@ class Hardening:
                 f"Hardening needs training images by their numbers: arrays (x, y), or a Dataset. Received: a "
                 f"{type(task.data).__name__}. Read the data into arrays, or pass `harden=False`."
             )
-        if not isinstance(task.example, np.ndarray) or task.example.ndim != 4:
+        if not is_of_images(task):
             return DataError("Hardening is for images: the inputs of these data are none. Pass `harden=False`.")
         if space is None:
             return RemosError(
@@ -201,6 +212,11 @@ class Hardening:
                     levels[rows] = space.to_levels(moved, near=pixels, within=attack.epsilon)
                     present[rows] = True
         return Twins(levels, present, space, self.share)
+
+
+def is_of_images(task: Task) -> bool:
+    """Whether a task's inputs are images, by their shape."""
+    return isinstance(task.example, np.ndarray) and task.example.ndim == 4
 
 
 def _is_small(attack: Any) -> bool:

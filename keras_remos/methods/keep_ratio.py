@@ -11,6 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_remos.errors import DivergedError
+from keras_remos.methods.plan import side_by_side, spread
+from keras_remos.methods.trials import Trials
 from keras_remos.methods.tuning import Trainable, right_after_training
 from keras_remos.progress import track_named
 from keras_remos.training.recipe import Recipe
@@ -27,7 +30,7 @@ class Step:
         keep_ratio: The share of weights that was kept.
         accuracy: On the validation data.
         lost: How much less that is than the fine-tuned student's.
-        error: The standard error of `lost`: both students answered the same samples.
+        error: The standard error of `lost`: both students answered the same samples. Above 0 also where they agree.
     """
 
     keep_ratio: float
@@ -40,14 +43,17 @@ class Step:
 class KeepRatio:
     """What the search for a share found.
 
+    The control is fine-tuned with the student's own hardening, at its learning rate: see `tune_keep_ratio`.
+
     Args:
         keep_ratio: The smallest share that loses no more than one standard error and the tolerance; the largest if
             all lose more.
-        steps: All that was tried, the largest share first.
-        fine_tuned: Validation accuracy of the student that was fine-tuned for as long.
+        steps: All that was tried and did not diverge, the largest share first.
+        fine_tuned: Validation accuracy of the control, which was fine-tuned for as long.
         epochs: For how many epochs each was trained.
         validation_samples: How many samples accuracies are of.
         tolerance: The accuracy that a slice may cost at most.
+        diverged: The shares whose training diverged.
     """
 
     keep_ratio: float
@@ -56,10 +62,11 @@ class KeepRatio:
     epochs: int
     validation_samples: int
     tolerance: float
+    diverged: tuple[float, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
-        return {**vars(self), "steps": [vars(step) for step in self.steps]}
+        return {**vars(self), "steps": [vars(step) for step in self.steps], "diverged": list(self.diverged)}
 
     def summary(self) -> str:
         """What was tried, a line for each share."""
@@ -67,6 +74,7 @@ class KeepRatio:
         for step in self.steps:
             mark = "  <- chosen" if step.keep_ratio == self.keep_ratio else ""
             lines.append(f"{step.keep_ratio:<8g}{step.accuracy:>8.3f}{step.lost:>8.3f} +- {step.error:.3f}{mark}")
+        lines += [f"{ratio:<8g}diverged" for ratio in self.diverged]
         return "\n".join(lines)
 
 
@@ -81,6 +89,7 @@ def search(
     budget: float,
     tolerance: float,
     verbose: bool | str = "auto",
+    trials: Trials | None = None,
     **options: Any,
 ) -> KeepRatio:
     """Trains a control and a student of each share, all for as long, and compares them.
@@ -95,24 +104,44 @@ def search(
         budget: See `tune_keep_ratio`, as for `tolerance`.
         tolerance: The accuracy that a slice may cost at most.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
+        trials: What was tried before, which is not trained again.
         **options: More for `Method.train`.
+
+    Raises:
+        DivergedError: If training diverges for the control or for every share.
 
     Warns:
         UserWarning: See `tune_keep_ratio`.
     """
-    share = min(1.0, budget / (len(candidates) + 1))
-    short = replace(recipe, epochs=max(1, round(share * recipe.epochs)))
-    ratios = sorted(candidates, reverse=True)
+    plan = side_by_side(len(candidates), recipe.epochs, budget)
+    short = replace(recipe, epochs=plan.epochs)
+    ratios = spread(sorted(candidates, reverse=True), plan.count - 1)
     tried = {"fine-tuned": control, **{f"{ratio:g} kept": candidates[ratio] for ratio in ratios}}
+    trials = trials or Trials()
+    answers: list[np.ndarray | None] = []
     with track_named(tried, description="Trial", verbose=verbose) as tracked:
-        reference, *others = (
-            right_after_training(method, teacher, train, validation, short, verbose=verbose, **options)
-            for _, method in tracked
+        for name, method in tracked:
+            try:
+                answers.append(
+                    right_after_training(
+                        method, teacher, train, validation, short, verbose=verbose, trials=trials, **options
+                    )
+                )
+            except DivergedError:
+                answers.append(None)
+                if name == "fine-tuned":
+                    break
+    reference, *others = answers
+    if reference is None or all(right is None for right in others):
+        trials.forget_diverged()
+        which = "the fine-tuned student" if reference is None else "every share"
+        raise DivergedError(
+            f"The search for how much to keep: training diverged for {which}. "
+            "Lower the learning rate, and check that inputs are scaled as the teacher was trained and hold no NaN."
         )
-    steps = []
-    for ratio, right in zip(ratios, others, strict=True):
-        lost = reference.astype(np.float64) - right
-        steps.append(Step(ratio, float(right.mean()), float(lost.mean()), float(lost.std() / math.sqrt(len(lost)))))
+    answered = [(ratio, right) for ratio, right in zip(ratios, others, strict=True) if right is not None]
+    diverged = tuple(ratio for ratio in ratios if ratio not in dict(answered))
+    steps = [compare(ratio, reference, right) for ratio, right in answered]
     _warn_if_blind(steps, tolerance, len(reference))
     near = [step.keep_ratio for step in steps if step.lost <= min(step.error, tolerance)]
     accuracy = float(reference.mean())
@@ -124,7 +153,22 @@ def search(
             stacklevel=4,
         )
     chosen = min(near, default=steps[0].keep_ratio)
-    return KeepRatio(chosen, tuple(steps), accuracy, short.epochs, len(reference), tolerance)
+    return KeepRatio(chosen, tuple(steps), accuracy, short.epochs, len(reference), tolerance, diverged)
+
+
+def compare(keep_ratio: float, reference: np.ndarray, right: np.ndarray) -> Step:
+    """What a share costs, by which validation samples the control and its student got right: booleans.
+
+    Reference:
+        The error: D. Bonett and R. Price, Adjusted Wald Confidence Interval for a Difference of Binomial Proportions
+        Based on Paired Data, Journal of Educational and Behavioral Statistics 37, 2012. One more sample is lost and one
+        more gained than were, so that a few that agree are no proof.
+    """
+    samples = len(reference)
+    lost, gained = int(np.sum(reference & ~right)), int(np.sum(right & ~reference))
+    more, less = (lost + 1) / (samples + 2), (gained + 1) / (samples + 2)
+    error = math.sqrt((more + less - (more - less) ** 2) / (samples + 2))
+    return Step(keep_ratio, float(right.mean()), (lost - gained) / samples, error)
 
 
 def _warn_if_blind(steps: Sequence[Step], tolerance: float, samples: int) -> None:

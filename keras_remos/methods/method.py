@@ -13,9 +13,10 @@ import keras
 from keras_remos.data.content import check_content_known
 from keras_remos.data.parts import can_be_parted, set_aside
 from keras_remos.data.pixels import PixelSpace
-from keras_remos.methods.hardening import Hardening
+from keras_remos.methods.hardening import Hardening, is_of_images
+from keras_remos.methods.plan import BUDGET, Plan, plan_student
 from keras_remos.methods.trials import Trials, check_budget
-from keras_remos.methods.tuning import tune_recipe
+from keras_remos.methods.tuning import VALIDATION_SHARE, rates_of, tune_recipe
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.progress import say
 from keras_remos.training.recipe import AUTO, Recipe, default_recipe
@@ -24,13 +25,6 @@ from keras_remos.training.trained import Trained
 from keras_remos.training.trainer import Trainer
 from keras_remos.untrusted import PathLike
 from keras_remos.writing import check_folder
-
-BUDGET = 12
-"""How many trainings a student may cost where something is left open, its own included."""
-# What one open question is worth, in trainings.
-MOST_EACH = 4
-# Twins take about as long as training does, and so does a control to make more of: for trials, and for the student.
-TWINS = CONTROL = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +90,8 @@ class Method(ABC):
                 does, and labels in an array are counted.
             recipe: How long and how fast. If not given, `recipe_of` the method and teacher with the learning rate left
                 open, `"auto"`: it is then chosen by validation accuracy (see `tune_recipe`), on `validation`, or on a
-                fifth of the training data where there is none (streams cannot be parted: theirs stays the default). The
-                student is trained on all training data.
+                fifth of the training data where there is none (a stream, or one sample of each class, cannot be parted:
+                the rate stays the default). The student is trained on all training data.
             seed: For the head, fresh weights, the order of the data, augmentation and dropout. The head is the same
                 for every method.
             head: The path of the teacher's layer that the fresh head takes the place of; found where it is not given.
@@ -105,8 +99,9 @@ class Method(ABC):
                 default ReMoS does, where the data are images and it is known how inputs come from pixels.
             space: How inputs come from pixels. What `open_for_model` returns brings it along.
             budget: How many trainings it may cost, the student's own included: 12 by default where something is left
-                open, each open question taking up to four. What it does not pay for is left at its default; 1 settles
-                nothing.
+                open, up to four for the learning rate and then up to four for the share that is kept. What it does not
+                pay for is left at its default; 1 settles nothing. Twins take about as long as some epochs: of the
+                share's part, or on top where there is none.
             attacker_share: The share of the training data that is not trained on, but kept for an attacker of the same
                 task: `audit` finds it again by the student's record. From 0 to less than 1.
             callbacks: Keras callbacks. The model that they see wraps the student: `model.student`; what they save by it
@@ -131,14 +126,13 @@ class Method(ABC):
                 other classes.
             MismatchError: If the checkpoint is of a run with other arguments, or of other data.
             FileError: If the checkpoint's folder cannot be one, or another run uses it.
-            RemosError: If training diverges, an option does not suit the teacher, or there is no such seed or budget.
+            RemosError: If training diverges, an option does not suit the teacher, there is no such seed or budget, or
+                the budget does not pay for what a hardening with `of_control` trains.
         """
         if checkpoint is not None:
             check_folder(checkpoint, "Checkpoints")
             check_content_known(train)
         usual = default_recipe(teacher, from_scratch=self.from_scratch)
-        can_choose = validation is not None or can_be_parted(train)
-        wanted = recipe or (replace(usual, learning_rate=AUTO) if can_choose else usual)
         space = space or getattr(train, "space", None)
         if attacker_share:
             train, _ = set_aside(train, attacker_share, seed=seed)
@@ -147,17 +141,38 @@ class Method(ABC):
             train,
             validation,
             num_classes=num_classes,
-            recipe=wanted,
+            recipe=recipe or usual,
             seed=seed,
             keep_head=self.keeps_head,
             head=head,
         )
-        hardening = self._hardening(task, harden, space)
+        can_choose = validation is not None or can_be_parted(train, VALIDATION_SHARE)
+        wanted = task.recipe = recipe or (replace(usual, learning_rate=AUTO) if can_choose else usual)
+        if recipe is None and not can_choose and budget != 1:
+            say(
+                f"Nothing can be set aside of these data to choose on: the learning rate is the default, "
+                f"{usual.learning_rate:g}. Pass `validation` to have it chosen.",
+                verbose=verbose,
+            )
+        hardening = self.hardening(task, harden, space, verbose=verbose)
+        controls = int(hardening is not None and bool(hardening.of_control))
         if budget is None:
-            budget = BUDGET if wanted.is_open or self.is_open else 1
+            budget = BUDGET if wanted.is_open or self.is_open else 1 + controls
         check_budget(budget)
+        is_parted = validation is None and (wanted.is_open or self.is_open)
+        plan = plan_student(
+            wanted.epochs,
+            budget,
+            rates=len(rates_of(wanted)) if wanted.is_open else 0,
+            shares=self.open_shares(wanted),
+            least=self.least_epochs,
+            # Of what trials learn from, too.
+            twins=0 if hardening is None else hardening.passes * (1 + is_parted * (1 - VALIDATION_SHARE)),
+            controls=controls,
+        )
+        if plan.cost > 1 and not (isinstance(harden, Hardening) and harden.is_shared):
+            say(plan.summary(), verbose=verbose)
         how = {"num_classes": num_classes, "seed": seed, "head": head, "harden": hardening or False, "space": space}
-        budget -= 1 + (0 if hardening is None else TWINS + (CONTROL if hardening.of_control else 0))
         with contextlib.ExitStack() as stack:
             if checkpoint is not None:
                 trials = Trials.kept_in(checkpoint, self._all_trials(task, budget, hardening))
@@ -167,7 +182,7 @@ class Method(ABC):
                 train,
                 validation,
                 recipe=wanted,
-                budget=budget,
+                plan=plan,
                 verbose=verbose,
                 **how,
             )
@@ -209,8 +224,25 @@ class Method(ABC):
         """Whether an option was explicitly left open, to be settled on validation data."""
         return False
 
-    def _hardening(self, task: Task, harden: bool | Hardening | None, space: PixelSpace | None) -> Hardening | None:
-        """How students are hardened, if they are.
+    def open_shares(self, recipe: Recipe) -> int:
+        """How many shares of the teacher there are to choose from, where that is open with a recipe; else 0."""
+        return 0
+
+    def hardening(
+        self,
+        task: Task,
+        harden: bool | Hardening | None,
+        space: PixelSpace | None,
+        *,
+        verbose: bool | str = "auto",
+    ) -> Hardening | None:
+        """How a task's students are hardened, if they are; says why images are not where that was left to the method.
+
+        Args:
+            task: The task.
+            harden: See `train`.
+            space: How inputs come from pixels.
+            verbose: `False` says nothing.
 
         Raises:
             DataError: If they are to be and cannot be, as for `RemosError`.
@@ -219,13 +251,15 @@ class Method(ABC):
         hardening = (harden if isinstance(harden, Hardening) else Hardening()).for_one_student()
         reason = hardening.unfit(task, space)
         if harden is None:
+            if self.hardens and reason is not None and is_of_images(task):
+                say(f"Students are not hardened. {reason}", verbose=verbose)
             return hardening if self.hardens and reason is None else None
         if harden and hardening.share and reason is not None:
             raise reason
         return hardening if harden and hardening.share else None
 
     def decide(
-        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, budget: float, **options: Any
+        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, plan: Plan, **options: Any
     ) -> tuple[Method, Recipe, dict[str, Any]]:
         """Settles what was left open, on validation data.
 
@@ -234,7 +268,7 @@ class Method(ABC):
             train: What the student learns from.
             validation: What decides, or `None`.
             recipe: The recipe to begin with.
-            budget: How many trainings that may cost; with less than one nothing is tried.
+            plan: What that may cost.
             **options: More for `train`.
 
         Returns:
@@ -242,18 +276,10 @@ class Method(ABC):
         """
         if not recipe.is_open:
             return self, recipe, {}
-        if budget < 1:
+        if not plan.rate:
             usual = default_recipe(teacher, from_scratch=self.from_scratch)
             return self, replace(recipe, learning_rate=usual.learning_rate), {}
-        budget = min(budget, MOST_EACH)
-        say(
-            f"Choosing the learning rate takes about {budget:g} trainings of {recipe.epochs} epochs.",
-            verbose=options.get("verbose", "auto"),
-        )
-        harden = options.get("harden")
-        if isinstance(harden, Hardening):
-            options["harden"] = harden.by_teacher()
-        found = tune_recipe(self, teacher, train, validation, recipe=recipe, budget=budget, **options)
+        found = tune_recipe(self, teacher, train, validation, recipe=recipe, budget=plan.rate, **options)
         return self, found.recipe, {"recipe": found.describe()}
 
     @property

@@ -12,9 +12,9 @@ from keras_remos.data.parts import set_aside
 from keras_remos.errors import RemosError
 from keras_remos.methods.finetune import FineTune
 from keras_remos.methods.keep_ratio import RATIOS, KeepRatio, search
-from keras_remos.methods.method import MOST_EACH, FromTeacher, Method
-from keras_remos.methods.tuning import VALIDATION_SHARE
-from keras_remos.progress import say
+from keras_remos.methods.method import FromTeacher, Method
+from keras_remos.methods.plan import Plan
+from keras_remos.methods.tuning import VALIDATION_SHARE, hardening_of_trials
 from keras_remos.slicing.relevant_slice import RelevantSlice
 from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
@@ -67,23 +67,21 @@ class Remos(FromTeacher):
     def is_open(self) -> bool:
         return self.keep_ratio == AUTO
 
+    def open_shares(self, recipe: Recipe) -> int:
+        unsaid = self.keep_ratio is None and self.relevant is None and recipe.is_open
+        return len(RATIOS) if self.is_open or unsaid else 0
+
     def decide(
-        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, budget: float, **options: Any
+        self, teacher: keras.Model, train: Any, validation: Any, *, recipe: Recipe, plan: Plan, **options: Any
     ) -> tuple[Method, Recipe, dict[str, Any]]:
-        is_open = self.is_open or (self.keep_ratio is None and self.relevant is None and recipe.is_open)
         # The rate is tuned at the preset's share: both at once would cost as many trainings as there are pairs.
         method = replace(self, keep_ratio=None) if self.is_open else self
-        questions = recipe.is_open + is_open
-        each = budget / max(questions, 1)
-        if not is_open or each < 1:
-            return Method.decide(method, teacher, train, validation, recipe=recipe, budget=budget, **options)
-        each = min(each, MOST_EACH)
-        _, recipe, record = Method.decide(method, teacher, train, validation, recipe=recipe, budget=each, **options)
-        say(
-            f"Choosing how much to keep takes about {each:g} trainings of {recipe.epochs} epochs.",
-            verbose=options.get("verbose", "auto"),
+        _, recipe, record = Method.decide(method, teacher, train, validation, recipe=recipe, plan=plan, **options)
+        if not plan.share:
+            return method, recipe, record
+        found = tune_keep_ratio(
+            teacher, train, validation, preset=self.preset, recipe=recipe, budget=plan.share, **options
         )
-        found = tune_keep_ratio(teacher, train, validation, preset=self.preset, recipe=recipe, budget=each, **options)
         return replace(self, keep_ratio=found.keep_ratio), recipe, {**record, "keep_ratio": found.describe()}
 
     @classmethod
@@ -139,8 +137,8 @@ def tune_keep_ratio(
     """Finds how little of a teacher a student can be started from without losing accuracy.
 
     Nested slices of one ranking are trained for as long as the budget allows, and so is a fine-tuned student. The
-    smallest slice is taken that loses no more than one standard error, and no more than the tolerance. It knows of no
-    attack.
+    smallest slice is taken that loses no more than one standard error, and no more than the tolerance. A share whose
+    training diverges is out. It knows of no attack.
 
     Args:
         teacher: See `Method.train`.
@@ -150,7 +148,8 @@ def tune_keep_ratio(
         preset: How the slices are chosen: see `RelevantSlicer`.
         ratios: The shares that are tried, in (0, 1].
         recipe: How students are trained: the one that will train the student, tuned before.
-        budget: How many trainings of `recipe` it may cost. With less than one for each, all are trained for less long.
+        budget: How many trainings of `recipe` it may cost. With less than one for each, all are trained for less long;
+            where whole epochs are few, fewer shares are tried, spread over the list.
         tolerance: The accuracy that a slice may cost at most, from 0.
         seed: Of every training, and of what is set aside.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
@@ -160,7 +159,8 @@ def tune_keep_ratio(
         The share, and all that was tried.
 
     Raises:
-        RemosError: If an option is out of range, or training diverges.
+        RemosError: If an option is out of range, the budget does not pay for two trainings of an epoch, or training
+            diverges.
         DataError: If there are no validation data and none can be set aside.
 
     Warns:
@@ -175,6 +175,11 @@ def tune_keep_ratio(
 
     Reference:
         The rule of one standard error: L. Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
+
+    Note:
+        The fine-tuned student is hardened as the slices are, and trained by the same recipe: in `train` at the rate
+        that was tuned for ReMoS. An audit's control is tuned on its own and not hardened. Hardening costs accuracy by
+        itself, though: compared with that, it would use up the tolerance, and nothing would ever be cut.
     """
     ratios = sorted({float(ratio) for ratio in ratios}, reverse=True)
     if not ratios or not budget > 0 or not tolerance >= 0:
@@ -190,6 +195,7 @@ def tune_keep_ratio(
     task = Task(teacher, train, recipe=recipe, seed=seed, **of_task)
     slicer = RelevantSlicer(teacher, preset=preset, head=task.head)
     slices = slicer.sweep(slicer.profile(task.plain_data(), verbose=verbose), keep_ratios=ratios)
+    options["harden"] = hardening_of_trials(Remos(), teacher, train, recipe=task.recipe, seed=seed, **options)
     return search(
         FineTune(),
         {ratio: Remos(relevant=relevant) for ratio, relevant in slices.items()},

@@ -98,8 +98,16 @@ class Trials:
             raise DivergedError(f"Training diverged: {key}.")
         return self._right[key]
 
+    def forget_diverged(self) -> None:
+        """Has what diverged tried again: where nothing is left to choose from, each restart would fail at once."""
+        self._right = {key: right for key, right in self._right.items() if right.size}
+        self._write()
+
     def _keep(self, key: str, right: np.ndarray) -> None:
         self._right[key] = right
+        self._write()
+
+    def _write(self) -> None:
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)

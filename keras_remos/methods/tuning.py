@@ -15,9 +15,12 @@ import numpy as np
 
 from keras_remos.data import batches
 from keras_remos.data.parts import set_aside
+from keras_remos.data.pixels import PixelSpace
 from keras_remos.errors import DivergedError, RemosError
+from keras_remos.methods.hardening import Hardening
+from keras_remos.methods.plan import rounds, spread, whole
 from keras_remos.methods.trials import Trials, check_budget
-from keras_remos.progress import track
+from keras_remos.progress import say, track
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
@@ -29,8 +32,8 @@ RATES_OF_TEXT = (2e-5, 5e-5, 1e-4, 2e-4, 4e-4)
 
 # Of the training data, where no validation data are given.
 VALIDATION_SHARE = 0.2
-# As many are trained in full at the end.
-FINALISTS = 2
+# A difference in accuracy that validation data should be able to tell.
+TOLD = 0.01
 
 
 class Trainable(Protocol):
@@ -50,6 +53,18 @@ class Trainable(Protocol):
 
     def get_config(self) -> dict[str, Any]:
         """Its options, as plain values for JSON."""
+
+    @property
+    def keeps_head(self) -> bool:
+        """Whether its students start with the teacher's head."""
+
+    @property
+    def hardens(self) -> bool:
+        """Whether its students are hardened unless told otherwise."""
+
+    @property
+    def hardening(self) -> Callable[..., Hardening | None]:
+        """How its students are hardened: see `Method.hardening`."""
 
     @property
     def train(self) -> Callable[..., Trained]:
@@ -119,7 +134,8 @@ def tune_recipe(
 
     All candidates are trained briefly, the better half for longer, and so on; the last ones in full. Among those that
     are within one standard error of the best the longest wins, then the one with the highest learning rate. So no
-    control stays weak by chance, and nobody can choose by what an attack does.
+    control stays weak by chance, and nobody can choose by what an attack does. Where that is more than one and the
+    validation data cannot tell 1 % apart, it says so, and how many would.
 
     Args:
         method: The method that is tuned, configured.
@@ -130,7 +146,8 @@ def tune_recipe(
         recipe: What tuning begins with, and how long candidates are trained; the method's default if not given.
         grid: The candidates: values by the name of a recipe's option. By default learning rates only, as fit images or
             texts. With `epochs` in it, candidates differ in length.
-        budget: How many trainings of `recipe` it may cost, from 1; each trial takes at least one epoch, though.
+        budget: How many trainings of `recipe` it may cost, from 1. Where whole epochs are few there are fewer rounds,
+            and then fewer candidates, spread over the list.
         seed: Of every training, and of what is set aside.
         verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
         **options: More for `Method.train`: `num_classes`, `head`, `harden`, `space`.
@@ -139,7 +156,8 @@ def tune_recipe(
         The recipe, and all that was tried.
 
     Raises:
-        RemosError: If every training diverges, the grid is empty, or an option has no such value.
+        RemosError: If every training diverges, the grid is empty, an option has no such value, or the budget does not
+            pay for one training.
         DataError: If there are no validation data and none can be set aside.
 
     Example:
@@ -160,7 +178,7 @@ def tune_recipe(
     usual = default_recipe(teacher, from_scratch=method.from_scratch)
     base = recipe or usual
     if grid is None:
-        grid = {"learning_rate": RATES_OF_TEXT if base.optimizer == "adamw" else RATES}
+        grid = {"learning_rate": rates_of(base)}
     if base.is_open:
         base = replace(base, learning_rate=usual.learning_rate)
     if validation is None:
@@ -168,52 +186,52 @@ def tune_recipe(
     candidates = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if not grid or not candidates:
         raise RemosError(f"`grid` must hold one or more values of one or more options, received {dict(grid)!r}.")
-    for changes in candidates:
-        replace(base, **changes)
+    longest = max(replace(base, **changes).epochs for changes in candidates)
+    plan = rounds(len(candidates), longest, budget * base.epochs / longest, least=method.least_epochs)
+    if not plan:
+        raise RemosError(
+            f"`budget` must pay for one training: {method.name} takes at least {method.least_epochs} epochs, and "
+            f"{budget:g} trainings of {base.epochs} are fewer."
+        )
+    candidates = spread(candidates, plan[0].count)
+    options["harden"] = hardening_of_trials(method, teacher, train, recipe=base, seed=seed, **options)
+    known = options.pop("trials", None) or Trials()
     trials: list[Trial] = []
     samples = 0
-    rounds = stages(len(candidates), budget)
-    for number, (share, kept) in enumerate(rounds, start=1):
+    for number, each in enumerate(plan, start=1):
+        candidates = candidates[: each.count]
         accuracies = []
-        what = f"Round {number} of {len(rounds)}, trial"
+        what = f"Round {number} of {len(plan)}, trial"
         with track(candidates, total=len(candidates), description=what, verbose=verbose, name=_told) as tracked:
             for changes in tracked:
                 tried = replace(base, **changes)
-                short = replace(tried, epochs=max(method.least_epochs, round(share * tried.epochs)))
+                share = each.epochs / longest
+                short = replace(tried, epochs=max(method.least_epochs, whole(share * tried.epochs)))
                 accuracy = None
                 with contextlib.suppress(DivergedError):
                     right = right_after_training(
-                        method, teacher, train, validation, short, seed=seed, verbose=verbose, **options
+                        method, teacher, train, validation, short, seed=seed, verbose=verbose, trials=known, **options
                     )
                     accuracy, samples = float(right.mean()), len(right)
                 trials.append(Trial(changes, short.epochs, accuracy, whole=short.epochs == tried.epochs))
                 accuracies.append(accuracy)
         if all(accuracy is None for accuracy in accuracies):
+            known.forget_diverged()
             raise DivergedError(
                 f"Tuning {method.name}: training diverged with each of {candidates}. Add lower learning rates, and "
                 "check that inputs are scaled as the teacher was trained and hold no NaN."
             )
         order = sorted(zip(accuracies, candidates, strict=True), key=lambda each: _rank(*each), reverse=True)
-        candidates = [changes for _, changes in order[:kept]]
-    chosen = choose(trials[-len(order) :], base, samples)
+        candidates = [changes for _, changes in order]
+    last = trials[-len(order) :]
+    chosen = choose(last, base, samples)
+    _say_if_blind(last, samples, verbose)
     return Tuning(replace(base, **chosen.changes), tuple(trials), samples)
 
 
-def stages(candidates: int, budget: float) -> list[tuple[float, int]]:
-    """How candidates are tried, stage by stage: `(share of their epochs, how many go on)`.
-
-    The last stage has up to two candidates and as many whole trainings as half of the budget pays for; the stages
-    before it halve the candidates, and share the rest of the budget equally.
-    """
-    counts = [candidates]
-    while counts[-1] > FINALISTS:
-        counts.append(math.ceil(counts[-1] / 2))
-    if len(counts) == 1:
-        return [(min(1.0, budget / candidates), candidates)]
-    last = min(float(counts[-1]), budget / 2)
-    each = (budget - last) / (len(counts) - 1)
-    shares = [*(min(1.0, each / count) for count in counts[:-1]), last / counts[-1]]
-    return list(zip(shares, [*counts[1:], counts[-1]], strict=True))
+def rates_of(recipe: Recipe) -> tuple[float, ...]:
+    """The learning rates that are tried with a recipe."""
+    return RATES_OF_TEXT if recipe.optimizer == "adamw" else RATES
 
 
 def choose(trials: Sequence[Trial], base: Recipe, samples: int) -> Trial:
@@ -224,12 +242,32 @@ def choose(trials: Sequence[Trial], base: Recipe, samples: int) -> Trial:
         base: The recipe that they change.
         samples: How many samples accuracies are of.
     """
+    return max(
+        _near(trials, samples)[0],
+        key=lambda trial: (trial.changes.get("epochs", base.epochs), trial.changes.get("learning_rate", 0)),
+    )
+
+
+def _near(trials: Sequence[Trial], samples: int) -> tuple[list[Trial], float]:
+    """The trials within one standard error of the best, and that error, which is not 0 where the best is perfect."""
     known = [(trial.accuracy, trial) for trial in trials if trial.accuracy is not None]
     best = max(accuracy for accuracy, _ in known)
-    error = math.sqrt(best * (1 - best) / samples)
-    near = [trial for accuracy, trial in known if accuracy >= best - error]
-    return max(
-        near, key=lambda trial: (trial.changes.get("epochs", base.epochs), trial.changes.get("learning_rate", 0))
+    # By Laplace's rule of succession: one more of each.
+    share = (best * samples + 1) / (samples + 2)
+    error = math.sqrt(share * (1 - share) / (samples + 2))
+    return [trial for accuracy, trial in known if accuracy >= best - error], error
+
+
+def _say_if_blind(trials: Sequence[Trial], samples: int, verbose: bool | str) -> None:
+    """Says so where the validation data left the choice open, and could not tell what is meant to be told."""
+    near, error = _near(trials, samples)
+    if len(near) < 2 or error <= TOLD:
+        return
+    enough = math.ceil((samples + 2) * (error / TOLD) ** 2)
+    say(
+        f"{samples:,} validation samples tell accuracies apart by about {error:.3f}, by which {len(near)} of the last "
+        f"{len(trials)} candidates are equal. About {enough:,} samples would tell {TOLD:g} apart.",
+        verbose=verbose,
     )
 
 
@@ -239,6 +277,42 @@ def _told(changes: Mapping[str, Any]) -> str:
 
 def _rank(accuracy: float | None, changes: Mapping[str, Any]) -> tuple[float, float]:
     return (-1.0 if accuracy is None else accuracy), changes.get("learning_rate", 0.0)
+
+
+def hardening_of_trials(
+    method: Trainable,
+    teacher: keras.Model,
+    train: Any,
+    *,
+    recipe: Recipe,
+    seed: int,
+    harden: bool | Hardening | None = None,
+    space: PixelSpace | None = None,
+    num_classes: int | None = None,
+    head: str | None = None,
+    **options: Any,
+) -> bool | Hardening:
+    """How the students of trials are hardened: by twins that are made once for all of them, from the teacher alone.
+
+    Args:
+        method: By what they are trained.
+        teacher: See `Method.train`, as for what is not said here.
+        train: What they learn from.
+        recipe: How they are trained.
+        seed: Of every training.
+        harden: What was asked for.
+        space: How inputs come from pixels.
+        num_classes: How many classes they tell apart.
+        head: The path of the teacher's head.
+        **options: More for `Method.train`, which has no say in it.
+    """
+    if harden is False or (harden is None and not method.hardens):
+        return False
+    if not isinstance(harden, Hardening):
+        of_task: dict[str, Any] = {"num_classes": num_classes, "head": head, "keep_head": method.keeps_head}
+        task = Task(teacher, train, recipe=recipe, seed=seed, **of_task)
+        harden = method.hardening(task, harden, space or getattr(train, "space", None))
+    return False if harden is None else harden.for_one_student().by_teacher()
 
 
 def right_after_training(
@@ -270,7 +344,8 @@ def right_after_training(
     told = {"method": method.name, "options": method.get_config(), "recipe": recipe.get_config()}
 
     def train_and_ask() -> np.ndarray:
-        trained = trained_quietly(method, teacher, train, recipe, seed=seed, **options)
+        # It settles nothing of its own.
+        trained = trained_quietly(method, teacher, train, recipe, seed=seed, budget=1, **options)
         return right_on(trained, teacher, validation, head=options.get("head"))
 
     return (trials or Trials()).right(told, train_and_ask)

@@ -156,6 +156,8 @@ def tradeoff(body: Body) -> list[Section]:
     recipe = [(key.replace("_", " "), plain(value)) for key, value in (body.get("recipe") or {}).items()]
     if recipe:
         recipe.append(("hardened", "yes" if body.get("hardened") else "no"))
+        if body.get("tuned"):
+            recipe.append(("learning rate chosen on", "the samples that ACC is of"))
         sections.append(Section("How all were trained", [Facts(recipe)]))
     return sections
 

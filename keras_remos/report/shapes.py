@@ -209,6 +209,7 @@ class Point(TypedDict):
 class _Tradeoff(TypedDict, total=False):
     recipe: dict[str, Any]
     hardened: bool
+    tuned: bool
 
 
 class Tradeoff(_Tradeoff):

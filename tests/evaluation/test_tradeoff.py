@@ -1,6 +1,7 @@
 """A trade-off trains a student for each share, measures all alike, and goes on where it was killed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from planted import SPACE, images, teacher
 from shell import run, told
 
 import keras_remos as kr
+from keras_remos.data import PixelSpace
 from keras_remos.data.parts import set_aside
-from keras_remos.defects import PenultimateAttack, Prepared
+from keras_remos.defects import PenultimateAttack, Prepared, TransferPGD
 from keras_remos.errors import FileError, MismatchError, RemosError
 from keras_remos.evaluation import Rate, flip_rate, predict_classes, tradeoff
 from keras_remos.evaluation.tradeoff import Point, _Results
-from keras_remos.methods import METHODS
+from keras_remos.methods import METHODS, recipe_of
+from keras_remos.training.trainer import Trainer
 from keras_remos.writing import reserved
 
 PIXELS, Y = images(60, seed=6)
@@ -57,6 +60,7 @@ def test_each_point_is_the_student_of_that_share() -> None:
     assert json.loads(json.dumps(result.describe(), allow_nan=False))["points"][2]["keep_ratio"] == 0.6
     lines = result.summary().splitlines()
     assert lines[0].split() == ["kept", "ACC", "pen"] and lines[3].startswith("0.6 ")
+    assert not result.tuned and "chosen by" not in result.summary()
     assert max(map(len, lines)) <= 100
 
 
@@ -79,9 +83,12 @@ def test_what_was_measured_is_not_trained_again(tmp_path: Path, monkeypatch: pyt
     again = found(results=results)
     assert shares == [0.9, 0.6, 0.6]
     assert again.describe() == whole.describe()
-    # Other data are another run, in the same file.
+    # Other data are another run, in the same file, and so is another way of reading pixels or another head.
     other = tradeoff(teacher(), (DATA[0] * 0.9, Y), ratios=(1,), recipe=RECIPE, results=results, verbose=False)
     assert len(results.read_text().splitlines()) == 4 and len(other.points) == 1
+    for number, options in enumerate(({"space": PixelSpace("none")}, {"head": "head"}, {"num_classes": 4}), start=5):
+        found(ratios=(1,), results=results, **options)
+        assert len(results.read_text().splitlines()) == number
     assert found(results=results).describe() == whole.describe()
 
 
@@ -90,12 +97,50 @@ def test_the_rate_is_chosen_once_for_all(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     open_rate = kr.Recipe(epochs=2, batch_size=16, learning_rate="auto")
     first = found(recipe=open_rate, ratios=(1,), results=results)
+    assert first.tuned and "chosen by" in first.summary() and first.describe()["tuned"]
     row = json.loads(results.read_text())
     assert row["recipe"] == first.recipe.get_config() and not first.recipe.is_open
     # It is known then.
     row["recipe"]["learning_rate"] = 0.0123
     results.write_text(json.dumps(row) + "\n")
     assert found(recipe=open_rate, ratios=(1, 0.9), results=results).recipe.learning_rate == 0.0123
+
+
+@pytest.mark.once
+def test_its_default_recipe_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def asked(method: Any, teacher: Any, train: Any, validation: Any, recipe: kr.Recipe, **options: Any) -> Any:
+        tried.append(recipe)
+        return np.ones(len(validation[0]), bool)
+
+    monkeypatch.setattr("keras_remos.methods.tuning.right_after_training", asked)
+    monkeypatch.setattr(METHODS["finetune"], "fit", lambda self, task, trainer: task.copy())
+    result = found(recipe=None, ratios=(1,))
+    default = recipe_of("finetune", teacher())
+    for each in (*tried, result.recipe):
+        assert replace(each, epochs=default.epochs, learning_rate=default.learning_rate) == default
+    assert len(tried) == 10 and sum(each.epochs for each in tried) == 4 * 30
+
+
+@pytest.mark.once
+def test_its_cost_is_said_and_one_control_makes_twins_for_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epochs: list[Any] = []
+    fit = Trainer.fit
+    monkeypatch.setattr(
+        Trainer, "fit", lambda self, *a, **o: epochs.append((self.name, self.task.recipe.epochs)) or fit(self, *a, **o)
+    )
+    hardening = kr.Hardening(attacks=[kr.DisplacementAttack(steps=1)], of_control=[TransferPGD(steps=1, step_size=3)])
+    open_rate = kr.Recipe(epochs=1, batch_size=16, learning_rate="auto")
+    found(recipe=open_rate, ratios=(1, 0.6), harden=hardening, verbose="auto")
+    assert [name for name, _ in epochs].count("control") == 1
+    assert len(epochs) == 4 + 1 + 2
+    assert capsys.readouterr().err.startswith(
+        "This takes as long as about 8.0 trainings of 1 epoch: 4 for the learning rate, 1 for twins, "
+        "1 for what twins are made from, 2 for the students.\n"
+    )
 
 
 @pytest.mark.once

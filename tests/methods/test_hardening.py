@@ -1,5 +1,6 @@
 """Hardening: what twins are made from, and that nothing but a share of the batches changes."""
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ from faults import disk_full_at
 from keras import layers as kl
 
 from keras_remos.data import PixelSpace, TrainingData
-from keras_remos.defects import DisplacementAttack, PatchBackdoor, PenultimateAttack
+from keras_remos.defects import DisplacementAttack, PatchBackdoor, PenultimateAttack, TransferPGD
 from keras_remos.errors import DataError, FileError, RemosError
 from keras_remos.methods import METHODS, Hardening, Recipe, train
 from keras_remos.models.features import penultimate
@@ -67,6 +68,34 @@ def test_each_sample_is_dealt_one_attack_and_none_is_left_out() -> None:
     attacks = [PenultimateAttack(steps=1, epsilon=2, step_size=2), PenultimateAttack(steps=1, epsilon=9, step_size=9)]
     change = np.abs(twins_of(Hardening(attacks=attacks)).levels - PIXELS).max(axis=(1, 2, 3))
     assert (change <= 2).sum() == 6 and ((change > 2) & (change <= 9)).sum() == 6
+
+
+def test_twins_of_the_own_control_go_against_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = task().copy()
+    monkeypatch.setattr("keras_remos.methods.hardening._control", lambda *of: control)
+    attacks = [PenultimateAttack(steps=1, epsilon=1, step_size=1)]
+    hardening = Hardening(attacks=attacks, of_control=[TransferPGD(epsilon=6, steps=4, step_size=2)])
+    plain = replace(RECIPE, augment="none")
+    made = Task(teacher(), (X, Y), num_classes=3, recipe=plain, seed=4)
+    hardening.apply(made, SPACE, verbose=False)
+    levels = made.data._twins.levels
+    change = np.abs(levels - PIXELS).max(axis=(1, 2, 3))
+    by_control = change > 1
+    assert by_control.sum() == 6 and change.max() <= 6
+
+    def sure(pixels: np.ndarray) -> np.ndarray:
+        said = toys.numpy(control(SPACE.scale(pixels.astype("float32"))))
+        return said[np.arange(12), Y] - np.where(np.eye(3)[Y], -np.inf, said).max(axis=1)
+
+    assert (sure(levels) < sure(PIXELS))[by_control].all()
+    # Each image of a batch has the label of the one that it is, or is the twin of.
+    twins = 0
+    for batch in range(len(made.data)):
+        x, y = made.data[batch][:2]
+        distance = np.abs(x[:, None] - X[None]).max(axis=(2, 3, 4))
+        np.testing.assert_array_equal(np.argmax(y, axis=-1) if y.ndim > 1 else y, Y[distance.argmin(axis=1)])
+        twins += (distance.min(axis=1) > 0).sum()
+    assert twins == 5
 
 
 def test_the_teacher_and_the_images_decide_and_nothing_else() -> None:

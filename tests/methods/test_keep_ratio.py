@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,8 +12,9 @@ import pytest
 import toys
 from keras import layers as kl
 
-from keras_remos.errors import RemosError
-from keras_remos.methods import Recipe, train, tune_keep_ratio
+from keras_remos.errors import DivergedError, RemosError
+from keras_remos.methods import FineTune, Recipe, train, tune_keep_ratio
+from keras_remos.methods.keep_ratio import RATIOS
 from keras_remos.methods.remos import Remos
 
 N = 2000
@@ -30,6 +32,8 @@ def students(accuracy: Callable[[float], float]) -> Iterator[list[Any]]:
         kept = method.relevant.options["keep_ratio"] if isinstance(method, Remos) else 1.0
         seen.append((kept, recipe.epochs, len(train[0]), len(validation[0])))
         samples = len(validation[0])
+        if np.isnan(accuracy(kept)):
+            raise DivergedError("NaN")
         return np.arange(samples) < round(accuracy(kept) * samples)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -49,8 +53,8 @@ def test_where_accuracy_falls_at_a_known_share_that_is_found() -> None:
     assert [step.keep_ratio for step in found.steps] == [0.95, 0.9, 0.8, 0.7, 0.6]
     assert found.fine_tuned == 0.8 and found.validation_samples == 400
     assert [step.lost for step in found.steps] == pytest.approx([0, 0, 0, 0, 0.2])
-    # 80 of 400 differ: the error of a paired difference.
-    assert found.steps[4].error == pytest.approx(np.sqrt(0.2 * 0.8 / 400))
+    # 80 of 400 are lost and none gained, and one more of each: the error of a paired difference.
+    assert found.steps[4].error == pytest.approx(np.sqrt((82 / 402 - (80 / 402) ** 2) / 402))
     assert found.describe()["keep_ratio"] == 0.7
     assert "<- chosen" in found.summary().splitlines()[4]
 
@@ -72,6 +76,47 @@ def test_what_a_slice_may_cost() -> None:
 
 
 @pytest.mark.once
+def test_a_few_samples_that_agree_are_no_proof() -> None:
+    five = X[:5], Y[:5]
+    with students(lambda kept: 1.0), pytest.warns(UserWarning, match="5 validation samples tell .* about 0.202"):
+        tune_keep_ratio(TEACHER, (X, Y), five, recipe=Recipe(epochs=6), verbose=False)
+    # One of 400 is lost, and none is gained.
+    assert search(lambda kept: 0.8 if kept == 1 else 0.7975).keep_ratio == 0.6
+
+
+@pytest.mark.once
+def test_a_share_that_diverges_is_out() -> None:
+    def diverging(*shares: float) -> Callable[[float], float]:
+        return lambda kept: np.nan if kept in shares else 0.8
+
+    found = search(diverging(0.6, 0.95))
+    assert found.keep_ratio == 0.7 and found.diverged == (0.95, 0.6)
+    assert [step.keep_ratio for step in found.steps] == [0.9, 0.8, 0.7]
+    assert found.describe()["diverged"] == [0.95, 0.6] and "0.6     diverged" in found.summary()
+    for shares, which in (((1.0,), "the fine-tuned student"), (RATIOS, "every share")):
+        with pytest.raises(DivergedError, match=f"diverged for {which}"):
+            search(diverging(*shares))
+
+
+@pytest.mark.once
+def test_what_ended_a_run_is_tried_again_when_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def diverge(*of: Any) -> Any:
+        tried.append(of)
+        raise DivergedError("NaN")
+
+    monkeypatch.setattr(FineTune, "fit", diverge)
+    x = RNG.normal(size=(40, 4)).astype("float32")
+    how = {"recipe": Recipe(epochs=6), "keep_ratio": "auto", "checkpoint": tmp_path, "verbose": False}
+    for _ in range(2):
+        with pytest.raises(DivergedError, match="fine-tuned"):
+            train("remos", TEACHER, (x, np.arange(40) % 2), **how)
+    assert len(tried) == 2
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore:.*validation samples tell")
 def test_it_costs_what_it_may() -> None:
     with students(lambda kept: 0.8) as seen:
         tune_keep_ratio(TEACHER, (X, Y), recipe=Recipe(epochs=30), budget=4, verbose=False)
@@ -91,7 +136,7 @@ def test_too_few_samples_to_tell_are_named() -> None:
     few = (X[:50], Y[:50])
     with (
         students(differ),
-        pytest.warns(UserWarning, match="50 validation samples .* about 1,60"),
+        pytest.warns(UserWarning, match="50 validation samples .* about 1,86"),
     ):
         tune_keep_ratio(TEACHER, (X, Y), few, recipe=Recipe(epochs=3), verbose=False)
     with students(differ):  # a warning would be an error

@@ -1,21 +1,24 @@
 """What is left open is settled within the budget, once, and by what a run knows already."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import toys
 from keras import layers as kl
 from planted import SPACE, images, teacher
 
 from keras_remos.data import PixelSpace
 from keras_remos.data.datasets import ArrayReader, Dataset
 from keras_remos.defects import DisplacementAttack, TransferPGD
-from keras_remos.errors import DivergedError, FileError, MismatchError
-from keras_remos.methods import METHODS, Hardening, Recipe, train
+from keras_remos.errors import DataError, DivergedError, FileError, MismatchError, RemosError
+from keras_remos.methods import METHODS, Hardening, Recipe, train, tune_keep_ratio, tune_recipe
 from keras_remos.methods.hardening import Ascent
 from keras_remos.methods.trials import Trials
+from keras_remos.training.trainer import Trainer
 from keras_remos.writing import reserved
 
 PIXELS, Y = images(60, seed=6)
@@ -54,6 +57,73 @@ def test_what_is_open_is_settled_unless_the_budget_forbids() -> None:
     assert set(share["tuning"]) == {"recipe"} and share["slice"]["keep_ratio"] == 0.7
 
 
+def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How long each student is trained, though none is: the last ones are copies of the teacher."""
+    epochs: list[int] = []
+
+    def copied(self: Any, task: Any, trainer: Any) -> Any:
+        epochs.append(task.recipe.epochs)
+        return task.copy()
+
+    def asked(method: Any, teacher: Any, train: Any, validation: Any, recipe: Recipe, **options: Any) -> np.ndarray:
+        epochs.append(recipe.epochs)
+        return np.ones(12, bool)
+
+    for method in ("remos", "finetune"):
+        monkeypatch.setattr(METHODS[method], "fit", copied)
+    for module in ("tuning", "keep_ratio"):
+        monkeypatch.setattr(f"keras_remos.methods.{module}.right_after_training", asked)
+    return epochs
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("epochs", [1, 2, 3, 30])
+def test_no_more_is_trained_than_the_budget_pays_for(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = trained_epochs(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr("keras_remos.methods.method.say", lambda message, **_: said.append(message))
+    for method, budget in (("finetune", 1), ("finetune", 4), ("remos", 4), ("remos", 7), ("remos", 12)):
+        trained.clear()
+        said.clear()
+        recipe = Recipe(epochs=epochs, batch_size=16, learning_rate="auto")
+        settled(method, recipe=recipe, harden=False, budget=budget)
+        assert sum(trained) <= budget * epochs
+        if len(trained) > 1:
+            assert f" about {sum(trained) / epochs:.1f} trainings" in said[0]
+        if budget == 12 and method == "remos":
+            by_epochs = {1: [1] * 9, 2: [1] * 4 + [2] * 2 + [1] * 6 + [2], 3: [1] * 5 + [3] * 2 + [2] * 6 + [3]}
+            assert trained == by_epochs.get(epochs, [6] * 5 + [10] * 3 + [30] * 2 + [20] * 6 + [30])
+
+
+@pytest.mark.once
+def test_hardened_students_are_tuned_as_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = trained_epochs(monkeypatch)
+    recipe = Recipe(epochs=30, batch_size=16, learning_rate="auto")
+    for budget in (3, 5):
+        settled("finetune", recipe=recipe, harden=False, budget=budget)
+        plain, _ = trained.copy(), trained.clear()
+        settled(recipe=recipe, harden=SHORT, space=SPACE, budget=budget)
+        assert trained == plain
+        trained.clear()
+
+
+@pytest.mark.once
+def test_a_control_to_make_twins_from_is_paid_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, controls = trained_epochs(monkeypatch), []
+    fit = Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda self, *a, **o: controls.append(self.task.recipe) or fit(self, *a, **o))
+    hardening = replace(SHORT, of_control=[TransferPGD(steps=1, step_size=3)])
+    how = {"harden": hardening, "space": SPACE}
+    with pytest.raises(RemosError, match="`budget` must be at least 2"):
+        settled(budget=1, **how)
+    for budget in (4, None):
+        settled(recipe=OPEN if budget else replace(OPEN, learning_rate=0.01), budget=budget, **how)
+        assert [recipe.epochs for recipe in controls] == [2]
+        assert sum(trained) + sum(recipe.epochs for recipe in controls) <= 2 * (budget or 2)
+        trained.clear()
+        controls.clear()
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_tuned_however_short(method: str) -> None:
@@ -74,6 +144,19 @@ def test_streams_cannot_be_parted_and_keep_the_default_rate() -> None:
 
     quick = {"num_classes": 3, "verbose": False}
     assert "tuning" not in train("finetune", teacher(), Batches(), **quick).options
+
+
+@pytest.mark.once
+def test_where_nothing_can_be_set_aside_the_default_rate_stays_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_epochs(monkeypatch)
+    one_each = X[np.unique(Y, return_index=True)[1]], np.arange(3)
+    found = train("finetune", teacher(), one_each, verbose="auto").options
+    assert "tuning" not in found and found["recipe"]["learning_rate"] == 0.005
+    assert "Pass `validation`" in capsys.readouterr().err
+    with pytest.raises(DataError, match="pass both"):
+        settled("finetune", data=one_each)
 
 
 @pytest.mark.once
@@ -99,8 +182,24 @@ def test_images_are_hardened_where_it_is_known_how_they_are_scaled() -> None:
 
 
 @pytest.mark.once
-def test_twins_are_made_once_for_all_trainings_of_a_student(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+def test_it_is_said_why_images_are_not_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("keras_remos.methods.method.say", lambda message, **_: said.append(message))
+    trained_epochs(monkeypatch)
+    settled(budget=1)
+    assert len(said) == 1 and "not hardened" in said[0] and "`space=PixelSpace(...)`" in said[0]
+    said.clear()
+    for method, options in (("finetune", {}), ("remos", {"harden": False})):
+        settled(method, budget=1, **options)
+    vectors = toys.fill(keras.Sequential([keras.Input((6,)), kl.Dense(4, "relu"), kl.Dense(3)]))
+    train("remos", vectors, (np.ones((60, 6), "float32"), Y), recipe=OPEN, budget=1, verbose=False)
+    assert not said
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many twins are made at a time."""
+    made: list[int] = []
     plain = Ascent.batch
 
     def counted(self: Ascent, x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -108,10 +207,38 @@ def test_twins_are_made_once_for_all_trainings_of_a_student(monkeypatch: pytest.
         return plain(self, x, y, rows)
 
     monkeypatch.setattr(Ascent, "batch", counted)
+    return made
+
+
+@pytest.mark.once
+def test_twins_are_made_once_for_all_trainings_of_a_student(made: list[int]) -> None:
     settled(keep_ratio=0.9, harden=SHORT, space=SPACE, budget=4)
     # Of the four fifths that trials learn from, and of all.
     assert sum(made) == 48 + 60
     assert SHORT._made is None
+
+
+@pytest.mark.once
+def test_what_it_takes_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    settled(keep_ratio=0.9, harden=SHORT, space=SPACE, budget=4, verbose="auto")
+    assert capsys.readouterr().err.count("as long as about") == 1
+
+
+@pytest.mark.once
+def test_trials_alone_make_twins_once_and_settle_nothing_of_their_own(
+    made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_control = replace(SHORT, of_control=[TransferPGD(steps=1, step_size=3)])
+    how: dict[str, Any] = {"recipe": replace(OPEN, learning_rate=0.01), "space": SPACE, "verbose": False}
+    tune_keep_ratio(teacher(), (X, Y), harden=of_control, ratios=(0.9, 0.6), **how)
+    assert sum(made) == 48
+    made.clear()
+    tuned: list[Any] = []
+    fit = METHODS["remos"].fit
+    monkeypatch.setattr(METHODS["remos"], "fit", lambda self, *of: tuned.append(self.keep_ratio) or fit(self, *of))
+    # It hardens unless told otherwise.
+    tune_recipe(METHODS["remos"](keep_ratio="auto"), teacher(), (X, Y), grid={"learning_rate": (0.1, 0.01)}, **how)
+    assert sum(made) == 48 and tuned == [None, None]
 
 
 def test_twins_of_the_own_control_know_the_classes() -> None:

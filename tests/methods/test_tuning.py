@@ -12,7 +12,8 @@ from keras import layers as kl
 
 from keras_remos.errors import DataError, DivergedError, RemosError
 from keras_remos.methods import METHODS, FineTune, Method, Recipe, train, tune_recipe
-from keras_remos.methods.tuning import RATES, stages
+from keras_remos.methods.plan import stages
+from keras_remos.methods.tuning import RATES
 from keras_remos.training.task import Task
 from keras_remos.training.trained import Trained
 from keras_remos.training.trainer import Trainer
@@ -95,6 +96,17 @@ def test_within_one_standard_error_the_highest_rate_wins() -> None:
     assert tuned(lambda recipe: near[recipe.learning_rate])[0].recipe.learning_rate == 0.05
     far = {**near, 0.05: 0.7}
     assert tuned(lambda recipe: far[recipe.learning_rate])[0].recipe.learning_rate == 0.02
+
+
+@pytest.mark.once
+def test_what_the_validation_data_cannot_tell_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    near = dict(zip(RATES, (0.2, 0.2, 0.8, 0.78, 0.3), strict=True))
+    far = {**near, 0.05: 0.6}
+    for rates, said in ((near, 1), (far, 0)):
+        tune_recipe(Known(accuracy=lambda recipe, by=rates: by[recipe.learning_rate]), TEACHER, (X, Y), recipe=Recipe())
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == said
+        assert all("100 validation samples" in line and "2 of the last 2" in line for line in told)
 
 
 @pytest.mark.once
