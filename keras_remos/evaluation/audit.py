@@ -86,8 +86,9 @@ def audit(
 
     Raises:
         DataError: If the data do not fit the teacher or a student, or have classes that a student does not know.
-        MismatchError: If an attack set was made with another teacher or of other pixels, or the folder is of an audit
-            of another teacher, test set or seed.
+        MismatchError: If an attack set was made with another teacher or of other pixels, students left different shares
+            to the attacker or were trained on other data, as far as their records tell, or the folder is of an audit of
+            another teacher, test set or seed.
         FileError: If the folder holds other files, or another audit uses it.
         RemosError: If there is nothing to compare with, no such defect or seed, or a student is no classifier.
 

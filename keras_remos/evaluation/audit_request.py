@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_remos.data.content import content_on_disk
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.labels import check_largest_id
 from keras_remos.data.other_tasks import refuse_other_tasks
@@ -111,16 +112,40 @@ def classes_of(train: Any) -> int:
 
 
 def parted(train: Any, attacker: Attacker, ways: Mapping[str, Trained]) -> tuple[Any, Attacker]:
-    """The training data without the share that students left to the attacker, who gets it."""
-    found = [way.options for way in ways.values() if way.options.get("attacker_share")]
-    shares = {(options["attacker_share"], options.get("seed", 0)) for options in found}
-    if attacker.data is not None or train is None or not shares:
+    """The training data without the share that students left to the attacker, who gets it.
+
+    Args:
+        train: The students' training data, if they are given.
+        attacker: Who gets the share, without data of their own.
+        ways: How students were made, by name. One that says nothing of a share left none.
+
+    Raises:
+        MismatchError: If students left different shares, or samples that are not where they were in these data.
+    """
+    shares = {name: _share_of(way.options) for name, way in ways.items()}
+    if attacker.data is not None or train is None or not any(share for share, _ in shares.values()):
         return train, attacker
-    if len(shares) > 1:
-        raise MismatchError(
-            "The students were trained with different shares set aside for the attacker: give the attacker's data "
-            "(`attacker_data`), or measure them one by one."
+    if len(set(shares.values())) > 1:
+        told = "; ".join(
+            f"{name}: {f'{share:g}, seed {seed}' if share else 'none'}" for name, (share, seed) in shares.items()
         )
-    ((share, seed),) = shares
+        raise MismatchError(
+            f"The students were trained with different shares set aside for the attacker ({told}): give the "
+            "attacker's data (`attacker_data`), or measure them one by one."
+        )
+    share, seed = next(iter(shares.values()))
     rest, aside = set_aside(train, share, seed=seed)
+    content = content_on_disk(aside)
+    for name, way in ways.items():
+        if content is not None and way.options.get("attacker_data", content) != content:
+            raise MismatchError(
+                f"What {name} left to the attacker is not what these training data set aside: they hold other samples, "
+                "or in another order. Give the data as it had them, or the attacker's data (`attacker_data`)."
+            )
     return rest, replace(attacker, data=aside)
+
+
+def _share_of(options: Mapping[str, Any]) -> tuple[float, int]:
+    """The share that a student left to the attacker, and the seed that chose it."""
+    share = options.get("attacker_share", 0)
+    return share, options.get("seed", 0) if share else 0

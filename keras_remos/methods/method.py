@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import keras
 
-from keras_remos.data.content import check_content_known
+from keras_remos.data.content import check_content_known, content_on_disk
 from keras_remos.data.parts import can_be_parted, set_aside
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.methods.hardening import Hardening
@@ -140,8 +140,9 @@ class Method(ABC):
         can_choose = validation is not None or can_be_parted(train)
         wanted = recipe or (replace(usual, learning_rate=AUTO) if can_choose else usual)
         space = space or getattr(train, "space", None)
+        of_attacker = None
         if attacker_share:
-            train, _ = set_aside(train, attacker_share, seed=seed)
+            train, of_attacker = set_aside(train, attacker_share, seed=seed)
         task = Task(
             teacher,
             train,
@@ -180,7 +181,12 @@ class Method(ABC):
             trainer = Trainer(
                 task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options
             )
-            return trainer.trained(decided.fit(task, trainer))
+            student = decided.fit(task, trainer)
+            content = content_on_disk(of_attacker)
+            if content is not None:
+                # Not compared by a checkpoint: it follows from the data and the share.
+                trainer.put_on_record(attacker_data=content)
+            return trainer.trained(student)
 
     def _all_trials(self, task: Task, budget: float, hardening: Hardening | None) -> dict[str, Any]:
         """What decides the outcome of trials, beside what tells them apart."""

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import SPACE, images, teacher
+from planted import CLASSES, SPACE, images, teacher
 
+from keras_remos.data.datasets import ArrayReader, Dataset
 from keras_remos.data.parts import set_aside
 from keras_remos.defects import DisplacementAttack, PenultimateAttack, Prepared, SurrogateAttack
 from keras_remos.errors import DataError, MismatchError
@@ -100,9 +101,35 @@ def test_the_share_that_students_left_is_the_attackers() -> None:
 
 @pytest.mark.once
 def test_shares_that_differ_are_no_one_share() -> None:
-    two = {"a": student("finetune", attacker_share=0.25), "b": student("finetune", attacker_share=0.5)}
+    shared, whole = student("finetune", attacker_share=0.25), student("finetune")
+    two = {"a": shared, "b": student("finetune", attacker_share=0.5)}
     with pytest.raises(MismatchError, match="different shares"):
         audited(two, Attacker(defects=[]))
+    # Who left nothing was trained on what is the attacker's.
+    for controls in (Controls(), Controls(control="b")):
+        with pytest.raises(MismatchError, match=r"\(a: 0.25, seed 0; b: none\): give the attacker's data"):
+            audited({"a": shared, "b": whole}, Attacker(defects=[]), controls=controls)
+    audited({"a": shared, "b": whole}, Attacker(defects=[], data=OWN), controls=Controls(control="b"))
+
+
+@pytest.mark.once
+def test_what_was_left_is_known_again_by_what_it_holds() -> None:
+    def on_disk(rows: np.ndarray) -> Dataset:
+        return Dataset(ArrayReader(TRAIN[0][rows], dtype="float32"), TRAIN[1][rows], kind="image", class_names=CLASSES)
+
+    rows = np.arange(len(TRAIN[1]))
+    ours = train(
+        "finetune", teacher(), on_disk(rows).scaled(SPACE), recipe=RECIPE, attacker_share=0.25, seed=1, verbose=False
+    )
+    assert len(ours.options["attacker_data"]) == 64
+    how = {"attacker": Attacker(defects=[]), "controls": Controls(control=False)}
+    audited({"ours": ours}, train=on_disk(rows), **how)
+    with pytest.raises(MismatchError, match="What ours left to the attacker is not what these training data set aside"):
+        audited({"ours": ours}, train=on_disk(rows[::-1]), **how)
+    # Of a student that does not say it, and of arrays, nothing is known.
+    audited({"ours": ours}, train=TRAIN, **how)
+    del ours.options["attacker_data"]
+    audited({"ours": ours}, train=on_disk(rows[::-1]), **how)
 
 
 @pytest.mark.once
