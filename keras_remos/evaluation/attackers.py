@@ -54,7 +54,8 @@ class Attacker:
             before. `None`: the backdoor that the teacher's file carries, and for images the penultimate attack, feature
             displacement and two coverage-guided ones (NC with DeepXplore, SNAC with DLFuzz), and with data of the
             attacker's own a surrogate and the adaptive attack; for texts both word swaps, if there are training data
-            and a source of synonyms.
+            and a source of synonyms. Where there is a control, the adaptive attack brings the surrogate along: it is
+            what the control meets.
         data: The attacker's own data of the students' classes `(x, y)`, in pixels or texts, or a `Dataset`: for copies
             of the teacher. Without them FGSM, PGD and word swaps take the students' training data; a surrogate and the
             adaptive attack need them, since an attacker hardly has the very samples that a student was trained on.
@@ -80,6 +81,7 @@ class Attempts:
         train: The students' training data, or `None`.
         recipe: By which copies are trained for word swaps; the attacks' own by default.
         head: The path of the teacher's head, where it is not found.
+        compared: Whether there is a control. It is fine-tuned, so that the adaptive attack on it is a surrogate.
 
     Attributes:
         wanted: The attacks, configured.
@@ -91,7 +93,14 @@ class Attempts:
     """
 
     def __init__(
-        self, attacker: Attacker, prepared: Prepared, train: Any, recipe: Recipe | None, *, head: str | None = None
+        self,
+        attacker: Attacker,
+        prepared: Prepared,
+        train: Any,
+        recipe: Recipe | None,
+        *,
+        head: str | None = None,
+        compared: bool = False,
     ) -> None:
         self._prepared = prepared
         self._own = attacker.data
@@ -107,6 +116,8 @@ class Attempts:
                     raise DataError(f"{each}: {NO_DATA}")
         self.adaptive = ADAPTIVE in named
         named = [each for each in named if each != ADAPTIVE]
+        if self.adaptive and compared and not any(_is_surrogate(each) for each in named):
+            named.append(SurrogateAttack.name)
         wanted = [self._configured(each) if isinstance(each, str) else each for each in named]
         self._by_name = [made for each, made in zip(named, wanted, strict=True) if isinstance(each, str)]
         # Several neurons are as many attacks.
@@ -262,6 +273,10 @@ def title_of(wanted: Defect | AttackSet) -> str:
     if name == DisplacementAttack.name and options["layer"] != PENULTIMATE:
         return f"{name} {options['layer']}"
     return f"{name} {options['neuron']}" if options.get("neuron") else name
+
+
+def _is_surrogate(wanted: Wanted) -> bool:
+    return SurrogateAttack.name == (wanted if isinstance(wanted, str) else title_of(wanted))
 
 
 def _as_given(data: Any) -> Any:

@@ -118,7 +118,9 @@ def audit(
         # As if it were not named: of controls it is chosen, attackers' copies have their default.
         del options["learning_rate"]
     of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
-    attempts = Attempts(attacker, prepared, train, of_copies, head=controls.head)
+    attempts = Attempts(
+        attacker, prepared, train, of_copies, head=controls.head, compared=controls.compared is not None
+    )
     whole: dict[str, Any] = {"teacher": fingerprint(prepared.teacher), "test set": Fingerprint.of(x, y), "seed": seed}
     kept = AuditFolder(folder, whole)
     with kept.in_use():

@@ -62,7 +62,8 @@ def against_limits(
         min_accuracy: How much of the control's accuracy it must have (rACC).
 
     Returns:
-        A verdict for each student and limit; one that cannot be known is not kept.
+        A verdict for each student and limit; one that cannot be known is not kept. It takes a figure for every attack
+        that is a test.
     """
     found = []
     useless = _no_tests(report)
@@ -70,10 +71,15 @@ def against_limits(
         if name in report.aside:
             continue
         if max_excess is not None:
-            kept = [(row.defect, value) for row in report.inherited for value in _above(row, name, useless)]
-            attack, worst = max(kept, key=lambda each: each[1], default=(None, math.nan))
+            rows = [row for row in report.inherited if row.student == name and (name, row.defect) not in useless]
+            known = [(row.defect, _above(row)) for row in rows if not math.isnan(_above(row))]
+            attack, worst = max(known, key=lambda each: each[1], default=(None, math.nan))
+            unknown = [row.defect for row in rows if math.isnan(_above(row))]
+            if known and unknown and worst <= max_excess:
+                attack, worst = unknown[0], math.nan
             if math.isnan(worst):
-                said = f"{name}: nothing can be said of what it inherits, and the limit is {max_excess:g}."
+                by = "" if attack is None else f" by {attack}"
+                said = f"{name}: nothing can be said of what it inherits{by}, and the limit is {max_excess:g}."
             else:
                 said = f"{name} inherits {worst:.2f} ({attack}); the limit is {max_excess:g}."
             found.append(Verdict(name, attack, "max-excess", "good" if worst <= max_excess else "bad", said))
@@ -173,7 +179,7 @@ def _headline(name: str, report: InheritanceReport, useless: Collection[tuple[st
     if not tests:
         said = f"{name}: no attack that was tried is a test of what it inherits."
         return Verdict(name, None, "untested", "bad", said)
-    worst = max(tests, key=lambda row: next(iter(_above(row, name)), row.rate.value))
+    worst = max(tests, key=lambda row: row.rate.value if math.isnan(_above(row)) else _above(row))
     of = f"{worst.defect}, the worst of {len(tests)} attacks" if len(tests) > 1 else worst.defect
     excess, relative = worst.excess, worst.relative
     if excess is not None and _known(excess):
@@ -240,12 +246,10 @@ def _too_few(report: InheritanceReport) -> list[Verdict]:
     return found
 
 
-def _above(row: Inherited, name: str, useless: Collection[tuple[str, str]] = ()) -> list[float]:
-    """How much of what the control inherits a student does by one attack: one figure, or none."""
-    if row.student != name or (name, row.defect) in useless:
-        return []
+def _above(row: Inherited) -> float:
+    """How much of what the control inherits a student does by one attack; NaN where there is no figure."""
     figure = row.relative if row.excess is None else row.excess
-    return [figure.value] if figure is not None and _known(figure) else []
+    return math.nan if figure is None else figure.value
 
 
 def _known(figure: Estimate | None) -> bool:

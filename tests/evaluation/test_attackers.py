@@ -75,6 +75,17 @@ def test_the_adaptive_attacker_makes_one_like_each_student() -> None:
 
 
 @pytest.mark.once
+def test_the_adaptive_attack_brings_the_controls_along() -> None:
+    sliced = student(keep_ratio=0.6, harden=False)
+    found = audited({"ours": sliced}, Attacker(defects=["adaptive"], data=OWN), controls=Controls())
+    assert list(found.attacks) == ["surrogate", "adaptive ours"]
+    rows = {row.student: row for row in found.inheritance.inherited if row.defect == "adaptive"}
+    assert list(rows) == ["fine-tuned", "ours"] and rows["ours"].relative is not None
+    alone = audited({"ours": sliced}, Attacker(defects=["adaptive"], data=OWN), controls=Controls(control=False))
+    assert list(alone.attacks) == ["adaptive ours"]
+
+
+@pytest.mark.once
 def test_surrogates_are_trained_as_the_control() -> None:
     found = audited({}, Attacker(defects=["surrogate"], data=OWN))
     assert found.attacks["surrogate"].options["recipe"] == RECIPE.get_config()

@@ -1,6 +1,7 @@
 """What figures do not show is said."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,18 @@ def test_a_limit_that_cannot_be_known_is_not_kept() -> None:
     assert [(verdict.level, "nothing can be said" in verdict.text) for verdict in found] == [("bad", True)]
     alone = InheritanceReport({"mine": Rate(9, 10)}, {}, (), None)
     assert [verdict.level for verdict in against_limits(alone, min_accuracy=0.5)] == ["bad"]
+
+
+def test_an_attack_without_a_figure_leaves_the_limit_unknown() -> None:
+    """A student that is fooled by it may have inherited everything."""
+    report = measured({"weak": (60, 5, 10)})
+    report = replace(report, inherited=(*report.inherited, row("mine", "adaptive", Rate(93, 100), None)))
+    [found] = against_limits(report, max_excess=0.25)
+    assert (found.attack, found.level) == ("adaptive", "bad")
+    assert found.text == "mine: nothing can be said of what it inherits by adaptive, and the limit is 0.25."
+    # What is too much is too much whatever the other comes to.
+    [found] = against_limits(report, max_excess=0.05)
+    assert (found.attack, found.level) == ("weak", "bad")
 
 
 def test_an_attack_on_a_copy_is_not_judged_by_the_teacher() -> None:
