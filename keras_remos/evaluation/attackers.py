@@ -80,6 +80,7 @@ class Attempts:
         prepared: The teacher.
         train: The students' training data, or `None`.
         recipe: By which copies are trained for word swaps; the attacks' own by default.
+        num_classes: How many classes copies tell apart: as many as the students, also where the data lack some.
         head: The path of the teacher's head, where it is not found.
         compared: Whether there is a control. It is fine-tuned, so that the adaptive attack on it is a surrogate.
 
@@ -99,6 +100,7 @@ class Attempts:
         train: Any,
         recipe: Recipe | None,
         *,
+        num_classes: int,
         head: str | None = None,
         compared: bool = False,
     ) -> None:
@@ -106,6 +108,7 @@ class Attempts:
         self._own = attacker.data
         self._train = train if attacker.data is None else attacker.data
         self._swapping: dict[str, Any] = {"synonyms": attacker.synonyms, "recipe": recipe}
+        self._num_classes = num_classes
         self._head = head
         self._copies: dict[Recipe | None, Prepared] = {}
         self.left_out: dict[str, str] = {}
@@ -141,7 +144,14 @@ class Attempts:
         if own is not None and defect.copy_recipe in self._copies:
             return self._copies[defect.copy_recipe]
         # The attacker's copy gets another seed: it is not the control.
-        made = defect.prepare(self._prepared.teacher, own, space=self._prepared.space, seed=seed + 1, verbose=verbose)
+        made = defect.prepare(
+            self._prepared.teacher,
+            own,
+            space=self._prepared.space,
+            num_classes=None if own is None else self._num_classes,
+            seed=seed + 1,
+            verbose=verbose,
+        )
         if own is not None:
             self._copies[defect.copy_recipe] = made
         return made

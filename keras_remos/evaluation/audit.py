@@ -19,7 +19,14 @@ from keras_remos.defects.base import Request
 from keras_remos.evaluation.attackers import ADAPTIVE, Attacker, Attempts, title_of
 from keras_remos.evaluation.audit_folder import AuditFolder
 from keras_remos.evaluation.audit_report import AuditReport
-from keras_remos.evaluation.audit_request import as_prepared, check_request, classes_of, parted, samples
+from keras_remos.evaluation.audit_request import (
+    as_prepared,
+    check_attackers_classes,
+    check_request,
+    classes_of,
+    parted,
+    samples,
+)
 from keras_remos.evaluation.controls import Controls, floors_of, recipe_for, recorded_recipe
 from keras_remos.evaluation.measuring import measure
 from keras_remos.evaluation.predictions import check_fits
@@ -85,7 +92,8 @@ def audit(
         The report. Print its `summary()`.
 
     Raises:
-        DataError: If the data do not fit the teacher or a student, or have classes that a student does not know.
+        DataError: If the data do not fit the teacher or a student, or have classes that a student does not know, or
+            the attacker's own data are of other classes.
         MismatchError: If an attack set was made with another teacher or of other pixels, students left different shares
             to the attacker or were trained on other data, as far as their records tell, or the folder is of an audit of
             another teacher, test set or seed.
@@ -112,6 +120,7 @@ def audit(
         [check_fits(model, x, own, name) for name, (model, own) in judged.items()]
         or [int(y.max()) + 1, len(names), classes_of(train)]
     )
+    check_attackers_classes(attacker.data, names, num_classes)
     train, attacker = parted(train, attacker, ways)
     options = recipe.changes(default_recipe(prepared.teacher)) if isinstance(recipe, Recipe) else dict(recipe or {})
     if options.get("learning_rate") == AUTO:
@@ -119,7 +128,13 @@ def audit(
         del options["learning_rate"]
     of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
     attempts = Attempts(
-        attacker, prepared, train, of_copies, head=controls.head, compared=controls.compared is not None
+        attacker,
+        prepared,
+        train,
+        of_copies,
+        num_classes=num_classes,
+        head=controls.head,
+        compared=controls.compared is not None,
     )
     whole: dict[str, Any] = {"teacher": fingerprint(prepared.teacher), "test set": Fingerprint.of(x, y), "seed": seed}
     kept = AuditFolder(folder, whole)

@@ -26,6 +26,9 @@ from keras_remos.models.loading import check_model
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.training.trained import Trained
 
+# Classes in a message.
+MOST_NAMED = 5
+
 
 def as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> Prepared:
     """The teacher with how its inputs come from pixels.
@@ -109,6 +112,40 @@ def classes_of(train: Any) -> int:
         return train.num_classes or 0
     labels = np.asarray(train[1]) if isinstance(train, tuple) and len(train) > 1 else np.empty(0)
     return int(labels.max()) + 1 if labels.ndim == 1 and labels.size and labels.dtype.kind in "biu" else 0
+
+
+def check_attackers_classes(data: Any, class_names: tuple[str, ...], num_classes: int) -> None:
+    """Makes sure, before any work is done, that the attacker's own data are of the students' classes.
+
+    Args:
+        data: The attacker's, or `None`.
+        class_names: Of the test set; may be empty.
+        num_classes: How many classes the students tell apart.
+
+    Raises:
+        DataError: If they are of others, or numbered otherwise.
+    """
+    if data is None:
+        return
+    way_out = "Give data of the same classes, numbered alike (`open_dataset(..., class_names=...)`)."
+    named = tuple(data.class_names) if isinstance(data, Dataset) else ()
+    # What is called by its number has no name.
+    numbers = tuple(map(str, range(num_classes)))
+    if named and class_names and named != class_names and not {named, class_names} & {numbers}:
+        raise DataError(
+            f"The attacker's data are of the classes {_listed(named)}, the test set is of {_listed(class_names)}. "
+            f"{way_out}"
+        )
+    found = classes_of(data)
+    if found > num_classes:
+        raise DataError(
+            f"The attacker's data have a class {found - 1}, and the students tell {num_classes} classes apart. "
+            f"{way_out}"
+        )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
 
 def parted(train: Any, attacker: Attacker, ways: Mapping[str, Trained]) -> tuple[Any, Attacker]:

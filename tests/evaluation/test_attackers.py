@@ -1,5 +1,7 @@
 """Attackers by what they know: a surrogate of their own data, and one that is made as a student was."""
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -125,22 +127,17 @@ def test_shares_that_differ_are_no_one_share() -> None:
 
 @pytest.mark.once
 def test_what_was_left_is_known_again_by_what_it_holds() -> None:
-    def on_disk(rows: np.ndarray) -> Dataset:
-        return Dataset(ArrayReader(TRAIN[0][rows], dtype="float32"), TRAIN[1][rows], kind="image", class_names=CLASSES)
-
-    rows = np.arange(len(TRAIN[1]))
-    ours = train(
-        "finetune", teacher(), on_disk(rows).scaled(SPACE), recipe=RECIPE, attacker_share=0.25, seed=1, verbose=False
-    )
+    same, turned = on_disk(*TRAIN), on_disk(TRAIN[0][::-1], TRAIN[1][::-1])
+    ours = train("finetune", teacher(), same.scaled(SPACE), recipe=RECIPE, attacker_share=0.25, seed=1, verbose=False)
     assert len(ours.options["attacker_data"]) == 64
     how = {"attacker": Attacker(defects=[]), "controls": Controls(control=False)}
-    audited({"ours": ours}, train=on_disk(rows), **how)
+    audited({"ours": ours}, train=same, **how)
     with pytest.raises(MismatchError, match="What ours left to the attacker is not what these training data set aside"):
-        audited({"ours": ours}, train=on_disk(rows[::-1]), **how)
+        audited({"ours": ours}, train=turned, **how)
     # Of a student that does not say it, and of arrays, nothing is known.
     audited({"ours": ours}, train=TRAIN, **how)
     del ours.options["attacker_data"]
-    audited({"ours": ours}, train=on_disk(rows[::-1]), **how)
+    audited({"ours": ours}, train=turned, **how)
 
 
 @pytest.mark.once
@@ -152,6 +149,35 @@ def test_what_cannot_be_made_again_is_left_out() -> None:
     assert list(found.left_out) == ["adaptive (function)", "adaptive (unknown)"]
     assert "augment" in found.left_out["adaptive (function)"]
     assert "by which method" in found.left_out["adaptive (unknown)"]
+    assert list(found.attacks) == ["surrogate"]
+
+
+def on_disk(x: np.ndarray, y: np.ndarray, class_names: Sequence[str] = CLASSES) -> Dataset:
+    return Dataset(ArrayReader(x, dtype="float32"), y, kind="image", class_names=class_names)
+
+
+@pytest.mark.once
+def test_data_of_other_classes_are_not_the_attackers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing is trained before.
+    monkeypatch.setattr(sys.modules["keras_remos.evaluation.audit"], "train_by", None)
+    other, fewer = (on_disk(*OWN, names) for names in (("apple", "bean", "cherry"), ("green", "blue", "red")))
+    for data, message in (
+        (other, "are of the classes apple, bean, cherry, the test set is of red, green, blue"),
+        (fewer, "are of the classes green, blue, red"),
+        ((OWN[0], OWN[1] + 3), "have a class 5, and the students tell 3 classes apart"),
+    ):
+        with pytest.raises(DataError, match=message):
+            audited({"a": teacher()}, Attacker(defects=["surrogate"], data=data), class_names=CLASSES)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("named", [True, False])
+def test_data_without_names_and_without_a_class_are(named: bool) -> None:
+    here = OWN[1] < 2
+    how = {"class_names": CLASSES, "controls": Controls(control=False)}
+    own = OWN[0][here], OWN[1][here]
+    data = on_disk(*own, "012") if named else own
+    found = audited({"a": teacher()}, Attacker(defects=["surrogate"], data=data), **how)
     assert list(found.attacks) == ["surrogate"]
 
 
