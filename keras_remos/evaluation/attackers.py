@@ -20,6 +20,7 @@ from keras_remos.defects import (
     GreedySwap,
     PenultimateAttack,
     SurrogateAttack,
+    TransferPGD,
     WordImportance,
 )
 from keras_remos.defects.attack_set import AttackSet
@@ -29,7 +30,7 @@ from keras_remos.defects.word_swaps.synonyms import SynonymSource
 from keras_remos.defects.word_swaps.word_swap import WordSwap
 from keras_remos.errors import DataError, RemosError
 from keras_remos.evaluation.audit_folder import AuditFolder
-from keras_remos.methods import Hardening, find_method
+from keras_remos.methods import FineTune, Hardening, find_method
 from keras_remos.models.features import PENULTIMATE
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.training.recipe import Recipe
@@ -39,6 +40,8 @@ Wanted = str | Defect | AttackSet
 
 ADAPTIVE = "adaptive"
 """The attacker who knows how each student was made, and makes one like it to attack."""
+COPY = "attacker's copy"
+"""What the copy is called by which an attacker chooses a learning rate."""
 NO_DATA = (
     "It takes data of the attacker's own, of the students' classes: give some (`attacker_data`), or leave a share of "
     "the training data to the attacker when students are trained."
@@ -59,6 +62,9 @@ class Attacker:
         data: The attacker's own data of the students' classes `(x, y)`, in pixels or texts, or a `Dataset`: for copies
             of the teacher. Without them FGSM, PGD and word swaps take the students' training data; a surrogate and the
             adaptive attack need them, since an attacker hardly has the very samples that a student was trained on.
+            Copies for FGSM, PGD and a surrogate are trained as the control was, else as a student whose record tells
+            how, else by the audit's recipe; a learning rate that it leaves open is chosen on these data. Those of
+            configured attacks are trained as these say.
         synonyms: Where word swaps take their words from; WordNet by default, where NLTK is installed.
     """
 
@@ -126,13 +132,35 @@ class Attempts:
         # Several neurons are as many attacks.
         self.wanted = [one for each in wanted for one in (each.each() if isinstance(each, Defect) else (each,))]
 
-    def train_surrogates_by(self, recipe: Recipe | None) -> None:
-        """Has the surrogates of attacks that were wanted by name trained as the control was, once that is known."""
+    def train_copies_by(self, recipe: Recipe, kept: AuditFolder, *, seed: int, verbose: bool | str) -> None:
+        """Has the copies for FGSM, PGD and surrogates that were wanted by name trained by a recipe, once it is known.
+
+        Args:
+            recipe: The recipe. If its learning rate is open, it is chosen on the data that copies learn from.
+            kept: Where what is finished is kept.
+            seed: Of the audit.
+            verbose: See `Method.train`.
+        """
+        by_name = [
+            isinstance(each, TransferPGD) and any(each is named for named in self._by_name) for each in self.wanted
+        ]
+        if self._train is None or not any(by_name):
+            return
+        if recipe.is_open:
+            training = partial(
+                FineTune().train,
+                self._prepared.teacher,
+                scaled(_as_given(self._train), self._prepared.space),
+                num_classes=self._num_classes,
+                recipe=recipe,
+                seed=seed + 1,
+                head=self._head,
+                verbose=verbose,
+            )
+            recipe = Recipe.from_config(kept.training(COPY, training).options["recipe"])
         self.wanted = [
-            replace(each, recipe=recipe)
-            if isinstance(each, SurrogateAttack) and any(each is named for named in self._by_name)
-            else each
-            for each in self.wanted
+            replace(each, recipe=recipe) if isinstance(each, TransferPGD) and named else each
+            for each, named in zip(self.wanted, by_name, strict=True)
         ]
 
     def source_of(self, defect: Defect, *, seed: int, verbose: bool | str) -> Prepared:

@@ -27,7 +27,7 @@ from keras_remos.evaluation.audit_request import (
     parted,
     samples,
 )
-from keras_remos.evaluation.controls import Controls, floors_of, recipe_for, recorded_recipe
+from keras_remos.evaluation.controls import Controls, floors_of, recipe_for, recipe_of_copies
 from keras_remos.evaluation.measuring import measure
 from keras_remos.evaluation.predictions import check_fits
 from keras_remos.evaluation.verdict import unlike
@@ -124,14 +124,14 @@ def audit(
     train, attacker = parted(train, attacker, ways)
     options = recipe.changes(default_recipe(prepared.teacher)) if isinstance(recipe, Recipe) else dict(recipe or {})
     if options.get("learning_rate") == AUTO:
-        # As if it were not named: of controls it is chosen, attackers' copies have their default.
+        # As if it were not named: of controls it is chosen, copies for word swaps have their default.
         del options["learning_rate"]
-    of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
+    for_texts = replace(default_recipe(prepared.teacher), **options) if options else None
     attempts = Attempts(
         attacker,
         prepared,
         train,
-        of_copies,
+        for_texts,
         num_classes=num_classes,
         head=controls.head,
         compared=controls.compared is not None,
@@ -159,7 +159,8 @@ def audit(
                 for name, (source, method) in tracked
             }
         ways = {**trained, **ways}
-        attempts.train_surrogates_by(recorded_recipe(ways.get(controls.compared or "")))
+        of_copies = recipe_of_copies(ways, controls.compared, prepared.teacher, options, tune=controls.tune)
+        attempts.train_copies_by(of_copies, kept, seed=seed, verbose=verbose)
         request = Request(x, y, names, batch_size, seed, verbose, None)
         attacks: dict[str, AttackSet] = {}
         every = attempts.wanted

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from keras_remos.evaluation.attackers import Attacker
 from keras_remos.evaluation.audit import Controls, audit
 from keras_remos.evaluation.inheritance import InheritanceReport
 from keras_remos.evaluation.inherited import Inherited
-from keras_remos.methods import Hardening, Recipe, Trained, train
+from keras_remos.methods import FineTune, Hardening, Recipe, Trained, train, tune_recipe
 
 X, Y = images(30, seed=5)
 TRAIN = images(48, seed=6)
@@ -94,6 +95,29 @@ def test_surrogates_are_trained_as_the_control() -> None:
     configured = SurrogateAttack(recipe=Recipe(epochs=1, batch_size=8), steps=1)
     found = audited({}, Attacker(defects=[configured], data=OWN))
     assert found.attacks["surrogate"].options["recipe"]["batch_size"] == 8
+
+
+@pytest.mark.once
+def test_copies_are_trained_no_worse_than_students() -> None:
+    """Without a control that tells how it was trained."""
+    model, ours = teacher(), student("finetune", harden=False)
+    attacker, tuned = Attacker(defects=["surrogate", "pgd", "fgsm"], data=OWN), replace(RECIPE, learning_rate=0.02)
+    alone = {"controls": Controls(control=False)}
+    for students, options, expected in (
+        ({"plain": model, "ours": ours}, {"controls": Controls(control="plain")}, RECIPE),
+        ({"plain": model}, {"recipe": tuned, **alone}, tuned),
+        ({"scratch": student("retrain")}, {"recipe": tuned, **alone}, tuned),
+    ):
+        found = audited(students, attacker, **options)
+        for attack in found.attacks.values():
+            assert attack.options["recipe"] == expected.get_config()
+    # Nobody says at what rate: it is chosen on the attacker's data, as the students' was.
+    given = {"epochs": 1, "batch_size": 8, "augment": "none"}
+    found = audited({"plain": model}, Attacker(defects=["fgsm"], data=OWN), recipe=given, **alone)
+    chosen = tune_recipe(
+        FineTune(), model, (SPACE.scale(OWN[0]), OWN[1]), recipe=Recipe(**given), seed=1, verbose=False
+    ).recipe
+    assert found.attacks["fgsm"].options["recipe"] == chosen.get_config() != Recipe(**given).get_config()
 
 
 @pytest.mark.once
