@@ -278,7 +278,11 @@ class Method(ABC):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The method that made a student, by the student's record."""
+        """The method that made a student, by the student's record.
+
+        Raises:
+            RemosError: If the record does not tell all of it.
+        """
         return cls(**{name: record[name] for name in cls.option_names() if name in record})
 
     def on_record(self, teacher: keras.Model) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from planted import CLASSES, SPACE, images, teacher
 
+from keras_remos import RelevantSlicer
 from keras_remos.data.datasets import ArrayReader, Dataset
 from keras_remos.data.parts import set_aside
 from keras_remos.defects import DisplacementAttack, PenultimateAttack, Prepared, SurrogateAttack
@@ -168,9 +169,14 @@ def test_what_was_left_is_known_again_by_what_it_holds() -> None:
 def test_what_cannot_be_made_again_is_left_out() -> None:
     function = student("finetune")
     function.options["recipe"]["augment"] = "mine.augmented"
-    students = {"unknown": teacher(), "function": function}
+    slicer = RelevantSlicer(teacher(), keep_ratio=0.8, filters="conv")
+    given = student(relevant=slicer.slice(slicer.profile(SPACE.scale(TRAIN[0]), verbose=False)), harden=False)
+    preset = student("finetune")
+    preset = replace(preset, method="remos", options={**preset.options, "slice": {"preset": [1], "keep_ratio": 0.5}})
+    students = {"unknown": teacher(), "function": function, "given": given, "preset": preset}
     found = audited(students, Attacker(defects=["surrogate", "adaptive"], data=OWN), controls=Controls(control=False))
-    assert list(found.left_out) == ["adaptive (function)", "adaptive (unknown)"]
+    assert set(found.left_out) == {f"adaptive ({name})" for name in students}
+    assert "a slice that was given to it" in found.left_out["adaptive (given)"]
     assert "augment" in found.left_out["adaptive (function)"]
     assert "by which method" in found.left_out["adaptive (unknown)"]
     assert list(found.attacks) == ["surrogate"]
