@@ -47,6 +47,11 @@ NO_DATA = (
     "the training data to the attacker when students are trained."
 )
 
+DATA_LEFT = (
+    "It takes data of the attacker's own: the students left a share of their training data to it, so give these "
+    "(`train`), or other data of their classes (`attacker_data`)."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attacker:
@@ -88,6 +93,7 @@ class Attempts:
         recipe: By which copies are trained for word swaps; the attacks' own by default.
         num_classes: How many classes copies tell apart: as many as the students, also where the data lack some.
         head: The path of the teacher's head, where it is not found.
+        data_left: Whether students left the attacker a share of training data, which are not given.
         compared: Whether there is a control. It is fine-tuned, so that the adaptive attack on it is a surrogate.
 
     Attributes:
@@ -108,6 +114,7 @@ class Attempts:
         *,
         num_classes: int,
         head: str | None = None,
+        data_left: bool = False,
         compared: bool = False,
     ) -> None:
         self._prepared = prepared
@@ -115,6 +122,7 @@ class Attempts:
         self._train = train if attacker.data is None else attacker.data
         self._swapping: dict[str, Any] = {"synonyms": attacker.synonyms, "recipe": recipe}
         self._num_classes = num_classes
+        self._no_data = DATA_LEFT if data_left else NO_DATA
         self._head = head
         self._copies: dict[Recipe | None, Prepared] = {}
         self.left_out: dict[str, str] = {}
@@ -122,7 +130,7 @@ class Attempts:
         if attacker.defects is not None and attacker.data is None:
             for each in (SurrogateAttack.name, ADAPTIVE):
                 if each in named:
-                    raise DataError(f"{each}: {NO_DATA}")
+                    raise DataError(f"{each}: {self._no_data}")
         self.adaptive = ADAPTIVE in named
         named = [each for each in named if each != ADAPTIVE]
         if self.adaptive and compared and not any(_is_surrogate(each) for each in named):
@@ -282,7 +290,7 @@ class Attempts:
         named = (SurrogateAttack.name, ADAPTIVE)
         if self._own is not None:
             return list(named)
-        self.left_out |= dict.fromkeys(named, NO_DATA)
+        self.left_out |= dict.fromkeys(named, self._no_data)
         return []
 
     def _configured(self, name: str) -> Defect:

@@ -134,6 +134,7 @@ def audit(
         for_texts,
         num_classes=num_classes,
         head=controls.head,
+        data_left=train is None and any(way.options.get("attacker_share") for way in ways.values()),
         compared=controls.compared is not None,
     )
     whole: dict[str, Any] = {"teacher": fingerprint(prepared.teacher), "test set": Fingerprint.of(x, y), "seed": seed}

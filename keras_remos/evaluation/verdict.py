@@ -97,6 +97,8 @@ def against_limits(
 def unlike(records: Mapping[str, Mapping[str, Any]], report: InheritanceReport) -> tuple[Verdict, ...]:
     """Says of each student in what its training differs from the control's, as far as records tell.
 
+    Learning rates that were both tuned do not differ: each student has the one that suits it.
+
     Args:
         records: How students were made, by their names.
         report: Of them. Floors have recipes of their own, and are left out.
@@ -104,7 +106,8 @@ def unlike(records: Mapping[str, Mapping[str, Any]], report: InheritanceReport) 
     own = records.get(report.control or "", {})
     found = []
     for name, record in records.items():
-        differing = [part for key in ALIKE if key in record and key in own for part in _differing(key, record, own)]
+        shared = [key for key in ALIKE if key in record and key in own]
+        differing = [part for key in shared for part in _differing(key, record, own)]
         if name not in report.aside and differing:
             said = f"{name} was trained otherwise than the control: {', '.join(differing)}."
             found.append(Verdict(name, None, "unlike", "note", said))
@@ -114,9 +117,16 @@ def unlike(records: Mapping[str, Mapping[str, Any]], report: InheritanceReport) 
 def _differing(key: str, record: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     theirs, ours = record[key], own[key]
     if key == "recipe" and isinstance(theirs, Mapping) and isinstance(ours, Mapping):
-        changed = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
+        chosen = {"learning_rate"} if _is_tuned(record) and _is_tuned(own) else set()
+        changed = [name for name in ours if name not in chosen and theirs.get(name, ours[name]) != ours[name]]
         return [f"{name} {theirs[name]} (the control: {ours[name]})" for name in changed]
     return [] if theirs == ours else [f"{key} {theirs} (the control: {ours})"]
+
+
+def _is_tuned(record: Mapping[str, Any]) -> bool:
+    """Whether a student's learning rate was chosen on validation data."""
+    tuning = record.get("tuning")
+    return isinstance(tuning, Mapping) and "recipe" in tuning
 
 
 def why_no_test(title: str, control: Rate, floor: Rate, *, excess: Estimate | None, backdoor: bool) -> list[str]:

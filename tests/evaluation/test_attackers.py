@@ -218,6 +218,14 @@ def test_without_data_of_their_own_it_says_what_is_missing(defect: str) -> None:
 
 
 @pytest.mark.once
+def test_what_students_left_is_asked_for_where_they_did() -> None:
+    ours = student("finetune", attacker_share=0.25, harden=False)
+    how = {"train": None, "controls": Controls(control="ours")}
+    with pytest.raises(DataError, match=r"surrogate: .* left a share of their training data to it, so give these"):
+        audited({"ours": ours}, Attacker(defects=["surrogate"]), **how)
+
+
+@pytest.mark.once
 def test_the_worst_attack_stands_first() -> None:
     def row(student: str, defect: str, hits: int) -> Inherited:
         return Inherited(student, defect, Rate(hits, 10), None, None)

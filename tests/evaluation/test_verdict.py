@@ -163,6 +163,18 @@ def test_floors_are_held_to_nothing_even_where_no_attack_has_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("tuned", [("control", "mine"), ("mine",), ()])
+def test_rates_that_were_both_tuned_are_no_unlikeness(tuned: tuple[str, ...]) -> None:
+    records: dict[str, dict[str, Any]] = {
+        name: {"recipe": {"learning_rate": rate}} for name, rate in (("control", 0.02), ("mine", 0.05))
+    }
+    for name in tuned:
+        records[name]["tuning"] = {"recipe": {}}
+    found = unlike(records, InheritanceReport({}, {}, (), "control"))
+    assert len(found) == (0 if len(tuned) == 2 else 1)
+    assert all("learning_rate 0.05 (the control: 0.02)" in verdict.text for verdict in found)
+
+
 def row(student: str, attack: str, rate: Rate, excess: Estimate | None, floor: Rate | None = None) -> Inherited:
     return Inherited(student, attack, rate, None, None, excess=excess, floor=floor)
 
