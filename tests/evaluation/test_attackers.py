@@ -122,6 +122,20 @@ def test_copies_are_trained_no_worse_than_students() -> None:
 
 
 @pytest.mark.once
+def test_tuning_never_sees_the_test_set() -> None:
+    """What is trained by default is the same whatever is in it, poison included."""
+    given = {"train": TRAIN, "attacker": Attacker(defects=[]), "recipe": {"epochs": 1, "batch_size": 16}}
+    made = [
+        audit(Prepared(teacher(), SPACE), {}, test, verbose=False, **given).trained["fine-tuned"]
+        for test in ((X, Y), (255 - X, (Y + 1) % 3))
+    ]
+    ours, theirs = made
+    assert ours.options["tuning"]["recipe"]["trials"] and ours.options == theirs.options
+    for a, b in zip(*(each.student.get_weights() for each in made), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.once
 def test_the_share_that_students_left_is_the_attackers() -> None:
     """Nothing that a student, its control or its floor learnt from is the attacker's."""
     ours = student("finetune", attacker_share=0.25, harden=False)
