@@ -126,7 +126,7 @@ def command(
         check_folder(checkpoint, "Checkpoints")
     check_paths()
     from keras_remos import save_student
-    from keras_remos.data.parts import set_aside
+    from keras_remos.data import set_aside
     from keras_remos.methods import METHODS, recipe_of
 
     chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))
