@@ -129,9 +129,7 @@ def check_attackers_classes(data: Any, class_names: tuple[str, ...], num_classes
         return
     way_out = "Give data of the same classes, numbered alike (`open_dataset(..., class_names=...)`)."
     named = tuple(data.class_names) if isinstance(data, Dataset) else ()
-    # What is called by its number has no name.
-    numbers = tuple(map(str, range(num_classes)))
-    if named and class_names and named != class_names and not {named, class_names} & {numbers}:
+    if named and class_names and not _numbered_alike(named, class_names):
         raise DataError(
             f"The attacker's data are of the classes {_listed(named)}, the test set is of {_listed(class_names)}. "
             f"{way_out}"
@@ -142,6 +140,17 @@ def check_attackers_classes(data: Any, class_names: tuple[str, ...], num_classes
             f"The attacker's data have a class {found - 1}, and the students tell {num_classes} classes apart. "
             f"{way_out}"
         )
+
+
+def _numbered_alike(names: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether classes have the same numbers, as far as names tell: the last ones may be missing."""
+    if names == others[: len(names)]:
+        return True
+    # Classes that are called by their numbers fit any names that are none.
+    return any(
+        one == tuple(map(str, range(len(one)))) and not any(name.isdigit() for name in other)
+        for one, other in ((names, others), (others, names))
+    )
 
 
 def _listed(names: tuple[str, ...]) -> str:

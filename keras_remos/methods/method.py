@@ -108,7 +108,8 @@ class Method(ABC):
                 open, each open question taking up to four. What it does not pay for is left at its default; 1 settles
                 nothing.
             attacker_share: The share of the training data that is not trained on, but kept for an attacker of the same
-                task: `audit` finds it again by the student's record. From 0 to less than 1.
+                task: `audit` finds it again by the student's record, and knows that of a `Dataset` by what it holds,
+                for which its files are read once more. From 0 to less than 1.
             callbacks: Keras callbacks. The model that they see wraps the student: `model.student`; what they save by it
                 is the student. Methods of several stages show them a beginning and an end of training for each. Those
                 that set the learning rate need a recipe with `schedule="constant"` and `warmup=0`; in place of

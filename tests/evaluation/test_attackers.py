@@ -212,6 +212,8 @@ def test_data_of_other_classes_are_not_the_attackers(monkeypatch: pytest.MonkeyP
     ):
         with pytest.raises(DataError, match=message):
             audited({"a": teacher()}, Attacker(defects=["surrogate"], data=data), class_names=CLASSES)
+    with pytest.raises(DataError, match="are of the classes 1, 2, 0, the test set is of 0, 1, 2"):
+        audited({"a": teacher()}, Attacker(defects=["surrogate"], data=on_disk(*OWN, "120")), class_names="012")
 
 
 @pytest.mark.once
