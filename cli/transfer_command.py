@@ -126,6 +126,7 @@ def command(
         check_folder(checkpoint, "Checkpoints")
     check_paths()
     from keras_remos import save_student
+    from keras_remos.data import set_aside
     from keras_remos.methods import METHODS, recipe_of
 
     chosen = METHODS[method](**options_of(method, METHODS[method].option_names(), options))
@@ -157,11 +158,12 @@ def command(
         overwrite=force,
         command=command_line(),
     )
+    own = set_aside(matched.dataset, attacker_share, seed=seed)[0] if attacker_share else matched.dataset
     seconds = time.perf_counter() - start
     figures = "\n".join(f"{name:<20}{value:>10.4f}" for name, value in trained.last.items())
     where = "The accuracy is on the training data." if measured is None else "val_: on the validation data."
     text = (
-        f"{method}, after {trained.epochs} epochs on {matched.dataset.num_samples:,} samples of "
+        f"{method}, after {trained.epochs} epochs on {own.num_samples:,} samples of "
         f"{num_classes} classes\n{trained.settings}\n\n{figures}\n{where}\n\nStudent: {output} ({seconds:.1f} s)"
     )
     emit(
@@ -170,6 +172,6 @@ def command(
         as_json=as_json,
         seed=seed,
         seconds=seconds,
-        inputs={"teacher": Path(teacher), "data": data.described(matched.dataset.num_samples)},
+        inputs={"teacher": Path(teacher), "data": data.described(own.num_samples)},
         outputs={"student": output},
     )

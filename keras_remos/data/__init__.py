@@ -3,6 +3,7 @@
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.for_model import MatchedDataset, open_for_model
 from keras_remos.data.from_disk import open_dataset
+from keras_remos.data.parts import set_aside
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.data.samples import Samples
 from keras_remos.data.scaling import SCALINGS, choose_scaling, scale_inputs
@@ -26,5 +27,6 @@ __all__ = [
     "open_for_model",
     "open_unlabelled",
     "scale_inputs",
+    "set_aside",
     "training_data",
 ]

@@ -20,6 +20,7 @@ from keras_remos.defects import (
     GreedySwap,
     PenultimateAttack,
     SurrogateAttack,
+    TransferPGD,
     WordImportance,
 )
 from keras_remos.defects.attack_set import AttackSet
@@ -29,7 +30,7 @@ from keras_remos.defects.word_swaps.synonyms import SynonymSource
 from keras_remos.defects.word_swaps.word_swap import WordSwap
 from keras_remos.errors import DataError, RemosError
 from keras_remos.evaluation.audit_folder import AuditFolder
-from keras_remos.methods import Hardening, find_method
+from keras_remos.methods import FineTune, Hardening, find_method
 from keras_remos.models.features import PENULTIMATE
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.training.recipe import Recipe
@@ -39,9 +40,16 @@ Wanted = str | Defect | AttackSet
 
 ADAPTIVE = "adaptive"
 """The attacker who knows how each student was made, and makes one like it to attack."""
+COPY = "attacker's copy"
+"""What the copy is called by which an attacker chooses a learning rate."""
 NO_DATA = (
     "It takes data of the attacker's own, of the students' classes: give some (`attacker_data`), or leave a share of "
     "the training data to the attacker when students are trained."
+)
+
+DATA_LEFT = (
+    "It takes data of the attacker's own: the students left a share of their training data to it, so give these "
+    "(`train`), or other data of their classes (`attacker_data`)."
 )
 
 
@@ -54,10 +62,14 @@ class Attacker:
             before. `None`: the backdoor that the teacher's file carries, and for images the penultimate attack, feature
             displacement and two coverage-guided ones (NC with DeepXplore, SNAC with DLFuzz), and with data of the
             attacker's own a surrogate and the adaptive attack; for texts both word swaps, if there are training data
-            and a source of synonyms.
+            and a source of synonyms. Where there is a control, the adaptive attack brings the surrogate along: it is
+            what the control meets.
         data: The attacker's own data of the students' classes `(x, y)`, in pixels or texts, or a `Dataset`: for copies
             of the teacher. Without them FGSM, PGD and word swaps take the students' training data; a surrogate and the
             adaptive attack need them, since an attacker hardly has the very samples that a student was trained on.
+            Copies for FGSM, PGD and a surrogate are trained as the control was, else as a student whose record tells
+            how, else by the audit's recipe; a learning rate that it leaves open is chosen on these data. Those of
+            configured attacks are trained as these say.
         synonyms: Where word swaps take their words from; WordNet by default, where NLTK is installed.
     """
 
@@ -79,7 +91,10 @@ class Attempts:
         prepared: The teacher.
         train: The students' training data, or `None`.
         recipe: By which copies are trained for word swaps; the attacks' own by default.
+        num_classes: How many classes copies tell apart: as many as the students, also where the data lack some.
         head: The path of the teacher's head, where it is not found.
+        data_left: Whether students left the attacker a share of training data, which are not given.
+        compared: Whether there is a control. It is fine-tuned, so that the adaptive attack on it is a surrogate.
 
     Attributes:
         wanted: The attacks, configured.
@@ -91,12 +106,23 @@ class Attempts:
     """
 
     def __init__(
-        self, attacker: Attacker, prepared: Prepared, train: Any, recipe: Recipe | None, *, head: str | None = None
+        self,
+        attacker: Attacker,
+        prepared: Prepared,
+        train: Any,
+        recipe: Recipe | None,
+        *,
+        num_classes: int,
+        head: str | None = None,
+        data_left: bool = False,
+        compared: bool = False,
     ) -> None:
         self._prepared = prepared
         self._own = attacker.data
         self._train = train if attacker.data is None else attacker.data
         self._swapping: dict[str, Any] = {"synonyms": attacker.synonyms, "recipe": recipe}
+        self._num_classes = num_classes
+        self._no_data = DATA_LEFT if data_left else NO_DATA
         self._head = head
         self._copies: dict[Recipe | None, Prepared] = {}
         self.left_out: dict[str, str] = {}
@@ -104,21 +130,45 @@ class Attempts:
         if attacker.defects is not None and attacker.data is None:
             for each in (SurrogateAttack.name, ADAPTIVE):
                 if each in named:
-                    raise DataError(f"{each}: {NO_DATA}")
+                    raise DataError(f"{each}: {self._no_data}")
         self.adaptive = ADAPTIVE in named
         named = [each for each in named if each != ADAPTIVE]
+        if self.adaptive and compared and not any(_is_surrogate(each) for each in named):
+            named.append(SurrogateAttack.name)
         wanted = [self._configured(each) if isinstance(each, str) else each for each in named]
         self._by_name = [made for each, made in zip(named, wanted, strict=True) if isinstance(each, str)]
         # Several neurons are as many attacks.
         self.wanted = [one for each in wanted for one in (each.each() if isinstance(each, Defect) else (each,))]
 
-    def train_surrogates_by(self, recipe: Recipe | None) -> None:
-        """Has the surrogates of attacks that were wanted by name trained as the control was, once that is known."""
+    def train_copies_by(self, recipe: Recipe, kept: AuditFolder, *, seed: int, verbose: bool | str) -> None:
+        """Has the copies for FGSM, PGD and surrogates that were wanted by name trained by a recipe, once it is known.
+
+        Args:
+            recipe: The recipe. If its learning rate is open, it is chosen on the data that copies learn from.
+            kept: Where what is finished is kept.
+            seed: Of the audit.
+            verbose: See `Method.train`.
+        """
+        by_name = [
+            isinstance(each, TransferPGD) and any(each is named for named in self._by_name) for each in self.wanted
+        ]
+        if self._train is None or not any(by_name):
+            return
+        if recipe.is_open:
+            training = partial(
+                FineTune().train,
+                self._prepared.teacher,
+                scaled(_as_given(self._train), self._prepared.space),
+                num_classes=self._num_classes,
+                recipe=recipe,
+                seed=seed + 1,
+                head=self._head,
+                verbose=verbose,
+            )
+            recipe = Recipe.from_config(kept.training(COPY, training).options["recipe"])
         self.wanted = [
-            replace(each, recipe=recipe)
-            if isinstance(each, SurrogateAttack) and any(each is named for named in self._by_name)
-            else each
-            for each in self.wanted
+            replace(each, recipe=recipe) if isinstance(each, TransferPGD) and named else each
+            for each, named in zip(self.wanted, by_name, strict=True)
         ]
 
     def source_of(self, defect: Defect, *, seed: int, verbose: bool | str) -> Prepared:
@@ -130,7 +180,14 @@ class Attempts:
         if own is not None and defect.copy_recipe in self._copies:
             return self._copies[defect.copy_recipe]
         # The attacker's copy gets another seed: it is not the control.
-        made = defect.prepare(self._prepared.teacher, own, space=self._prepared.space, seed=seed + 1, verbose=verbose)
+        made = defect.prepare(
+            self._prepared.teacher,
+            own,
+            space=self._prepared.space,
+            num_classes=None if own is None else self._num_classes,
+            seed=seed + 1,
+            verbose=verbose,
+        )
         if own is not None:
             self._copies[defect.copy_recipe] = made
         return made
@@ -233,7 +290,7 @@ class Attempts:
         named = (SurrogateAttack.name, ADAPTIVE)
         if self._own is not None:
             return list(named)
-        self.left_out |= dict.fromkeys(named, NO_DATA)
+        self.left_out |= dict.fromkeys(named, self._no_data)
         return []
 
     def _configured(self, name: str) -> Defect:
@@ -262,6 +319,10 @@ def title_of(wanted: Defect | AttackSet) -> str:
     if name == DisplacementAttack.name and options["layer"] != PENULTIMATE:
         return f"{name} {options['layer']}"
     return f"{name} {options['neuron']}" if options.get("neuron") else name
+
+
+def _is_surrogate(wanted: Wanted) -> bool:
+    return SurrogateAttack.name == (wanted if isinstance(wanted, str) else title_of(wanted))
 
 
 def _as_given(data: Any) -> Any:

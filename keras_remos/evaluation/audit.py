@@ -19,8 +19,15 @@ from keras_remos.defects.base import Request
 from keras_remos.evaluation.attackers import ADAPTIVE, Attacker, Attempts, title_of
 from keras_remos.evaluation.audit_folder import AuditFolder
 from keras_remos.evaluation.audit_report import AuditReport
-from keras_remos.evaluation.audit_request import as_prepared, check_request, classes_of, parted, samples
-from keras_remos.evaluation.controls import Controls, floors_of, recipe_for, recorded_recipe
+from keras_remos.evaluation.audit_request import (
+    as_prepared,
+    check_attackers_classes,
+    check_request,
+    classes_of,
+    parted,
+    samples,
+)
+from keras_remos.evaluation.controls import Controls, floors_of, recipe_for, recipe_of_copies
 from keras_remos.evaluation.measuring import measure
 from keras_remos.evaluation.predictions import check_fits
 from keras_remos.evaluation.verdict import unlike
@@ -85,9 +92,11 @@ def audit(
         The report. Print its `summary()`.
 
     Raises:
-        DataError: If the data do not fit the teacher or a student, or have classes that a student does not know.
-        MismatchError: If an attack set was made with another teacher or of other pixels, or the folder is of an audit
-            of another teacher, test set or seed.
+        DataError: If the data do not fit the teacher or a student, or have classes that a student does not know, or
+            the attacker's own data are of other classes.
+        MismatchError: If an attack set was made with another teacher or of other pixels, students left different shares
+            to the attacker or were trained on other data, as far as their records tell, or the folder is of an audit of
+            another teacher, test set or seed.
         FileError: If the folder holds other files, or another audit uses it.
         RemosError: If there is nothing to compare with, no such defect or seed, or a student is no classifier.
 
@@ -111,13 +120,23 @@ def audit(
         [check_fits(model, x, own, name) for name, (model, own) in judged.items()]
         or [int(y.max()) + 1, len(names), classes_of(train)]
     )
+    check_attackers_classes(attacker.data, names, num_classes)
     train, attacker = parted(train, attacker, ways)
     options = recipe.changes(default_recipe(prepared.teacher)) if isinstance(recipe, Recipe) else dict(recipe or {})
     if options.get("learning_rate") == AUTO:
-        # As if it were not named: of controls it is chosen, attackers' copies have their default.
+        # As if it were not named: of controls it is chosen, copies for word swaps have their default.
         del options["learning_rate"]
-    of_copies = replace(default_recipe(prepared.teacher), **options) if options else None
-    attempts = Attempts(attacker, prepared, train, of_copies, head=controls.head)
+    for_texts = replace(default_recipe(prepared.teacher), **options) if options else None
+    attempts = Attempts(
+        attacker,
+        prepared,
+        train,
+        for_texts,
+        num_classes=num_classes,
+        head=controls.head,
+        data_left=train is None and any(way.options.get("attacker_share") for way in ways.values()),
+        compared=controls.compared is not None,
+    )
     whole: dict[str, Any] = {"teacher": fingerprint(prepared.teacher), "test set": Fingerprint.of(x, y), "seed": seed}
     kept = AuditFolder(folder, whole)
     with kept.in_use():
@@ -141,7 +160,8 @@ def audit(
                 for name, (source, method) in tracked
             }
         ways = {**trained, **ways}
-        attempts.train_surrogates_by(recorded_recipe(ways.get(controls.compared or "")))
+        of_copies = recipe_of_copies(ways, controls.compared, prepared.teacher, options, tune=controls.tune)
+        attempts.train_copies_by(of_copies, kept, seed=seed, verbose=verbose)
         request = Request(x, y, names, batch_size, seed, verbose, None)
         attacks: dict[str, AttackSet] = {}
         every = attempts.wanted

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_remos.data.content import content_on_disk
 from keras_remos.data.datasets import Dataset
 from keras_remos.data.labels import check_largest_id
 from keras_remos.data.other_tasks import refuse_other_tasks
@@ -24,6 +25,9 @@ from keras_remos.evaluation.measuring import Students
 from keras_remos.models.loading import check_model
 from keras_remos.models.tokenizers import reads_text
 from keras_remos.training.trained import Trained
+
+# Classes in a message.
+MOST_NAMED = 5
 
 
 def as_prepared(teacher: keras.Model | Prepared, space: PixelSpace | None) -> Prepared:
@@ -110,17 +114,84 @@ def classes_of(train: Any) -> int:
     return int(labels.max()) + 1 if labels.ndim == 1 and labels.size and labels.dtype.kind in "biu" else 0
 
 
-def parted(train: Any, attacker: Attacker, ways: Mapping[str, Trained]) -> tuple[Any, Attacker]:
-    """The training data without the share that students left to the attacker, who gets it."""
-    found = [way.options for way in ways.values() if way.options.get("attacker_share")]
-    shares = {(options["attacker_share"], options.get("seed", 0)) for options in found}
-    if attacker.data is not None or train is None or not shares:
-        return train, attacker
-    if len(shares) > 1:
-        raise MismatchError(
-            "The students were trained with different shares set aside for the attacker: give the attacker's data "
-            "(`attacker_data`), or measure them one by one."
+def check_attackers_classes(data: Any, class_names: tuple[str, ...], num_classes: int) -> None:
+    """Makes sure, before any work is done, that the attacker's own data are of the students' classes.
+
+    Args:
+        data: The attacker's, or `None`.
+        class_names: Of the test set; may be empty.
+        num_classes: How many classes the students tell apart.
+
+    Raises:
+        DataError: If they are of others, or numbered otherwise.
+    """
+    if data is None:
+        return
+    way_out = "Give data of the same classes, numbered alike (`open_dataset(..., class_names=...)`)."
+    named = tuple(data.class_names) if isinstance(data, Dataset) else ()
+    if named and class_names and not _numbered_alike(named, class_names):
+        raise DataError(
+            f"The attacker's data are of the classes {_listed(named)}, the test set is of {_listed(class_names)}. "
+            f"{way_out}"
         )
-    ((share, seed),) = shares
+    found = classes_of(data)
+    if found > num_classes:
+        raise DataError(
+            f"The attacker's data have a class {found - 1}, and the students tell {num_classes} classes apart. "
+            f"{way_out}"
+        )
+
+
+def _numbered_alike(names: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether classes have the same numbers, as far as names tell: the last ones may be missing."""
+    if names == others[: len(names)]:
+        return True
+    # Classes that are called by their numbers fit any names that are none.
+    return any(
+        one == tuple(map(str, range(len(one)))) and not any(name.isdigit() for name in other)
+        for one, other in ((names, others), (others, names))
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+
+
+def parted(train: Any, attacker: Attacker, ways: Mapping[str, Trained]) -> tuple[Any, Attacker]:
+    """The training data without the share that students left to the attacker, who gets it.
+
+    Args:
+        train: The students' training data, if they are given.
+        attacker: Who gets the share, without data of their own.
+        ways: How students were made, by name. One that says nothing of a share left none.
+
+    Raises:
+        MismatchError: If students left different shares, or samples that are not where they were in these data.
+    """
+    shares = {name: _share_of(way.options) for name, way in ways.items()}
+    if attacker.data is not None or train is None or not any(share for share, _ in shares.values()):
+        return train, attacker
+    if len(set(shares.values())) > 1:
+        told = "; ".join(
+            f"{name}: {f'{share:g}, seed {seed}' if share else 'none'}" for name, (share, seed) in shares.items()
+        )
+        raise MismatchError(
+            f"The students were trained with different shares set aside for the attacker ({told}): give the "
+            "attacker's data (`attacker_data`), or measure them one by one."
+        )
+    share, seed = next(iter(shares.values()))
     rest, aside = set_aside(train, share, seed=seed)
+    content = content_on_disk(aside)
+    for name, way in ways.items():
+        if content is not None and way.options.get("attacker_data", content) != content:
+            raise MismatchError(
+                f"What {name} left to the attacker is not what these training data set aside: they hold other samples, "
+                "or in another order. Give the data as it had them, or the attacker's data (`attacker_data`)."
+            )
     return rest, replace(attacker, data=aside)
+
+
+def _share_of(options: Mapping[str, Any]) -> tuple[float, int]:
+    """The share that a student left to the attacker, and the seed that chose it."""
+    share = options.get("attacker_share", 0)
+    return share, options.get("seed", 0) if share else 0

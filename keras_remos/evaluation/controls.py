@@ -12,7 +12,7 @@ from keras_remos.defects.attack_set import AttackSet
 from keras_remos.errors import RemosError
 from keras_remos.evaluation.measuring import Attacks
 from keras_remos.evaluation.verdict import plants
-from keras_remos.methods import recipe_of
+from keras_remos.methods import find_method, recipe_of
 from keras_remos.training.recipe import AUTO, Recipe
 from keras_remos.training.trained import Trained
 
@@ -35,7 +35,8 @@ class Controls:
         head: The path of the teacher's head, where it is not found: theirs take its place, and attacks read what enters
             it.
         tune: Choose the learning rate of each that is trained on validation data, unless the recipe names one: five
-            trainings in place of one. A ratio to a control that was trained at a poor rate says nothing.
+            trainings in place of one. A ratio to a control that was trained at a poor rate says nothing. So is that of
+            an attacker's copy of the teacher, where no record tells by which students were trained.
     """
 
     control: bool | str = True
@@ -76,11 +77,28 @@ def recipe_for(method: str, teacher: keras.Model, options: Mapping[str, Any], *,
     return replace(recipe, learning_rate=AUTO) if tune and "learning_rate" not in options else recipe
 
 
-def recorded_recipe(student: Trained | None) -> Recipe | None:
-    """The recipe that a student was trained by, as far as its record tells."""
-    if student is None:
-        return None
+def recipe_of_copies(
+    ways: Mapping[str, Trained], compared: str | None, teacher: keras.Model, options: Mapping[str, Any], *, tune: bool
+) -> Recipe:
+    """How an attacker's copies of a teacher are trained: a copy that was trained worse than students flatters them.
+
+    Args:
+        ways: How students were made, by name.
+        compared: The name of the control, whose recipe is taken if its record tells it; else that of another student.
+        teacher: The teacher.
+        options: What the caller gave, for where no record tells one.
+        tune: Whether the learning rate is left open there, unless it is given.
+    """
+    for way in (*(way for name, way in ways.items() if name == compared), *ways.values()):
+        recipe = _recorded(way)
+        if recipe is not None:
+            return recipe
+    return recipe_for("finetune", teacher, options, tune=tune)
+
+
+def _recorded(student: Trained) -> Recipe | None:
+    """The recipe by which a student of a teacher was trained, as far as its record tells."""
     try:
-        return Recipe.from_config(student.options["recipe"])
+        return None if find_method(student.method).from_scratch else Recipe.from_config(student.options["recipe"])
     except (KeyError, TypeError, RemosError):
         return None

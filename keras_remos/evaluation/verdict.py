@@ -62,7 +62,8 @@ def against_limits(
         min_accuracy: How much of the control's accuracy it must have (rACC).
 
     Returns:
-        A verdict for each student and limit; one that cannot be known is not kept.
+        A verdict for each student and limit; one that cannot be known is not kept. It takes a figure for every attack
+        that is a test.
     """
     found = []
     useless = _no_tests(report)
@@ -70,10 +71,15 @@ def against_limits(
         if name in report.aside:
             continue
         if max_excess is not None:
-            kept = [(row.defect, value) for row in report.inherited for value in _above(row, name, useless)]
-            attack, worst = max(kept, key=lambda each: each[1], default=(None, math.nan))
+            rows = [row for row in report.inherited if row.student == name and (name, row.defect) not in useless]
+            known = [(row.defect, _above(row)) for row in rows if not math.isnan(_above(row))]
+            attack, worst = max(known, key=lambda each: each[1], default=(None, math.nan))
+            unknown = [row.defect for row in rows if math.isnan(_above(row))]
+            if known and unknown and worst <= max_excess:
+                attack, worst = unknown[0], math.nan
             if math.isnan(worst):
-                said = f"{name}: nothing can be said of what it inherits, and the limit is {max_excess:g}."
+                by = "" if attack is None else f" by {attack}"
+                said = f"{name}: nothing can be said of what it inherits{by}, and the limit is {max_excess:g}."
             else:
                 said = f"{name} inherits {worst:.2f} ({attack}); the limit is {max_excess:g}."
             found.append(Verdict(name, attack, "max-excess", "good" if worst <= max_excess else "bad", said))
@@ -91,6 +97,8 @@ def against_limits(
 def unlike(records: Mapping[str, Mapping[str, Any]], report: InheritanceReport) -> tuple[Verdict, ...]:
     """Says of each student in what its training differs from the control's, as far as records tell.
 
+    Learning rates that were both tuned do not differ: each student has the one that suits it.
+
     Args:
         records: How students were made, by their names.
         report: Of them. Floors have recipes of their own, and are left out.
@@ -98,7 +106,8 @@ def unlike(records: Mapping[str, Mapping[str, Any]], report: InheritanceReport) 
     own = records.get(report.control or "", {})
     found = []
     for name, record in records.items():
-        differing = [part for key in ALIKE if key in record and key in own for part in _differing(key, record, own)]
+        shared = [key for key in ALIKE if key in record and key in own]
+        differing = [part for key in shared for part in _differing(key, record, own)]
         if name not in report.aside and differing:
             said = f"{name} was trained otherwise than the control: {', '.join(differing)}."
             found.append(Verdict(name, None, "unlike", "note", said))
@@ -108,9 +117,16 @@ def unlike(records: Mapping[str, Mapping[str, Any]], report: InheritanceReport) 
 def _differing(key: str, record: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     theirs, ours = record[key], own[key]
     if key == "recipe" and isinstance(theirs, Mapping) and isinstance(ours, Mapping):
-        changed = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
+        chosen = {"learning_rate"} if _is_tuned(record) and _is_tuned(own) else set()
+        changed = [name for name in ours if name not in chosen and theirs.get(name, ours[name]) != ours[name]]
         return [f"{name} {theirs[name]} (the control: {ours[name]})" for name in changed]
     return [] if theirs == ours else [f"{key} {theirs} (the control: {ours})"]
+
+
+def _is_tuned(record: Mapping[str, Any]) -> bool:
+    """Whether a student's learning rate was chosen on validation data."""
+    tuning = record.get("tuning")
+    return isinstance(tuning, Mapping) and "recipe" in tuning
 
 
 def why_no_test(title: str, control: Rate, floor: Rate, *, excess: Estimate | None, backdoor: bool) -> list[str]:
@@ -173,7 +189,7 @@ def _headline(name: str, report: InheritanceReport, useless: Collection[tuple[st
     if not tests:
         said = f"{name}: no attack that was tried is a test of what it inherits."
         return Verdict(name, None, "untested", "bad", said)
-    worst = max(tests, key=lambda row: next(iter(_above(row, name)), row.rate.value))
+    worst = max(tests, key=lambda row: row.rate.value if math.isnan(_above(row)) else _above(row))
     of = f"{worst.defect}, the worst of {len(tests)} attacks" if len(tests) > 1 else worst.defect
     excess, relative = worst.excess, worst.relative
     if excess is not None and _known(excess):
@@ -240,12 +256,10 @@ def _too_few(report: InheritanceReport) -> list[Verdict]:
     return found
 
 
-def _above(row: Inherited, name: str, useless: Collection[tuple[str, str]] = ()) -> list[float]:
-    """How much of what the control inherits a student does by one attack: one figure, or none."""
-    if row.student != name or (name, row.defect) in useless:
-        return []
+def _above(row: Inherited) -> float:
+    """How much of what the control inherits a student does by one attack; NaN where there is no figure."""
     figure = row.relative if row.excess is None else row.excess
-    return [figure.value] if figure is not None and _known(figure) else []
+    return math.nan if figure is None else figure.value
 
 
 def _known(figure: Estimate | None) -> bool:

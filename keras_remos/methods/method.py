@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import keras
 
-from keras_remos.data.content import check_content_known
+from keras_remos.data.content import check_content_known, content_on_disk
 from keras_remos.data.parts import can_be_parted, set_aside
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.methods.hardening import Hardening, is_of_images
@@ -103,7 +103,8 @@ class Method(ABC):
                 pay for is left at its default; 1 settles nothing. Twins take about as long as some epochs: of the
                 share's part, or on top where there is none.
             attacker_share: The share of the training data that is not trained on, but kept for an attacker of the same
-                task: `audit` finds it again by the student's record. From 0 to less than 1.
+                task: `audit` finds it again by the student's record, and knows that of a `Dataset` by what it holds,
+                for which its files are read once more. From 0 to less than 1.
             callbacks: Keras callbacks. The model that they see wraps the student: `model.student`; what they save by it
                 is the student. Methods of several stages show them a beginning and an end of training for each. Those
                 that set the learning rate need a recipe with `schedule="constant"` and `warmup=0`; in place of
@@ -134,8 +135,9 @@ class Method(ABC):
             check_content_known(train)
         usual = default_recipe(teacher, from_scratch=self.from_scratch)
         space = space or getattr(train, "space", None)
+        of_attacker = None
         if attacker_share:
-            train, _ = set_aside(train, attacker_share, seed=seed)
+            train, of_attacker = set_aside(train, attacker_share, seed=seed)
         task = Task(
             teacher,
             train,
@@ -195,7 +197,12 @@ class Method(ABC):
             trainer = Trainer(
                 task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options
             )
-            return trainer.trained(decided.fit(task, trainer))
+            student = decided.fit(task, trainer)
+            content = content_on_disk(of_attacker)
+            if content is not None:
+                # Not compared by a checkpoint: it follows from the data and the share.
+                trainer.put_on_record(attacker_data=content)
+            return trainer.trained(student)
 
     def _all_trials(self, task: Task, budget: float, hardening: Hardening | None) -> dict[str, Any]:
         """What decides the outcome of trials, beside what tells them apart."""
@@ -298,7 +305,11 @@ class Method(ABC):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The method that made a student, by the student's record."""
+        """The method that made a student, by the student's record.
+
+        Raises:
+            RemosError: If the record does not tell all of it.
+        """
         return cls(**{name: record[name] for name in cls.option_names() if name in record})
 
     def on_record(self, teacher: keras.Model) -> dict[str, Any]:

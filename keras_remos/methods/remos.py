@@ -15,6 +15,7 @@ from keras_remos.methods.keep_ratio import RATIOS, KeepRatio, search
 from keras_remos.methods.method import FromTeacher, Method
 from keras_remos.methods.plan import Plan
 from keras_remos.methods.tuning import VALIDATION_SHARE, hardening_of_trials
+from keras_remos.slicing.presets import find_preset
 from keras_remos.slicing.relevant_slice import RelevantSlice
 from keras_remos.slicing.scores import check_keep_ratio
 from keras_remos.slicing.slicer import RelevantSlicer
@@ -87,6 +88,11 @@ class Remos(FromTeacher):
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         chosen = record["slice"]
+        # The layers that were filtered, and what slices were combined of, are on no record.
+        if set(chosen) != {"preset", "keep_ratio"}:
+            raise RemosError("it was started from a slice that was given to it, which other data do not make again")
+        find_preset(chosen["preset"], language=False)
+        check_keep_ratio(chosen["keep_ratio"])
         own = {name: record[name] for name in ("freeze", "keep_head") if name in record}
         return cls(preset=chosen["preset"], keep_ratio=chosen["keep_ratio"], **own)
 

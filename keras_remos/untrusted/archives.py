@@ -22,7 +22,7 @@ from keras_remos.untrusted.containers import (
     read_members,
 )
 from keras_remos.untrusted.rows import Rows
-from keras_remos.untrusted.schema import Count, Figure, Marks, Seed, check
+from keras_remos.untrusted.schema import Count, Figure, Marks, Seed, Share, check
 
 FORMAT_VERSION = 1
 # Of kinds that have moved on. Since format 2 a checkpoint knows the content of the data that it was trained on; in an
@@ -55,11 +55,14 @@ class _OfRows(TypedDict):
 class Record(TypedDict, total=False):
     """How a model says it was made: a student, or a teacher with a backdoor. It may say more."""
 
+    attacker_data: str
+    attacker_share: Share
     class_names: list[str]
     command: str
     cost: dict[str, Any] | None
     data: list[str]
     defect: str
+    hardening: dict[str, Any]
     history: dict[str, list[float]]
     image_size: tuple[Count, Count]
     method: str

@@ -1,5 +1,6 @@
 """What is measured together belongs together: names, teachers, controls and recipes, from the shell."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,12 +107,15 @@ def test_the_control_of_an_audit_is_tuned_as_transfer_tunes(folder: Path) -> Non
 
 @pytest.mark.once
 def test_what_is_left_to_the_attacker_is_found_again(folder: Path) -> None:
-    transfer(folder, "teacher.keras", "remos", "shared.keras", "--attacker-share", 0.3, "--learning-rate", 0.01)
+    share = ("--attacker-share", 0.3, "--learning-rate", 0.01, *QUICK, "--budget", 1, "-o", folder / "shared.keras")
+    done = run("transfer", folder / "teacher.keras", *data(folder, "train"), *share, "--json")
+    assert done.exit_code == 0, done.output
+    # 150 samples without three tenths of each class.
+    assert json.loads(done.stdout)["inputs"]["data"]["n"] == 105
     asked = ("audit", folder / "teacher.keras", folder / "shared.keras", *data(folder, "test"), *QUICK)
     report = made(*asked, "--learning-rate", 0.01, "--defect", "surrogate", "--defect", "adaptive")
     assert set(report["attacks"]) == {"surrogate", "adaptive shared"}
     assert report["attacks"]["adaptive shared"]["record"]["method"] == "remos"
-    # 150 samples without three tenths of each class.
     assert report["trained"]["fine-tuned"]["steps"] == report["trained"]["fine-tuned"]["recipe"]["epochs"]
     refused = run(*asked, "--attacker-split", "test")
     assert refused.exit_code == 2 and "--attacker-data" in refused.stderr

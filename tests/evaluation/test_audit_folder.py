@@ -167,7 +167,8 @@ def test_a_record_of_any_form_costs_no_report(tmp_path: Path, record: dict[str, 
     pytest.importorskip("jinja2", reason="needs the extra report")
     student = kr.Trained(model(5), {}, "remos", {"method": "remos", **record})
     attacker = kr.Attacker(defects=[kr.PenultimateAttack(steps=1), "adaptive"], data=(X, Y))
-    report = once_more(None, students={"mine": student}, attacker=attacker)
+    how = {"attacker": attacker, "controls": kr.Controls(control=False)}
+    report = once_more(None, students={"mine": student}, **how)
     assert "Its record does not tell" in report.left_out["adaptive (mine)"]
     assert report.save(tmp_path / "audit")["page"].is_file()
     assert report.describe()["students"]["mine"]["kept"] is None

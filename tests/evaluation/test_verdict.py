@@ -1,6 +1,7 @@
 """What figures do not show is said."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,18 @@ def test_a_limit_that_cannot_be_known_is_not_kept() -> None:
     assert [verdict.level for verdict in against_limits(alone, min_accuracy=0.5)] == ["bad"]
 
 
+def test_an_attack_without_a_figure_leaves_the_limit_unknown() -> None:
+    """A student that is fooled by it may have inherited everything."""
+    report = measured({"weak": (60, 5, 10)})
+    report = replace(report, inherited=(*report.inherited, row("mine", "adaptive", Rate(93, 100), None)))
+    [found] = against_limits(report, max_excess=0.25)
+    assert (found.attack, found.level) == ("adaptive", "bad")
+    assert found.text == "mine: nothing can be said of what it inherits by adaptive, and the limit is 0.25."
+    # What is too much is too much whatever the other comes to.
+    [found] = against_limits(report, max_excess=0.05)
+    assert (found.attack, found.level) == ("weak", "bad")
+
+
 def test_an_attack_on_a_copy_is_not_judged_by_the_teacher() -> None:
     given = {"teacher": {"surrogate": Rate(2, 100)}}
     report = measured({"surrogate": (60, 5, 40)}, on_copies=frozenset({"surrogate"}), **given)
@@ -148,6 +161,18 @@ def test_floors_are_held_to_nothing_even_where_no_attack_has_them() -> None:
     assert [verdict.text for verdict in unlike(records, compared)] == [
         "mine was trained otherwise than the control: seed 2 (the control: 0)."
     ]
+
+
+@pytest.mark.parametrize("tuned", [("control", "mine"), ("mine",), ()])
+def test_rates_that_were_both_tuned_are_no_unlikeness(tuned: tuple[str, ...]) -> None:
+    records: dict[str, dict[str, Any]] = {
+        name: {"recipe": {"learning_rate": rate}} for name, rate in (("control", 0.02), ("mine", 0.05))
+    }
+    for name in tuned:
+        records[name]["tuning"] = {"recipe": {}}
+    found = unlike(records, InheritanceReport({}, {}, (), "control"))
+    assert len(found) == (0 if len(tuned) == 2 else 1)
+    assert all("learning_rate 0.05 (the control: 0.02)" in verdict.text for verdict in found)
 
 
 def row(student: str, attack: str, rate: Rate, excess: Estimate | None, floor: Rate | None = None) -> Inherited:

@@ -55,6 +55,10 @@ RECORDS: list[dict[str, Any]] = [
     {"history": {"loss": [None]}},
     {"defect": []},
     {"space": {"low": "0"}},
+    {"attacker_share": "x"},
+    {"attacker_share": [1]},
+    {"attacker_data": 5},
+    {"hardening": None},
 ]
 
 

@@ -17,7 +17,6 @@ from keras_remos.defects.prepared import Prepared
 from keras_remos.errors import DataError, RemosError
 from keras_remos.models.inputs import image_shape
 from keras_remos.models.kernels import Tensor
-from keras_remos.training.recipe import Recipe
 
 # The least share of an image's side that diversity leaves of it.
 SMALLEST = 0.9
@@ -34,12 +33,10 @@ class SurrogateAttack(TransferPGD):
 
     Args:
         epsilon: See `ProjectedAttack`, as for `steps`, `step_size`, `random_start` and `head`.
-        target: See `TransferPGD`.
+        target: See `TransferPGD`, as for `recipe` and `epochs`.
         momentum: How much of a step's gradient counts in the next, from 0.
         restarts: From how many random starts each image is attacked. The one that the surrogate likes least counts.
         diversity: How often a step sees the images smaller and shifted, 0 to 1.
-        recipe: How the surrogate is trained; `Recipe(epochs=epochs)` by default. Give that of the students.
-        epochs: See `TransferPGD`.
 
     Raises:
         RemosError: If an option is out of range.
@@ -66,7 +63,6 @@ class SurrogateAttack(TransferPGD):
     momentum: float = 1.0
     restarts: int = 1
     diversity: float = 0.0
-    recipe: Recipe | None = None
 
     name: ClassVar[str] = "surrogate"
 
@@ -88,13 +84,6 @@ class SurrogateAttack(TransferPGD):
     @property
     def starts(self) -> int:
         return self.restarts
-
-    @property
-    def copy_recipe(self) -> Recipe:
-        return self.recipe or super().copy_recipe
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "recipe": None if self.recipe is None else self.recipe.get_config()}
 
     def make_prepared(self, teacher: keras.Model, how: Preparation) -> Prepared:
         """Fine-tunes the surrogate on the attacker's data.

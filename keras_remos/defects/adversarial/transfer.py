@@ -39,7 +39,9 @@ class TransferPGD(ProjectedAttack):
     Args:
         epsilon: See `ProjectedAttack`, as for `steps`, `step_size`, `random_start` and `head`.
         target: The class that all images are driven towards; `None` drives each away from its own.
-        epochs: For how long `prepare` trains the attacker's copy, if it is given data.
+        recipe: How `prepare` trains the attacker's copy, if it is given data; `Recipe(epochs=epochs)` by default. Give
+            that of the students.
+        epochs: For how long, where there is no recipe.
 
     Example:
     ```python
@@ -57,6 +59,7 @@ class TransferPGD(ProjectedAttack):
     """
 
     target: int | None = None
+    recipe: Recipe | None = None
     epochs: int = 30
 
     name: ClassVar[str] = "pgd"
@@ -76,7 +79,10 @@ class TransferPGD(ProjectedAttack):
 
     @property
     def copy_recipe(self) -> Recipe:
-        return Recipe(epochs=self.epochs)
+        return self.recipe or Recipe(epochs=self.epochs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "recipe": None if self.recipe is None else self.recipe.get_config()}
 
     def make_prepared(self, teacher: keras.Model, how: Preparation) -> Prepared:
         """Fine-tunes the attacker's copy of the teacher on data of the classes that the test set has.
@@ -126,7 +132,7 @@ class TransferFGSM(TransferPGD):
 
     Args:
         epsilon: In levels of 255.
-        target: See `TransferPGD`, as for `epochs`.
+        target: See `TransferPGD`, as for `recipe` and `epochs`.
 
     Reference:
         I. Goodfellow, J. Shlens and C. Szegedy, Explaining and Harnessing Adversarial Examples, ICLR 2015.

@@ -70,7 +70,13 @@ def test_fgsm_moves_every_pixel_by_epsilon() -> None:
     # A pixel that a dead ReLU cuts off has no gradient.
     np.testing.assert_allclose(moved[moved > 0], 3, atol=1e-4)
     assert np.mean(moved > 0) > 0.9
-    assert TransferFGSM(epsilon=3).get_config() == {"epsilon": 3, "head": None, "target": None, "epochs": 30}
+    assert TransferFGSM(epsilon=3).get_config() == {
+        "epsilon": 3,
+        "head": None,
+        "target": None,
+        "recipe": None,
+        "epochs": 30,
+    }
 
 
 def test_probabilities_and_logits_are_attacked_alike() -> None:
