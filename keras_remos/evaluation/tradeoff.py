@@ -216,7 +216,7 @@ def tradeoff(
             epochs,
             rate_epochs=epochs_of(rounds(len(rates_of(task.recipe)), epochs, MOST_EACH)) if is_open else 0,
             twins=hardening.passes if hardening else 0.0,
-            controls=int(hardening is not None and bool(hardening.of_control)),
+            controls=hardening.controls if hardening else 0,
             students=len(missing),
         )
         if missing:

@@ -17,6 +17,7 @@ from keras_remos.defects import DEFECTS
 from keras_remos.defects.adversarial.displacement import DisplacementAttack
 from keras_remos.defects.adversarial.penultimate import ANY, PenultimateAttack
 from keras_remos.defects.adversarial.projected import Ascent, ProjectedAttack, check_attackable
+from keras_remos.defects.adversarial.transfer import TransferPGD
 from keras_remos.errors import DataError, RemosError
 from keras_remos.progress import track
 from keras_remos.training.task import Task
@@ -27,16 +28,19 @@ from keras_remos.untrusted import room_for
 SEED = 7_919
 # How many pixel values are attacked at a time.
 MOST_AT_A_TIME = 2**22
+# Twins go further than the attacks that are expected, 5.7 levels, as their pixels are rounded towards the clean ones
+# and they take few steps: 8 levels left half as much to unseen attacks as 5.7 did.
+_SHORT: dict[str, Any] = {"epsilon": 8, "steps": 4, "step_size": 3.5}
 
 
 def default_attacks() -> tuple[ProjectedAttack, ...]:
-    """Attacks that need the teacher alone: displaced features, and peaks of any of the last ones.
+    """Attacks that need the teacher alone: displaced features, and peaks of any of the last ones."""
+    return DisplacementAttack(**_SHORT), PenultimateAttack(neuron=ANY, **_SHORT)
 
-    Twins go further than the attacks that are expected, 5.7 levels, as their pixels are rounded towards the clean ones
-    and they take few steps: 8 levels left half as much to unseen attacks as 5.7 did.
-    """
-    short: dict[str, Any] = {"epsilon": 8, "steps": 4, "step_size": 3.5}
-    return DisplacementAttack(**short), PenultimateAttack(neuron=ANY, **short)
+
+def default_of_control() -> tuple[ProjectedAttack, ...]:
+    """An attack on a classifier that was fine-tuned from the teacher, as an attacker with data has one."""
+    return (TransferPGD(**_SHORT),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,8 @@ class Hardening:
         share: Of each batch, at least 0 and less than 1. 0 is training without hardening, bit for bit.
         attacks: What twins are made by, from the teacher. `default_attacks` by default.
         of_control: Attacks on a classifier of the task, as TransferPGD: more twins are made by them from a copy of the
-            teacher that is fine-tuned for this, which costs a training more. None by default. Each sample is dealt one
+            teacher that is fine-tuned for this, which costs a training more. By default by `default_of_control`, unless
+            `attacks` are named or the budget of a call does not pay for it; `()` makes none. Each sample is dealt one
             of all attacks at random.
 
     Raises:
@@ -73,7 +78,7 @@ class Hardening:
 
     share: float = 0.5
     attacks: Sequence[ProjectedAttack] | None = None
-    of_control: Sequence[ProjectedAttack] = ()
+    of_control: Sequence[ProjectedAttack] | None = None
     # Twins that were made: they are the same in all trainings that settle one student (see `for_one_student`).
     _made: dict[Any, Twins] | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -85,7 +90,7 @@ class Hardening:
                 "`attacks` must be small changes of images that the teacher alone is needed for, as DisplacementAttack "
                 f"and PenultimateAttack, received {self.attacks!r}."
             )
-        if not all(_is_small(attack) and attack.of_task for attack in self.of_control):
+        if not all(_is_small(attack) and attack.of_task for attack in self.made_of_control):
             raise RemosError(
                 f"`of_control` must be attacks on a classifier of the task, as TransferPGD, received "
                 f"{self.of_control!r}."
@@ -97,14 +102,35 @@ class Hardening:
         return default_attacks() if self.attacks is None else tuple(self.attacks)
 
     @property
+    def made_of_control(self) -> tuple[ProjectedAttack, ...]:
+        """The attacks that twins are made by from a control."""
+        if self.of_control is None:
+            return default_of_control() if self.attacks is None else ()
+        return tuple(self.of_control)
+
+    @property
+    def controls(self) -> int:
+        """How many classifiers are trained for twins to be made from."""
+        return int(bool(self.made_of_control))
+
+    def within(self, budget: float | None) -> Self:
+        """The same hardening, without twins of a control where they were not asked for and are not paid for.
+
+        Args:
+            budget: How many trainings a student may cost, its own included; `None`: what it takes.
+        """
+        is_too_small = budget is not None and budget < 1 + self.controls
+        return self.by_teacher() if self.of_control is None and is_too_small else self
+
+    @property
     def passes(self) -> float:
         """How many gradient steps are made for each sample. Each takes at most about as long as a step of training."""
-        attacks = [*self.made_by, *self.of_control]
+        attacks = [*self.made_by, *self.made_of_control]
         return sum(attack.steps for attack in attacks) / len(attacks)
 
     def get_config(self) -> dict[str, Any]:
         """What decides the result, as plain values for JSON."""
-        of_control = {"of_control": _described(self.of_control)} if self.of_control else {}
+        of_control = {"of_control": _described(self.made_of_control)} if self.controls else {}
         return {"share": self.share, "attacks": _described(self.made_by), **of_control}
 
     @classmethod
@@ -181,7 +207,7 @@ class Hardening:
         if reason is not None:
             raise reason
         assert space is not None, "that would be a reason"
-        key = task.data.labels.tobytes(), task.recipe if self.of_control else None
+        key = task.data.labels.tobytes(), task.recipe if self.controls else None
         made = {} if self._made is None else self._made
         if key not in made:
             made[key] = self._twins(task, task.data, space, verbose)
@@ -195,9 +221,9 @@ class Hardening:
         example = _pixels(np.repeat(task.example[:1], size, axis=0), space)
         order = np.random.default_rng([task.seed, SEED]).permutation(data.num_samples)
         attacked = [(attack, task.teacher) for attack in self.made_by]
-        if self.of_control:
+        if self.controls:
             control = _control(task, verbose)
-            attacked += [(attack, control) for attack in self.of_control]
+            attacked += [(attack, control) for attack in self.made_of_control]
         for (attack, model), dealt in zip(attacked, np.array_split(order, len(attacked)), strict=True):
             ascent = Ascent(attack, model, space, example, seed=task.seed + SEED)
             pieces = range(0, len(dealt), size)

@@ -157,7 +157,9 @@ class Method(ABC):
                 verbose=verbose,
             )
         hardening = self.hardening(task, harden, space, verbose=verbose)
-        controls = int(hardening is not None and bool(hardening.of_control))
+        if hardening is not None:
+            hardening = hardening.within(budget)
+        controls = 0 if hardening is None else hardening.controls
         if budget is None:
             budget = BUDGET if wanted.is_open or self.is_open else 1 + controls
         check_budget(budget)
