@@ -99,10 +99,11 @@ def test_twins_of_the_own_control_go_against_the_labels(monkeypatch: pytest.Monk
 
 
 def test_the_teacher_and_the_images_decide_and_nothing_else() -> None:
-    one, again = twins_of(Hardening()), twins_of(Hardening())
+    by_teacher = Hardening(of_control=())
+    one, again = twins_of(by_teacher), twins_of(by_teacher)
     np.testing.assert_array_equal(one.levels, again.levels)
     # Labels are no part of it.
-    other = twins_of(Hardening(), data=(X, Y[::-1].copy()))
+    other = twins_of(by_teacher, data=(X, Y[::-1].copy()))
     np.testing.assert_array_equal(one.levels, other.levels)
 
 
@@ -118,6 +119,7 @@ def test_without_a_share_it_is_training_as_it_was() -> None:
     assert "hardening" not in plain.options
     assert half.options["hardening"]["share"] == 0.5
     assert {attack["defect"] for attack in half.options["hardening"]["attacks"]} == {"displacement", "penultimate"}
+    assert [attack["defect"] for attack in half.options["hardening"]["of_control"]] == ["pgd"]
 
 
 @pytest.mark.once

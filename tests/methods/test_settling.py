@@ -122,6 +122,10 @@ def test_a_control_to_make_twins_from_is_paid_for(monkeypatch: pytest.MonkeyPatc
         assert sum(trained) + sum(recipe.epochs for recipe in controls) <= 2 * (budget or 2)
         trained.clear()
         controls.clear()
+    # One that was not asked for is left out where it is not paid for.
+    quick = {"recipe": replace(OPEN, learning_rate=0.01), "harden": True, "space": SPACE}
+    assert "of_control" not in settled(budget=1, **quick)["hardening"] and not controls
+    assert "of_control" in settled(**quick)["hardening"] and len(controls) == 1
 
 
 @pytest.mark.once
