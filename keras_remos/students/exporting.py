@@ -6,6 +6,8 @@ import contextlib
 import importlib.util
 import io
 import json
+import math
+import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_remos.data.pixels import PREPROCESSOR, PixelSpace
 from keras_remos.errors import FileError, StudentError
@@ -145,6 +148,7 @@ def export_student(
         "versions": {**versions(), "backend": keras.backend.backend()},
     }
     with replacing_folder(folder, is_ours=is_exported, overwrite=overwrite) as made:
+        _check_room(model, made, folder)
         _write(model, made / FORMATS[format], format)
         (made / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
     return Exported(Path(folder), Path(folder) / FORMATS[format], format, about)
@@ -234,6 +238,17 @@ def _said(tensor: keras.KerasTensor, space: PixelSpace | None) -> dict[str, Any]
     if space is not None and len(tensor.shape) == 4:
         said |= {"pixel_range": [space.low, space.high], "data_format": space.data_format}
     return said
+
+
+def _check_room(model: keras.Model, made: Path, path: PathLike) -> None:
+    """PyTorch's writer may end the whole process where the disk fills: what must fail is found out before."""
+    needed = sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights)
+    free = shutil.disk_usage(made).free
+    if free < needed:
+        raise FileError(
+            f"{path} cannot be written ({free / 1e6:,.1f} MB are left, and the weights alone take {needed / 1e6:,.1f}). "
+            "Make room, or choose another place. Nothing was replaced."
+        )
 
 
 def _needed() -> dict[str, dict[str, str]]:

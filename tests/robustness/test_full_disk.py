@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -92,6 +93,18 @@ def test_the_old_export_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             export_student(given, folder, format="onnx", overwrite=True)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "s.keras"]
+
+
+def test_an_export_that_cannot_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_NEEDED", {keras.backend.backend(): {"onnx": {}}})
+    monkeypatch.setattr(keras.Model, "export", lambda *_, **__: pytest.fail("it was begun"))
+    save_student(toys.build_cnn(), tmp_path / "s.keras", space=PixelSpace("0-1"))
+    given = load_student(tmp_path / "s.keras")
+    needed = 4 * given.model.count_params()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(FileError, match="out cannot be written .*Make room"):
+        export_student(given, tmp_path / "out", format="onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["s.keras"]
 
 
 def test_a_checkpoint_stays_whole_and_is_gone_on_from(tmp_path: Path) -> None:
