@@ -242,12 +242,12 @@ def _said(tensor: keras.KerasTensor, space: PixelSpace | None) -> dict[str, Any]
 
 def _check_room(model: keras.Model, made: Path, path: PathLike) -> None:
     """PyTorch's writer may end the whole process where the disk fills: what must fail is found out before."""
-    needed = sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights)
-    free = shutil.disk_usage(made).free
+    needed = sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights) / 1e6
+    free = shutil.disk_usage(made).free / 1e6
     if free < needed:
         raise FileError(
-            f"{path} cannot be written ({free / 1e6:,.1f} MB are left, and the weights alone take {needed / 1e6:,.1f}). "
-            "Make room, or choose another place. Nothing was replaced."
+            f"{path} cannot be written ({free:,.1f} MB are left, and the weights alone take {needed:,.1f}). Make room, "
+            "or choose another place. Nothing was replaced."
         )
 
 
