@@ -268,7 +268,7 @@ def test_a_tuned_and_hardened_student_against_attackers_by_what_they_know(folder
     student = tmp_path / "hardened.keras"
     done = run("transfer", folder / "teacher.keras", *data(folder, "train"), *quick, "-o", student, "--json")
     assert done.exit_code == 0, done.output
-    assert "trainings of 2 epochs: 4 for the learning rate, 3 for how much to keep, 3.6 for twins" in done.stderr
+    assert "epochs: 4 for the learning rate, 2 for how much to keep, 3.6 for twins, 1 for what twins are" in done.stderr
     assert done.stderr.count("as long as about") == 1
     record = read_record(student)
     assert record["hardening"]["share"] == 0.5
