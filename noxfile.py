@@ -184,7 +184,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """A wheel from this checkout, in an environment with nothing else, runs the demo."""
+    """A wheel from this checkout, in an environment with nothing else, runs the demo, and that shows what it should."""
     _pip(session, *nox.project.dependency_groups(PROJECT, "package"))
     built = Path(session.create_tmp()) / "dist"
     session.run("python", "-m", "build", "--wheel", "--outdir", str(built), silent=True)
@@ -193,7 +193,11 @@ def package(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "venv", "--clear", str(home), external=True)
     python = str(home / "bin" / "python")
     session.run(python, "-m", "pip", "install", "-q", "--no-compile", f"{wheel}[jax,demo]", external=True)
-    session.run(str(home / "bin" / "keras-remos"), "demo", external=True, env={"KERAS_HOME": str(home)})
+    told = Path(session.create_tmp()).resolve() / "demo.json"
+    demo = (str(home / "bin" / "keras-remos"), "demo", "--json")
+    with told.open("w", encoding="utf-8") as file:
+        session.run(*demo, external=True, env={"KERAS_HOME": str(home)}, stdout=file, stderr=sys.stderr)
+    session.run(python, "tests/check_demo.py", str(told), external=True)
 
 
 @nox.session(default=False)

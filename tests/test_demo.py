@@ -1,4 +1,4 @@
-"""The demo's pure steps exactly, and the direction of what it shows from end to end."""
+"""The demo's pure steps exactly. What it shows from end to end is looked at by check_demo.py."""
 
 import sys
 
@@ -88,21 +88,3 @@ def test_measure_counts_the_target_only_on_other_classes():
     model.set_weights([kernel, bias])
     row = demo.measure("toy", model, (IMAGES[:20], LABELS[:20]))
     assert row == demo.DemoRow("toy", 2 / 20, 1.0, 20, 18)
-
-
-@pytest.mark.slow
-@pytest.mark.once
-def test_remos_leaves_the_backdoor_behind_and_fine_tuning_does_not():
-    pytest.importorskip("sklearn")
-    state = np.random.get_state()[1].copy()
-    result = demo.run_demo(seed=0, verbose=False)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)  # all randomness is explicit
-    rows = {row.name: row for row in result.rows}
-    assert list(rows) == ["teacher", "fine-tuned", "ReMoS", "from scratch"]
-    assert all((row.num_clean, row.num_triggered) == (517, rows["teacher"].num_triggered) for row in result.rows)
-    assert rows["teacher"].attack_success > 0.9
-    assert rows["fine-tuned"].attack_success > 0.5
-    assert rows["ReMoS"].attack_success < 0.4 * rows["fine-tuned"].attack_success
-    assert rows["ReMoS"].accuracy > rows["fine-tuned"].accuracy - 0.06
-    assert (result.keep_ratio, result.seed, result.backend) == (0.9, 0, keras.backend.backend())
-    assert result.seconds > 0
