@@ -59,7 +59,8 @@ from keras_remos_cli.verdicts import Limits
 @click.option(
     "--tune/--no-tune",
     default=True,
-    help="Choose the learning rates of control and floor on a fifth of their data: 4 trainings more for each.",
+    help="Choose the learning rates of control and floor, and of an attacker's copy where no record tells one, on a "
+    "fifth of their data: 4 trainings more for each.",
 )
 @click.option("--clean-teacher", type=TEACHER, help="TEACHER before it was poisoned: another floor.")
 @click.option(

@@ -48,7 +48,7 @@ from keras_remos_cli.running import emit, uses_keras
     help="A share that is kept; may be repeated. Default: 1 (fine-tuning), .95, .9, .8, .7, .6, .5.",
 )
 @click.option("--preset", type=click.Choice(PRESETS), default="recommended", show_default=True)
-@click.option("--harden", is_flag=True, help="Harden all of them.")
+@click.option("--harden", is_flag=True, help="Harden all of them; a copy of the teacher is fine-tuned for it.")
 @click.option(
     "-o",
     "--output",

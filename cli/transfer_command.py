@@ -60,12 +60,14 @@ METHODS = ("remos", "finetune", "retrain", "delta", "delta-r", "mag-prune", "fin
 @click.option(
     "--harden/--no-harden",
     default=None,
-    help="Train on malicious twins of the images beside them. Default: remos does, where the data are images.",
+    help="Train on malicious twins of the images beside them; a copy of the teacher is fine-tuned to make them from. "
+    "Default: remos does, where the data are images.",
 )
 @click.option(
     "--budget",
     type=NumberBetween(1),
-    help="How many trainings the student may cost, with all that is tried before. Default: 12; 1 tries nothing.",
+    help="How many trainings the student may cost, with all that is tried before. Default: 12, or with --learning-rate "
+    "what the student takes; 1 tries nothing.",
 )
 @click.option(
     "--attacker-share",
@@ -134,13 +136,14 @@ def command(
     matched = data.open(model)
     matched.dataset.required_labels()
     num_classes = matched.dataset.num_classes
+    given = recipe_given(data, recipe)
     measured = validation.open(model, data, matched.dataset.class_names)
     trained = chosen.train(
         model,
         matched.dataset,
         measured,
         num_classes=num_classes,
-        recipe=adjusted(replace(recipe_of(method, model), learning_rate="auto"), recipe_given(data, recipe)),
+        recipe=adjusted(replace(recipe_of(method, model), learning_rate="auto"), given) if given else None,
         seed=seed,
         head=head,
         harden=harden,

@@ -242,7 +242,6 @@ class Attempts:
                 head=self._head,
                 harden=hardening,
                 space=space,
-                budget=1,
                 verbose=request.verbose,
             )
             made = kept.training(title, training)

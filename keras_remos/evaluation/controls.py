@@ -35,8 +35,8 @@ class Controls:
         head: The path of the teacher's head, where it is not found: theirs take its place, and attacks read what enters
             it.
         tune: Choose the learning rate of each that is trained on validation data, unless the recipe names one: five
-            trainings in place of one. A ratio to a control that was trained at a poor rate says nothing. So is that of
-            an attacker's copy of the teacher, where no record tells by which students were trained.
+            trainings in place of one. A ratio to a control that was trained at a poor rate says nothing. The rate of an
+            attacker's copy of the teacher is chosen likewise where no record tells how students were trained.
     """
 
     control: bool | str = True

@@ -188,7 +188,7 @@ def tradeoff(
     how: dict[str, Any] = {"num_classes": num_classes, "head": head}
     task = Task(teacher, train, recipe=recipe or recipe_of("finetune", teacher), seed=seed, **how)
     hardening = None
-    if harden:
+    if harden and not (isinstance(harden, Hardening) and harden.share == 0):
         hardening = (harden if isinstance(harden, Hardening) else Hardening()).for_one_student()
     how |= {"harden": hardening or False, "space": space, "verbose": verbose}
     key = {
@@ -212,10 +212,14 @@ def tradeoff(
         missing = [ratio for ratio in ratios if ratio not in done.points]
         is_open = chosen is None or chosen.is_open
         epochs = task.recipe.epochs
+        twins = 0.0
+        if hardening:
+            # Trials have twins of the teacher alone.
+            twins = hardening.passes + (hardening.by_teacher().passes if is_open and hardening.controls else 0)
         plan = Plan(
             epochs,
             rate_epochs=epochs_of(rounds(len(rates_of(task.recipe)), epochs, MOST_EACH)) if is_open else 0,
-            twins=hardening.passes if hardening else 0.0,
+            twins=twins,
             controls=hardening.controls if hardening else 0,
             students=len(missing),
         )

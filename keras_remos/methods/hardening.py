@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -20,12 +20,15 @@ from keras_remos.defects.adversarial.projected import Ascent, ProjectedAttack, c
 from keras_remos.defects.adversarial.transfer import TransferPGD
 from keras_remos.errors import DataError, RemosError
 from keras_remos.progress import track
+from keras_remos.training.recipe import Recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer, Training
-from keras_remos.untrusted import room_for
+from keras_remos.untrusted import PathLike, room_for
 
 # What is drawn for twins is not what an attack with the same seed draws.
 SEED = 7_919
+# What is fine-tuned for twins to be made from: the name of its training and of its checkpoint.
+COPY = "copy"
 # How many pixel values are attacked at a time.
 MOST_AT_A_TIME = 2**22
 # Twins go further than the attacks that are expected, 5.7 levels, as their pixels are rounded towards the clean ones
@@ -47,8 +50,9 @@ def default_of_control() -> tuple[ProjectedAttack, ...]:
 class Hardening:
     """Trains on malicious twins beside clean images, so that what works on the teacher stops working on the student.
 
-    Twins are made once, before training, from the teacher and the student's own training images: nothing is known of
-    the attacks that will come, and no step is added. A share of each batch gives way to them; labels stay.
+    Twins are made once, before training, from the student's own training images, the teacher, and a copy of it that is
+    fine-tuned on these images: nothing is known of the attacks that will come, and no step is added. A share of each
+    batch gives way to them; labels stay.
 
     Args:
         share: Of each batch, at least 0 and less than 1. 0 is training without hardening, bit for bit.
@@ -73,7 +77,8 @@ class Hardening:
 
     Note:
         PubDef trains against attacks on the outputs of several public models of the task. Here there is one, the
-        teacher, whose outputs are of another task, so that its features are attacked.
+        teacher, whose outputs are of another task, so that its features are attacked; and a copy, which has the
+        student's task. What settles a student (`tune_recipe`, `tune_keep_ratio`) trains on twins of the teacher alone.
     """
 
     share: float = 0.5
@@ -188,12 +193,22 @@ class Hardening:
             return error
         return None
 
-    def apply(self, task: Task, space: PixelSpace | None, *, verbose: bool | str = "auto") -> None:
+    def apply(
+        self,
+        task: Task,
+        space: PixelSpace | None,
+        *,
+        recipe: Recipe | None = None,
+        checkpoint: PathLike | None = None,
+        verbose: bool | str = "auto",
+    ) -> None:
         """Makes the twins of a task's training images, and has it train on them.
 
         Args:
             task: Its `data` are replaced.
             space: How inputs come from pixels.
+            recipe: By which the copy is trained that twins are made from; the task's by default.
+            checkpoint: A folder in which the training of that copy is kept.
             verbose: Progress on stderr: `True`, `False`, or `"auto"` for terminals and notebooks only.
 
         Raises:
@@ -207,13 +222,22 @@ class Hardening:
         if reason is not None:
             raise reason
         assert space is not None, "that would be a reason"
-        key = task.data.labels.tobytes(), task.recipe if self.controls else None
+        recipe = recipe or task.recipe
+        key = task.data.labels.tobytes(), recipe if self.controls else None
         made = {} if self._made is None else self._made
         if key not in made:
-            made[key] = self._twins(task, task.data, space, verbose)
+            trainer = Trainer(task, COPY, checkpoint=checkpoint, verbose=verbose)
+            made[key] = self._twins(task, task.data, space, lambda: _copy(trainer, recipe), verbose)
         task.data = task.data.with_twins(made[key])
 
-    def _twins(self, task: Task, data: TrainingData, space: PixelSpace, verbose: bool | str) -> Twins:
+    def _twins(
+        self,
+        task: Task,
+        data: TrainingData,
+        space: PixelSpace,
+        fine_tuned: Callable[[], keras.Model],
+        verbose: bool | str,
+    ) -> Twins:
         # Of large images fewer at a time than are trained on: a step of an attack keeps a dozen copies of them.
         size = min(task.recipe.batch_size, max(MOST_AT_A_TIME // math.prod(task.example.shape[1:]), 1))
         levels = room_for((data.num_samples, *task.example.shape[1:]), np.uint8)
@@ -222,8 +246,8 @@ class Hardening:
         order = np.random.default_rng([task.seed, SEED]).permutation(data.num_samples)
         attacked = [(attack, task.teacher) for attack in self.made_by]
         if self.controls:
-            control = _control(task, verbose)
-            attacked += [(attack, control) for attack in self.made_of_control]
+            copy = fine_tuned()
+            attacked += [(attack, copy) for attack in self.made_of_control]
         for (attack, model), dealt in zip(attacked, np.array_split(order, len(attacked)), strict=True):
             ascent = Ascent(attack, model, space, example, seed=task.seed + SEED)
             pieces = range(0, len(dealt), size)
@@ -249,11 +273,11 @@ def _is_small(attack: Any) -> bool:
     return isinstance(attack, ProjectedAttack)
 
 
-def _control(task: Task, verbose: bool | str) -> keras.Model:
-    """A copy of the teacher, fine-tuned as the task's students will be trained."""
-    control = task.copy()
-    Trainer(task, "control", verbose=verbose).fit(Training(control))
-    return control
+def _copy(trainer: Trainer, recipe: Recipe) -> keras.Model:
+    """A copy of the teacher, fine-tuned."""
+    copy = trainer.task.copy()
+    trainer.fit(Training(copy), stage=COPY, recipe=recipe)
+    return copy
 
 
 def _described(attacks: Sequence[ProjectedAttack]) -> list[dict[str, Any]]:
@@ -265,7 +289,10 @@ def _configured(attacks: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
     for config in attacks:
         kind = DEFECTS[config["defect"]]
         known = kind.option_names()
-        made.append(kind(**{name: value for name, value in config.items() if name in known}))
+        options = {name: value for name, value in config.items() if name in known}
+        if isinstance(options.get("recipe"), dict):
+            options["recipe"] = Recipe.from_config(options["recipe"])
+        made.append(kind(**options))
     return tuple(made)
 
 

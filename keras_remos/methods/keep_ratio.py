@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_remos.errors import DivergedError
 from keras_remos.methods.plan import side_by_side, spread
-from keras_remos.methods.trials import Trials
+from keras_remos.methods.trials import Trials, told_apart
 from keras_remos.methods.tuning import Trainable, right_after_training
 from keras_remos.progress import track_named
 from keras_remos.training.recipe import Recipe
@@ -175,9 +175,5 @@ def _warn_if_blind(steps: Sequence[Step], tolerance: float, samples: int) -> Non
     error = sorted(step.error for step in steps)[len(steps) // 2]
     if not tolerance or error <= tolerance:
         return
-    enough = math.ceil(samples * (error / tolerance) ** 2)
-    warnings.warn(
-        f"{samples:,} validation samples tell accuracies apart by about {error:.3f}, not by the tolerance of "
-        f"{tolerance:g}: about {enough:,} would. The share that is chosen is partly chance.",
-        stacklevel=4,
-    )
+    chance = "The share that is chosen is partly chance."
+    warnings.warn(f"{told_apart(samples, error, tolerance)} {chance}", stacklevel=4)

@@ -14,7 +14,7 @@ from keras_remos.data.content import check_content_known, content_on_disk
 from keras_remos.data.parts import can_be_parted, set_aside
 from keras_remos.data.pixels import PixelSpace
 from keras_remos.methods.hardening import Hardening, is_of_images
-from keras_remos.methods.plan import BUDGET, Plan, plan_student
+from keras_remos.methods.plan import BUDGET, MOST_EACH, Plan, plan_student
 from keras_remos.methods.trials import Trials, check_budget
 from keras_remos.methods.tuning import VALIDATION_SHARE, rates_of, tune_recipe
 from keras_remos.models.fingerprint import fingerprint
@@ -99,7 +99,8 @@ class Method(ABC):
                 default ReMoS does, where the data are images and it is known how inputs come from pixels.
             space: How inputs come from pixels. What `open_for_model` returns brings it along.
             budget: How many trainings it may cost, the student's own included: 12 by default where something is left
-                open, up to four for the learning rate and then up to four for the share that is kept. What it does not
+                open, up to four for the learning rate, one for the copy that twins are made from, and then up to four
+                for the share that is kept; where nothing is open, what the student and that copy take. What it does not
                 pay for is left at its default; 1 settles nothing. Twins take about as long as some epochs: of the
                 share's part, or on top where there is none.
             attacker_share: The share of the training data that is not trained on, but kept for an attacker of the same
@@ -135,9 +136,10 @@ class Method(ABC):
             check_content_known(train)
         usual = default_recipe(teacher, from_scratch=self.from_scratch)
         space = space or getattr(train, "space", None)
-        of_attacker = None
+        content = None
         if attacker_share:
             train, of_attacker = set_aside(train, attacker_share, seed=seed)
+            content = content_on_disk(of_attacker)
         task = Task(
             teacher,
             train,
@@ -158,20 +160,22 @@ class Method(ABC):
             )
         hardening = self.hardening(task, harden, space, verbose=verbose)
         if hardening is not None:
-            hardening = hardening.within(budget)
+            # The rate comes before a copy that nobody asked for.
+            hardening = hardening.within(None if budget is None else budget - MOST_EACH * wanted.is_open)
         controls = 0 if hardening is None else hardening.controls
         if budget is None:
             budget = BUDGET if wanted.is_open or self.is_open else 1 + controls
         check_budget(budget)
-        is_parted = validation is None and (wanted.is_open or self.is_open)
+        # They learn from a part of the data, or at least from twins of the teacher alone.
+        share_of_trials = 1 - VALIDATION_SHARE if validation is None else float(controls > 0)
         plan = plan_student(
             wanted.epochs,
             budget,
             rates=len(rates_of(wanted)) if wanted.is_open else 0,
             shares=self.open_shares(wanted),
             least=self.least_epochs,
-            # Of what trials learn from, too.
-            twins=0 if hardening is None else hardening.passes * (1 + is_parted * (1 - VALIDATION_SHARE)),
+            twins=0 if hardening is None else hardening.passes,
+            twins_of_trials=0 if hardening is None else share_of_trials * hardening.by_teacher().passes,
             controls=controls,
         )
         if plan.cost > 1 and not (isinstance(harden, Hardening) and harden.is_shared):
@@ -194,13 +198,15 @@ class Method(ABC):
             options |= {"tuning": record} if record else {}
             options |= {"attacker_share": attacker_share} if attacker_share else {}
             if hardening:
-                hardening.apply(task, space, verbose=verbose)
+                # A copy of the teacher is fine-tuned, whatever is trained from scratch.
+                rate = default_recipe(teacher).learning_rate if self.from_scratch else task.recipe.learning_rate
+                of_copy = replace(task.recipe, learning_rate=rate)
+                hardening.apply(task, space, recipe=of_copy, checkpoint=checkpoint, verbose=verbose)
                 options["hardening"] = hardening.get_config()
             trainer = Trainer(
                 task, self.name, callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, options=options
             )
             student = decided.fit(task, trainer)
-            content = content_on_disk(of_attacker)
             if content is not None:
                 # Not compared by a checkpoint: it follows from the data and the share.
                 trainer.put_on_record(attacker_data=content)

@@ -71,17 +71,25 @@ class Plan:
             "what twins are made from": self.controls,
             "the student" if self.students == 1 else "the students": self.students,
         }
-        told = ", ".join(f"{cost:.2g} for {name}" for name, cost in parts.items() if cost)
+        told = ", ".join(f"{cost:.3g} for {name}" for name, cost in parts.items() if cost)
         length = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"This takes as long as about {self.cost:.1f} trainings of {length}: {told}."
 
 
 def plan_student(
-    epochs: int, budget: float, *, rates: int, shares: int, least: int, twins: float = 0.0, controls: int = 0
+    epochs: int,
+    budget: float,
+    *,
+    rates: int,
+    shares: int,
+    least: int,
+    twins: float = 0.0,
+    twins_of_trials: float = 0.0,
+    controls: int = 0,
 ) -> Plan:
-    """Deals out a budget: first the student itself, then the learning rate, the same for every method, then the share.
+    """Deals out a budget: the student itself and what its twins are made from, then the learning rate, then the share.
 
-    What is left does not pay for is not asked. Twins take from the share's part, and only from that, so that hardened
+    What the rest does not pay for is not asked. Twins take from the share's part, and only from that, so that hardened
     students are tuned as others are.
 
     Args:
@@ -90,7 +98,8 @@ def plan_student(
         rates: How many learning rates there are to choose from; 0 if it is not open.
         shares: How many shares there are to choose from; 0 if it is not open.
         least: How many epochs a training takes at least.
-        twins: What making twins takes, in epochs.
+        twins: What making the student's twins takes, in epochs.
+        twins_of_trials: What making those takes that trials share, if there are any.
         controls: How many classifiers are trained for twins to be made from.
 
     Raises:
@@ -108,7 +117,7 @@ def plan_student(
     if found and found[0].count > 1:
         rate_epochs = epochs_of(found)
         left -= rate
-    share, share_epochs = min(left - twins / epochs, MOST_EACH), 0
+    share, share_epochs = min(left - (twins + twins_of_trials) / epochs, MOST_EACH), 0
     if shares and share >= 1 and whole(share * epochs) > 2:
         one = side_by_side(shares, epochs, share)
         share_epochs = epochs_of([one])
@@ -118,7 +127,7 @@ def plan_student(
         share if share_epochs else 0.0,
         rate_epochs,
         share_epochs,
-        twins,
+        twins + (twins_of_trials if rate_epochs or share_epochs else 0),
         controls,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,21 @@ def check_budget(budget: float) -> None:
     """Raises a RemosError unless so many trainings are at least one."""
     if not budget >= 1:  # nor is NaN
         raise RemosError(f"`budget` must be at least 1 training, received {budget!r}.")
+
+
+def told_apart(samples: int, error: float, wanted: float) -> str:
+    """A sentence on what validation data cannot tell.
+
+    Args:
+        samples: How many there are.
+        error: The standard error of what is compared on them.
+        wanted: The difference that is to be told.
+    """
+    enough = math.ceil((samples + 2) * (error / wanted) ** 2)
+    return (
+        f"{samples:,} validation samples tell accuracies apart by about {error:.3f}; about {enough:,} would tell "
+        f"{wanted:g} apart."
+    )
 
 
 class Trials:

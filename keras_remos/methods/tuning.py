@@ -19,7 +19,7 @@ from keras_remos.data.pixels import PixelSpace
 from keras_remos.errors import DivergedError, RemosError
 from keras_remos.methods.hardening import Hardening
 from keras_remos.methods.plan import rounds, spread, whole
-from keras_remos.methods.trials import Trials, check_budget
+from keras_remos.methods.trials import Trials, check_budget, told_apart
 from keras_remos.progress import say, track
 from keras_remos.training.recipe import Recipe, default_recipe
 from keras_remos.training.task import Task
@@ -263,12 +263,8 @@ def _say_if_blind(trials: Sequence[Trial], samples: int, verbose: bool | str) ->
     near, error = _near(trials, samples)
     if len(near) < 2 or error <= TOLD:
         return
-    enough = math.ceil((samples + 2) * (error / TOLD) ** 2)
-    say(
-        f"{samples:,} validation samples tell accuracies apart by about {error:.3f}, by which {len(near)} of the last "
-        f"{len(trials)} candidates are equal. About {enough:,} samples would tell {TOLD:g} apart.",
-        verbose=verbose,
-    )
+    equal = f"By that {len(near)} of the last {len(trials)} candidates are equal: the highest learning rate is taken."
+    say(f"{told_apart(samples, error, TOLD)} {equal}", verbose=verbose)
 
 
 def _told(changes: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from planted import CLASSES, SPACE, images, teacher
 from keras_remos import RelevantSlicer
 from keras_remos.data.datasets import ArrayReader, Dataset
 from keras_remos.data.parts import set_aside
-from keras_remos.defects import DisplacementAttack, PenultimateAttack, Prepared, SurrogateAttack
+from keras_remos.defects import DisplacementAttack, PenultimateAttack, Prepared, SurrogateAttack, TransferPGD
 from keras_remos.errors import DataError, MismatchError
 from keras_remos.evaluation import Rate, flip_rate, measure, predict_classes
 from keras_remos.evaluation.attackers import Attacker
@@ -45,7 +45,8 @@ def audited(students: dict[str, Any], attacker: Attacker, **options: Any) -> Any
 
 @pytest.mark.once
 def test_the_adaptive_attacker_makes_one_like_each_student() -> None:
-    sliced = student(keep_ratio=0.6, harden=SHORT, seed=3)
+    harden = replace(SHORT, of_control=[TransferPGD(steps=1, step_size=3)])
+    sliced = student(keep_ratio=0.6, harden=harden, seed=3)
     found = audited({"ours": sliced}, Attacker(defects=["surrogate", "adaptive"], data=OWN))
     assert list(found.attacks) == ["surrogate", "adaptive ours"] and not found.left_out
     # Made by hand: the student's method, share, hardening and recipe on the attacker's data.
@@ -54,7 +55,7 @@ def test_the_adaptive_attacker_makes_one_like_each_student() -> None:
         teacher(),
         (SPACE.scale(OWN[0]), OWN[1]),
         keep_ratio=0.6,
-        harden=SHORT,
+        harden=harden,
         space=SPACE,
         recipe=RECIPE,
         seed=4,

@@ -135,10 +135,10 @@ def test_its_cost_is_said_and_one_control_makes_twins_for_all(
     hardening = kr.Hardening(attacks=[kr.DisplacementAttack(steps=1)], of_control=[TransferPGD(steps=1, step_size=3)])
     open_rate = kr.Recipe(epochs=1, batch_size=16, learning_rate="auto")
     found(recipe=open_rate, ratios=(1, 0.6), harden=hardening, verbose="auto")
-    assert [name for name, _ in epochs].count("control") == 1
+    assert [name for name, _ in epochs].count("copy") == 1
     assert len(epochs) == 4 + 1 + 2
     assert capsys.readouterr().err.startswith(
-        "This takes as long as about 8.0 trainings of 1 epoch: 4 for the learning rate, 1 for twins, "
+        "This takes as long as about 9.0 trainings of 1 epoch: 4 for the learning rate, 2 for twins, "
         "1 for what twins are made from, 2 for the students.\n"
     )
 

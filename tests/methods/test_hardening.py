@@ -72,7 +72,7 @@ def test_each_sample_is_dealt_one_attack_and_none_is_left_out() -> None:
 
 def test_twins_of_the_own_control_go_against_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     control = task().copy()
-    monkeypatch.setattr("keras_remos.methods.hardening._control", lambda *of: control)
+    monkeypatch.setattr("keras_remos.methods.hardening._copy", lambda *of: control)
     attacks = [PenultimateAttack(steps=1, epsilon=1, step_size=1)]
     hardening = Hardening(attacks=attacks, of_control=[TransferPGD(epsilon=6, steps=4, step_size=2)])
     plain = replace(RECIPE, augment="none")
@@ -154,22 +154,27 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Any) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train("finetune", model, (X, Y), callbacks=[Kill()], checkpoint=tmp_path, **options)
+    # The copy that twins are made from is not trained again.
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["copy.npz", "training.npz"]
+    before = (tmp_path / "copy.npz").read_bytes()
     resumed = train("finetune", model, (X, Y), checkpoint=tmp_path, **options)
+    assert (tmp_path / "copy.npz").read_bytes() == before
     for ours, theirs in zip(weights(resumed.student), weights(whole.student), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_what_does_not_fit_in_memory_is_kept_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_memory = twins_of(Hardening()).levels
+    by_teacher = Hardening(of_control=())
+    in_memory = twins_of(by_teacher).levels
     monkeypatch.setattr("keras_remos.untrusted.rows.IN_MEMORY", 0)
-    on_disk = twins_of(Hardening()).levels
+    on_disk = twins_of(by_teacher).levels
     assert isinstance(on_disk, Rows)
     np.testing.assert_array_equal(on_disk[:], in_memory)
     with (
         disk_full_at(100),
         pytest.raises(FileError, match="takes .* name another folder by TMPDIR"),
     ):
-        twins_of(Hardening())
+        twins_of(by_teacher)
 
 
 def test_what_is_missing_is_named_before_anything_is_trained() -> None:

@@ -102,9 +102,10 @@ def test_hardened_students_are_tuned_as_others_are(monkeypatch: pytest.MonkeyPat
     for budget in (3, 5):
         settled("finetune", recipe=recipe, harden=False, budget=budget)
         plain, _ = trained.copy(), trained.clear()
-        settled(recipe=recipe, harden=SHORT, space=SPACE, budget=budget)
-        assert trained == plain
-        trained.clear()
+        for harden in (SHORT, True):
+            settled(recipe=recipe, harden=harden, space=SPACE, budget=budget)
+            assert trained == plain
+            trained.clear()
 
 
 @pytest.mark.once
@@ -249,6 +250,8 @@ def test_twins_of_the_own_control_know_the_classes() -> None:
     of_control = Hardening(attacks=[DisplacementAttack(steps=1)], of_control=[TransferPGD(steps=2, step_size=3)])
     recipe = Recipe(epochs=2, batch_size=16, learning_rate=0.01)
     ours = settled(recipe=recipe, harden=of_control, space=SPACE)
+    by_recipe = replace(of_control, of_control=[TransferPGD(steps=1, recipe=recipe)])
+    assert Hardening.from_config(by_recipe.get_config()).get_config() == by_recipe.get_config()
     assert [each["defect"] for each in ours["hardening"]["of_control"]] == ["pgd"]
     assert Hardening.from_config(ours["hardening"]) == Hardening(
         attacks=(DisplacementAttack(steps=1),), of_control=(TransferPGD(steps=2, step_size=3),)
