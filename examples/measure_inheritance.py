@@ -35,8 +35,8 @@ STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sliced only": ("remos", {"harden": False}),
     "hardened only": ("finetune", {"harden": True}),
 }
-# Twins are made by the first two kinds, with other seeds, and by attacks on a fine-tuned copy, as a surrogate is one; by
-# the others never.
+# Twins are made by the first two kinds, with other seeds, and by attacks on a fine-tuned copy, as a surrogate is one.
+# They are never made by the others.
 ATTACKS = {
     "displacement": kr.DisplacementAttack(steps=10),
     "penultimate": kr.PenultimateAttack(steps=20),
