@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import keras
@@ -31,12 +32,14 @@ class Step:
         accuracy: On the validation data.
         lost: How much less that is than the fine-tuned student's.
         error: The standard error of `lost`: both students answered the same samples. Above 0 also where they agree.
+        pooled: `lost`, averaged with its neighbours wherever a smaller share seems to lose less: see `pool`.
     """
 
     keep_ratio: float
     accuracy: float
     lost: float
     error: float
+    pooled: float
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class KeepRatio:
     The control is fine-tuned with the student's own hardening, at its learning rate: see `tune_keep_ratio`.
 
     Args:
-        keep_ratio: The smallest share that loses no more than one standard error and the tolerance; the largest if
-            all lose more.
+        keep_ratio: The smallest share that loses no more than one standard error and the tolerance, once luck is
+            averaged out (`Step.pooled`); the largest if all lose more.
         steps: All that was tried and did not diverge, the largest share first.
         fine_tuned: Validation accuracy of the control, which was fine-tuned for as long.
         epochs: For how many epochs each was trained.
@@ -70,10 +73,11 @@ class KeepRatio:
 
     def summary(self) -> str:
         """What was tried, a line for each share."""
-        lines = [f"kept    accuracy    lost   (fine-tuned: {self.fine_tuned:.3f}, n = {self.validation_samples})"]
+        known = f"(fine-tuned: {self.fine_tuned:.3f}, n = {self.validation_samples})"
+        lines = [f"kept    accuracy    lost            pooled   {known}"]
         for step in self.steps:
             mark = "  <- chosen" if step.keep_ratio == self.keep_ratio else ""
-            lines.append(f"{step.keep_ratio:<8g}{step.accuracy:>8.3f}{step.lost:>8.3f} +- {step.error:.3f}{mark}")
+            lines.append(f"{step.keep_ratio:<8g}{step.accuracy:>8.3f}{step.lost:>8.3f} +- {step.error:.3f}{step.pooled:>9.3f}{mark}")
         lines += [f"{ratio:<8g}diverged" for ratio in self.diverged]
         return "\n".join(lines)
 
@@ -141,14 +145,14 @@ def search(
         )
     answered = [(ratio, right) for ratio, right in zip(ratios, others, strict=True) if right is not None]
     diverged = tuple(ratio for ratio in ratios if ratio not in dict(answered))
-    steps = [compare(ratio, reference, right) for ratio, right in answered]
+    steps = pool([compare(ratio, reference, right) for ratio, right in answered])
     _warn_if_blind(steps, tolerance, len(reference))
-    near = [step.keep_ratio for step in steps if step.lost <= min(step.error, tolerance)]
+    near = [step.keep_ratio for step in steps if step.pooled <= min(step.error, tolerance)]
     accuracy = float(reference.mean())
     if not near:
         largest = steps[0]
         warnings.warn(
-            f"Every slice costs accuracy: the largest, {largest.keep_ratio:g} kept, {largest.lost:.3f} of "
+            f"Every slice costs accuracy: the largest, {largest.keep_ratio:g} kept, {largest.pooled:.3f} of "
             f"{reference.mean():.3f}. It is taken all the same: what keeps more keeps the teacher's defects.",
             stacklevel=4,
         )
@@ -168,7 +172,30 @@ def compare(keep_ratio: float, reference: np.ndarray, right: np.ndarray) -> Step
     lost, gained = int(np.sum(reference & ~right)), int(np.sum(right & ~reference))
     more, less = (lost + 1) / (samples + 2), (gained + 1) / (samples + 2)
     error = math.sqrt((more + less - (more - less) ** 2) / (samples + 2))
-    return Step(keep_ratio, float(right.mean()), (lost - gained) / samples, error)
+    difference = (lost - gained) / samples
+    return Step(keep_ratio, float(right.mean()), difference, error, difference)
+
+
+def pool(steps: Sequence[Step]) -> list[Step]:
+    """What shares lose, on the understanding that a smaller one loses no less: a larger slice holds all that it has.
+
+    Where a smaller share did better by luck, both are given their mean, so that luck does not choose.
+
+    Args:
+        steps: The largest share first.
+
+    Reference:
+        Isotonic regression by pooling adjacent violators: M. Ayer et al., An Empirical Distribution Function for
+        Sampling with Incomplete Information, Annals of Mathematical Statistics 26, 1955.
+    """
+    blocks: list[list[float]] = []
+    for step in steps:
+        blocks.append([step.lost])
+        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    pooled = [fmean(block) for block in blocks for _ in block]
+    return [replace(step, pooled=value) for step, value in zip(steps, pooled, strict=True)]
 
 
 def _warn_if_blind(steps: Sequence[Step], tolerance: float, samples: int) -> None:

@@ -76,6 +76,17 @@ def test_what_a_slice_may_cost() -> None:
 
 
 @pytest.mark.once
+@pytest.mark.filterwarnings("ignore:.*validation samples tell")
+def test_a_small_share_that_is_lucky_is_not_taken() -> None:
+    # By themselves 0.6 and 0.95 lose nothing. 0.7 and 0.6 lose .02 together, and so does what is smaller than 0.8.
+    lucky = {1.0: 0.7, 0.95: 0.77, 0.9: 0.72, 0.8: 0.74, 0.7: 0.665, 0.6: 0.695}
+    found = search(lambda kept: lucky[kept])
+    assert found.keep_ratio == 0.8
+    assert [step.lost for step in found.steps] == pytest.approx([-0.07, -0.02, -0.04, 0.035, 0.005])
+    assert [step.pooled for step in found.steps] == pytest.approx([-0.07, -0.03, -0.03, 0.02, 0.02])
+
+
+@pytest.mark.once
 def test_a_few_samples_that_agree_are_no_proof() -> None:
     five = X[:5], Y[:5]
     with students(lambda kept: 1.0), pytest.warns(UserWarning, match="5 validation samples tell .* about 0.202"):
