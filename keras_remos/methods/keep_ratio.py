@@ -77,7 +77,8 @@ class KeepRatio:
         lines = [f"kept    accuracy    lost            pooled   {known}"]
         for step in self.steps:
             mark = "  <- chosen" if step.keep_ratio == self.keep_ratio else ""
-            lines.append(f"{step.keep_ratio:<8g}{step.accuracy:>8.3f}{step.lost:>8.3f} +- {step.error:.3f}{step.pooled:>9.3f}{mark}")
+            lost = f"{step.lost:>8.3f} +- {step.error:.3f}{step.pooled:>9.3f}"
+            lines.append(f"{step.keep_ratio:<8g}{step.accuracy:>8.3f}{lost}{mark}")
         lines += [f"{ratio:<8g}diverged" for ratio in self.diverged]
         return "\n".join(lines)
 
