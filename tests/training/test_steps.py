@@ -37,11 +37,11 @@ def test_every_step_is_told_with_what_keras_reports(monkeypatch: pytest.MonkeyPa
 
 def test_trials_say_which_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = terminals.log_file(monkeypatch)
-    open_recipe = Recipe(epochs=1, batch_size=8, learning_rate="auto")
+    open_recipe = Recipe(epochs=2, batch_size=8, learning_rate="auto")
     tiny.make("finetune", verbose=True, recipe=open_recipe, budget=5)
     trials = [line.partition(".")[0] for line in stream.getvalue().splitlines() if "trial" in line and "Round" in line]
-    assert "Round 1 of 3, trial 5 of 5: learning_rate 0" in trials
-    assert "Round 3 of 3, trial 2 of 2: learning_rate 0" in trials
+    assert "Round 1 of 2, trial 4 of 4: learning_rate 0" in trials
+    assert "Round 2 of 2, trial 2 of 2: learning_rate 0" in trials
 
 
 def test_no_step_waits_for_its_figures() -> None:
