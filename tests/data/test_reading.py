@@ -296,7 +296,8 @@ def test_without_opencv_the_error_names_the_extra(folder: Path, monkeypatch: pyt
 # --- interrupts -------------------------------------------------------------------------------------------------------
 
 SLOW_TRAINING = """
-import atexit, sys, threading, time
+import atexit, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 import keras
 from keras_remos.data import TrainingData, open_dataset
 from keras_remos.data.images import ImageReader
