@@ -30,8 +30,10 @@ MOST_MEMBERS = 100_000
 # What a container may expand to, in bytes: so much in any case, and so many times its own size.
 ALWAYS_EXPANDED = 2**30
 MOST_EXPANSION = 100
-# A model's configuration, a header or a record, in bytes of JSON, and how deep it may be nested.
+# A model's configuration, a header or a record, in bytes of JSON, in values, and how deep it may be nested. An empty
+# list is three bytes in a file and two hundred once Keras has read it.
 MOST_JSON = 2**26
+MOST_VALUES = 4_000_000
 DEEPEST = 200
 _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
@@ -177,13 +179,16 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def parse_json(raw: bytes) -> Any:
-    """JSON in UTF-8, nested no deeper than `DEEPEST`.
+    """JSON in UTF-8, of no more than `MOST_VALUES` values (commas in texts count), nested no deeper than `DEEPEST`.
 
     Raises:
         Exception: Whatever damage makes of it; to be used within `complete`.
     """
     if len(raw) > MOST_JSON:
         raise ValueError(f"JSON of {len(raw):,} bytes, more than {MOST_JSON:,}")
+    values = sum(raw.count(sign) for sign in (b",", b"[", b"{"))
+    if values > MOST_VALUES:
+        raise ValueError(f"JSON of {values:,} values, more than {MOST_VALUES:,}")
     value = json.loads(raw.decode("utf-8-sig"))
     level: list[Any] = [value]
     for _ in range(DEEPEST):

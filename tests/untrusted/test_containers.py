@@ -144,6 +144,15 @@ def test_json_that_is_none_or_nested_without_end(text: bytes, tmp_path: Path) ->
     damaged(tmp_path / "a.npz")
 
 
+def test_values_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "MOST_VALUES", 6)
+    assert containers.parse_json(b'[[],{"a":[1,2]}]') == [[], {"a": [1, 2]}]
+    monkeypatch.setattr("json.loads", lambda _: pytest.fail("it was read"))
+    for text in (b"[[],[],[],[]]", b"{},{},{},{}", b'["a,b,c,d,e,f,g"]'):
+        with pytest.raises(ValueError, match=r"JSON of \d+ values, more than 6"):
+            containers.parse_json(text)
+
+
 def test_depth_and_marks_of_byte_order() -> None:
     nested = "[" * containers.DEEPEST + "]" * containers.DEEPEST
     with pytest.raises(ValueError, match="nested deeper"):
