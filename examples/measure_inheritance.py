@@ -22,7 +22,7 @@ import keras
 from compare_methods_cv import key_of, read
 
 import keras_remos as kr
-from keras_remos.data.parts import set_aside
+from keras_remos.data import set_aside
 from keras_remos.evaluation import over_seeds
 from keras_remos.methods import Hardening, recipe_of
 from keras_remos.models.fingerprint import fingerprint

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -22,7 +22,7 @@ from keras_remos.evaluation.measuring import dir_of
 from keras_remos.evaluation.metrics import Rate
 from keras_remos.evaluation.predictions import predict_classes
 from keras_remos.methods import FineTune, Hardening, Method, Recipe, Remos, recipe_of, tune_recipe
-from keras_remos.methods.plan import MOST_EACH, Plan, epochs_of, rounds
+from keras_remos.methods.plan import MOST_EACH, plan_student
 from keras_remos.methods.tuning import VALIDATION_SHARE, rates_of, right_on, trained_quietly
 from keras_remos.models.fingerprint import fingerprint
 from keras_remos.notebooks import html_table
@@ -187,9 +187,7 @@ def tradeoff(
         train, validation = set_aside(train, VALIDATION_SHARE, seed=seed)
     how: dict[str, Any] = {"num_classes": num_classes, "head": head}
     task = Task(teacher, train, recipe=recipe or recipe_of("finetune", teacher), seed=seed, **how)
-    hardening = None
-    if harden and not (isinstance(harden, Hardening) and harden.share == 0):
-        hardening = (harden if isinstance(harden, Hardening) else Hardening()).for_one_student()
+    hardening = FineTune().hardening(task, harden, space)
     how |= {"harden": hardening or False, "space": space, "verbose": verbose}
     key = {
         "teacher": _digest(json.dumps(fingerprint(teacher)).encode()),
@@ -211,21 +209,21 @@ def tradeoff(
         chosen = done.recipe or recipe
         missing = [ratio for ratio in ratios if ratio not in done.points]
         is_open = chosen is None or chosen.is_open
-        epochs = task.recipe.epochs
-        twins = 0.0
-        if hardening:
-            # Trials have twins of the teacher alone.
-            twins = hardening.passes + (hardening.by_teacher().passes if is_open and hardening.controls else 0)
-        plan = Plan(
-            epochs,
-            rate_epochs=epochs_of(rounds(len(rates_of(task.recipe)), epochs, MOST_EACH)) if is_open else 0,
-            twins=twins,
-            controls=hardening.controls if hardening else 0,
-            students=len(missing),
+        controls = hardening.controls if hardening else 0
+        plan = plan_student(
+            task.recipe.epochs,
+            1 + controls + MOST_EACH,
+            rates=len(rates_of(task.recipe)) if is_open else 0,
+            shares=0,
+            least=FineTune().least_epochs,
+            twins=hardening.passes if hardening else 0.0,
+            # Of the teacher alone.
+            twins_of_trials=hardening.by_teacher().passes if hardening and controls else 0.0,
+            controls=controls,
         )
         if missing:
-            say(plan.summary(), verbose=verbose)
-        if chosen is None or chosen.is_open:
+            say(replace(plan, students=len(missing)).summary(), verbose=verbose)
+        if is_open:
             tuned = tune_recipe(
                 FineTune(), teacher, train, validation, recipe=chosen, budget=MOST_EACH, seed=seed, **how
             )

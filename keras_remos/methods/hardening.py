@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -227,17 +227,11 @@ class Hardening:
         made = {} if self._made is None else self._made
         if key not in made:
             trainer = Trainer(task, COPY, checkpoint=checkpoint, verbose=verbose)
-            made[key] = self._twins(task, task.data, space, lambda: _copy(trainer, recipe), verbose)
+            made[key] = self._twins(trainer, task.data, space, recipe)
         task.data = task.data.with_twins(made[key])
 
-    def _twins(
-        self,
-        task: Task,
-        data: TrainingData,
-        space: PixelSpace,
-        fine_tuned: Callable[[], keras.Model],
-        verbose: bool | str,
-    ) -> Twins:
+    def _twins(self, trainer: Trainer, data: TrainingData, space: PixelSpace, recipe: Recipe) -> Twins:
+        task = trainer.task
         # Of large images fewer at a time than are trained on: a step of an attack keeps a dozen copies of them.
         size = min(task.recipe.batch_size, max(MOST_AT_A_TIME // math.prod(task.example.shape[1:]), 1))
         levels = room_for((data.num_samples, *task.example.shape[1:]), np.uint8)
@@ -246,12 +240,13 @@ class Hardening:
         order = np.random.default_rng([task.seed, SEED]).permutation(data.num_samples)
         attacked = [(attack, task.teacher) for attack in self.made_by]
         if self.controls:
-            copy = fine_tuned()
+            copy = _copy(trainer, recipe)
             attacked += [(attack, copy) for attack in self.made_of_control]
         for (attack, model), dealt in zip(attacked, np.array_split(order, len(attacked)), strict=True):
             ascent = Ascent(attack, model, space, example, seed=task.seed + SEED)
             pieces = range(0, len(dealt), size)
-            with track(pieces, total=len(pieces), description=f"Twins ({attack.name})", verbose=verbose) as tracked:
+            how: dict[str, Any] = {"description": f"Twins ({attack.name})", "verbose": trainer.verbose}
+            with track(pieces, total=len(pieces), **how) as tracked:
                 for start in tracked:
                     rows, x = data.read(np.sort(dealt[start : start + size]))
                     if not len(rows):

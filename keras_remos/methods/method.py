@@ -199,8 +199,9 @@ class Method(ABC):
             options |= {"attacker_share": attacker_share} if attacker_share else {}
             if hardening:
                 # A copy of the teacher is fine-tuned, whatever is trained from scratch.
-                rate = default_recipe(teacher).learning_rate if self.from_scratch else task.recipe.learning_rate
-                of_copy = replace(task.recipe, learning_rate=rate)
+                of_copy = task.recipe
+                if self.from_scratch:
+                    of_copy = replace(of_copy, learning_rate=default_recipe(teacher).learning_rate)
                 hardening.apply(task, space, recipe=of_copy, checkpoint=checkpoint, verbose=verbose)
                 options["hardening"] = hardening.get_config()
             trainer = Trainer(

@@ -7,36 +7,23 @@ rounds are compared. To be reached: a hardened step 0.95 to 1.05 times a plain o
 Run it on an idle machine; where there is none, --clock cpu counts what this process alone used.
 """
 
-import argparse
-import time
-from pathlib import Path
 from statistics import median
 
 import keras
 import numpy as np
+from training_steps import asked, clock_of, teacher_of
 
-from keras_remos import Hardening, PixelSpace, load_teacher
+from keras_remos import Hardening, PixelSpace
 from keras_remos.training.recipe import Recipe
 from keras_remos.training.task import Task
 from keras_remos.training.trainer import Trainer, Training
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "teachers" / "cifar10_resnet20.keras"
 SPACE = PixelSpace("-1-1")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", type=Path, default=SHARED)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=4, help="an epoch")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    given = parser.parse_args()
-    clock = time.perf_counter if given.clock == "wall" else time.process_time
-    if given.teacher.exists():
-        teacher = load_teacher(given.teacher)
-    else:
-        teacher = keras.applications.MobileNetV2((32, 32, 3), weights=None, classes=10)
+    given = asked(__doc__, steps="an epoch")
+    clock, teacher = clock_of(given), teacher_of(given)
     rng = np.random.default_rng(0)
     samples = given.batch_size * given.steps
     data = SPACE.scale(rng.integers(0, 256, (samples, *teacher.input_shape[1:]))), rng.integers(0, 10, samples)
