@@ -223,7 +223,7 @@ def tradeoff(
         )
         if missing:
             say(replace(plan, students=len(missing)).summary(), verbose=verbose)
-        if is_open:
+        if chosen is None or chosen.is_open:
             tuned = tune_recipe(
                 FineTune(), teacher, train, validation, recipe=chosen, budget=MOST_EACH, seed=seed, **how
             )
