@@ -11,7 +11,7 @@ from statistics import median
 
 import keras
 import numpy as np
-from training_steps import asked, clock_of, teacher_of
+from training_steps import clock_of, options, teacher_of
 
 from keras_remos import Hardening, PixelSpace
 from keras_remos.training.recipe import Recipe
@@ -22,7 +22,9 @@ SPACE = PixelSpace("-1-1")
 
 
 def main() -> None:
-    given = asked(__doc__, steps="an epoch")
+    parser = options(__doc__, steps="an epoch")
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
     clock, teacher = clock_of(given), teacher_of(given)
     rng = np.random.default_rng(0)
     samples = given.batch_size * given.steps

@@ -11,7 +11,7 @@ from statistics import median
 
 import keras
 import numpy as np
-from training_steps import asked, clock_of, teacher_of
+from training_steps import clock_of, options, teacher_of
 
 from keras_remos import RelevantSlicer
 from keras_remos.methods.distillation import Distillation
@@ -21,7 +21,9 @@ from keras_remos.training.trainer import Trainer, Training
 
 
 def main() -> None:
-    given = asked(__doc__, steps="a round")
+    parser = options(__doc__, steps="a round")
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
     clock, teacher = clock_of(given), teacher_of(given)
     rng = np.random.default_rng(0)
     samples = given.batch_size * given.steps

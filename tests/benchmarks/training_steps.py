@@ -12,15 +12,14 @@ from keras_remos import load_teacher
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "teachers" / "cifar10_resnet20.keras"
 
 
-def asked(description: str, *, steps: str) -> argparse.Namespace:
-    """The options; `steps` says what so many of them are."""
+def options(description: str, *, steps: str) -> argparse.ArgumentParser:
+    """What all of them can be asked; `steps` says what so many of them are."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", type=Path, default=SHARED)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=4, help=steps)
-    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    return parser.parse_args()
+    return parser
 
 
 def clock_of(given: argparse.Namespace) -> Callable[[], float]:
